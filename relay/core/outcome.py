@@ -51,7 +51,7 @@ class Trouble(StrEnum):
     PROTOCOL = "protocol"
     """The peer spoke something that is not SMTP, or broke its own promises."""
     UNSUPPORTED = "unsupported"
-    """The peer lacks an extension that this message cannot do without (SMTPUTF8: 5.6.7, 8BITMIME: 5.6.3, SIZE: 5.3.4)."""
+    """The peer lacks an extension that this message needs (SMTPUTF8: 5.6.7, 8BITMIME: 5.6.3, SIZE: 5.3.4)."""
     UNAVAILABLE = "unavailable"
     """The method is not available for this copy: no key, not configured."""
     LOCAL = "local"
