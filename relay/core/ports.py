@@ -144,8 +144,11 @@ class QueueStore(Protocol):
             StoreError: a lease was lost (fence) or the unit is impossible; nothing of it was applied.
         """
 
-    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
-        """Lease due entries to this process, urgent first, then the longest due; also those past expiry or warning."""
+    async def claim(self, *, now: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Claimed]:
+        """Lease due entries to this process, urgent first, then the longest due; also those past expiry or warning.
+
+        Destinations in ``skip`` are passed over: another worker serves them, or this one has its hands full of them.
+        """
 
     async def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases back unchanged."""

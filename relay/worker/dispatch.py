@@ -1,0 +1,164 @@
+"""What a worker has in hand: claimed entries and fresh mail, given to lanes by destination, never above a limit."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from relay.core.entry import Claimed
+from relay.core.errors import StoreError
+from relay.core.ports import Clock, Metrics, QueueStore
+from relay.worker.lanes import Attempt, Lane, LaneOptions, Pace
+
+log = structlog.get_logger("dispatch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchOptions:
+    """Limits of this worker.
+
+    Attributes:
+        in_hand: entries under this worker's lease at a time, fresh mail included.
+        batch: entries claimed at a time.
+        poll: seconds between looks into the store when nothing else wakes the claim loop.
+        lane: gives a destination's limits.
+        lane_backlog: entries of one destination in hand before it is passed over in claims, so that a slow destination
+            leaves room for the others.
+        foreign: whether another worker serves a destination (a limit below the number of workers).
+    """
+
+    in_hand: int
+    batch: int
+    poll: float
+    lane: Callable[[str], LaneOptions]
+    lane_backlog: int
+    foreign: frozenset[str] = frozenset()
+
+
+class Dispatcher:
+    """Claims what is due, takes fresh mail from intake, and gives both to lanes.
+
+    ``reserve`` and ``hand_over`` are the fresh way: intake reserves room before it keeps a message, keeps it under this
+    worker's lease, and hands it over after the commit, so that it is delivered without being read back.
+    """
+
+    def __init__(
+        self,
+        store: QueueStore,
+        attempt: Attempt,
+        pace: Pace,
+        options: DispatchOptions,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._pace = pace
+        self._options = options
+        self._clock = clock
+        self._metrics = metrics
+        self._lanes: dict[str, Lane] = {}
+        self._held = 0
+        self._wake = asyncio.Event()
+        self._draining = False
+        store.on_ready(self._wake.set)
+
+    @property
+    def in_hand(self) -> int:
+        """Entries under this worker's lease, or reserved."""
+        return self._held
+
+    def reserve(self, destination: str) -> bool:
+        """Take room for one fresh entry; ``False``: leave it unleased for others."""
+        if self._draining or self._held >= self._options.in_hand or destination in self._options.foreign:
+            return False
+        lane = self._lanes.get(destination)
+        if lane is not None and lane.waiting >= self._options.lane_backlog:
+            return False
+        self._held += 1
+        return True
+
+    def give_up(self, count: int) -> None:
+        """Return reserved room that was not used."""
+        self._held -= count
+        self._wake.set()
+
+    def hand_over(self, claimed: Iterable[Claimed]) -> None:
+        """Deliver entries for which room is held."""
+        for item in claimed:
+            destination = item.entry.destination
+            lane = self._lanes.get(destination)
+            if lane is None:
+                lane = self._lanes[destination] = Lane(
+                    destination, self._options.lane(destination), self._attempt, self._pace
+                )
+            lane.push(item)
+
+    def settled(self) -> None:
+        """One entry in hand has been recorded: its room is free."""
+        self._held -= 1
+        if self._held < self._options.in_hand // 2:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Claim until drained. A store that cannot be reached pauses delivery; nothing in hand is lost."""
+        while not self._draining:
+            self._wake.clear()
+            try:
+                claimed = await self._claim()
+            except StoreError as error:
+                log.warning("claiming failed, pausing", error=str(error))
+                claimed = 0
+            if not claimed:
+                await self._rest()
+        log.debug("claiming ended")
+
+    async def _claim(self) -> int:
+        room = min(self._options.in_hand - self._held, self._options.batch)
+        self._sweep()
+        if room <= 0:
+            return 0
+        full = {name for name, lane in self._lanes.items() if lane.waiting >= self._options.lane_backlog}
+        self._held += room
+        taken = 0
+        try:
+            claimed = await self._store.claim(now=self._clock(), limit=room, skip=self._options.foreign | full)
+            taken = len(claimed)
+        finally:
+            self._held -= room - taken
+        self.hand_over(claimed)
+        return taken
+
+    def _sweep(self) -> None:
+        for name in [name for name, lane in self._lanes.items() if lane.is_empty]:
+            del self._lanes[name]
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._options.poll)
+
+    def take_waiting(self, destination: str) -> list[Claimed]:
+        """Take what waits for a destination out of its lane, still in hand: its failure is theirs too."""
+        lane = self._lanes.get(destination)
+        return lane.take_waiting() if lane is not None else []
+
+    async def drain(self, deadline: float) -> None:
+        """Stop claiming, give back what no runner has begun, finish what is under way within ``deadline`` seconds."""
+        self._draining = True
+        self._wake.set()
+        lanes = list(self._lanes.values())
+        waiting = [claimed.entry.id for lane in lanes for claimed in lane.take_waiting()]
+        with contextlib.suppress(StoreError):
+            await self._store.release(waiting)
+        self._held -= len(waiting)
+        ends = [asyncio.ensure_future(lane.drain()) for lane in lanes]
+        if not ends:
+            return
+        _, late = await asyncio.wait(ends, timeout=deadline)
+        if late:
+            log.warning("attempts broken off at the drain deadline", lanes=len(late))
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.wait(late)
