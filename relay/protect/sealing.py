@@ -1,0 +1,262 @@
+"""Sealing at rest (law 7): AES-256-GCM in frames, AES-SIV for mailboxes, keyed digests.
+
+A sealed object is a 28-byte header and its frames::
+
+    "PS1" | key version, 4 bytes | flags, 1 byte (0) | salt, 20 bytes | frame 0 | frame 1 | ...
+
+Each frame holds 64 KiB of the plain bytes (the last one may hold less, even none) and a 16-byte tag. The object's own
+key is HKDF-Expand(purpose key, salt): no two objects share a key, so that the number of messages is not bounded by the
+chance that two random nonce prefixes meet under one long-lived key. The nonce follows the STREAM construction (Hoang,
+Reyhanitabar, Rogaway, Vizár, 2015): prefix (7 bytes, the salt's end), frame number (4), last-frame flag (1). The
+associated data is header, purpose and context. Cutting, reordering, swapping between messages or purposes, and any
+changed bit make opening fail.
+
+The format is fixed by golden vectors in ``tests/unit/protect/vectors.json``.
+"""
+
+import hmac
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+
+from relay.core.errors import SealError
+from relay.protect.keyring import KeyRing, KeyVersion, Random
+
+FRAME_SIZE: Final = 64 * 1024
+TAG_SIZE: Final = 16
+SALT_SIZE: Final = 20
+HEADER_SIZE: Final = 28
+_SEALED_FRAME: Final = FRAME_SIZE + TAG_SIZE
+_MAGIC: Final = b"PS1"
+_ADDRESS_MAGIC: Final = b"PA1"
+_ADDRESS_HEADER: Final = 7
+_PREFIX: Final = 7
+_MAX_FRAMES: Final = 2**32
+
+
+def sealed_version(sealed: bytes) -> int | None:
+    """The key version a sealed object or address names, or ``None`` when it is neither; nothing is verified."""
+    if len(sealed) < _ADDRESS_HEADER or sealed[:3] not in {_MAGIC, _ADDRESS_MAGIC}:
+        return None
+    return int.from_bytes(sealed[3:7], "big")
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One object's cipher: its own key, nonce prefix and associated data."""
+
+    cipher: AESGCM
+    prefix: bytes
+    data: bytes
+
+    def seal(self, number: int, plain: bytes | memoryview, *, last: bool) -> bytes:
+        return self.cipher.encrypt(self._nonce(number, last=last), plain, self.data)
+
+    def open(self, number: int, frame: bytes | memoryview, *, last: bool) -> bytes:
+        try:
+            return self.cipher.decrypt(self._nonce(number, last=last), frame, self.data)
+        except InvalidTag:
+            raise SealError("a sealed object does not authenticate: wrong context, or changed bytes") from None
+
+    def _nonce(self, number: int, *, last: bool) -> bytes:
+        if number >= _MAX_FRAMES:
+            raise SealError("a sealed object has too many frames")
+        return self.prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+
+
+class _VersionKeys:
+    """One version's derived keys, each derived once."""
+
+    __slots__ = ("_purposes", "_siv", "_version", "address_header", "digest_key", "header")
+
+    def __init__(self, version: KeyVersion) -> None:
+        number = version.number.to_bytes(4, "big")
+        self._version = version
+        self._purposes: dict[str, bytes] = {}
+        self._siv = AESSIV(version.derive("address", 64))
+        self.header = _MAGIC + number + b"\x00"
+        self.address_header = _ADDRESS_MAGIC + number
+        self.digest_key = version.derive("digest")
+
+    def object(self, purpose: str, context: str, header: bytes) -> _Object:
+        """The cipher of the object that begins with this header."""
+        key = self._purposes.get(purpose)
+        if key is None:
+            key = self._purposes.setdefault(purpose, self._version.derive("seal/" + purpose))
+        salt = header[-SALT_SIZE:]
+        name = purpose.encode("utf-8")
+        data = b"%b%c%b%b" % (header, len(name), name, context.encode("utf-8"))
+        # HKDF-Expand to one block (RFC 5869 section 2.3): T(1) = HMAC(PRK, info | 0x01).
+        return _Object(AESGCM(hmac.digest(key, salt + b"\x01", "sha256")), salt[-_PREFIX:], data)
+
+    def seal_address(self, plain: bytes) -> bytes:
+        return self.address_header + self._siv.encrypt(plain, [self.address_header])
+
+    def open_address(self, sealed: bytes) -> bytes:
+        return self._siv.decrypt(sealed[_ADDRESS_HEADER:], [self.address_header])
+
+
+class _Keys:
+    """A ring's derived keys; replaced as a whole when the ring changes."""
+
+    __slots__ = ("by_number", "newest", "newest_first")
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.newest_first = tuple(_VersionKeys(version) for version in reversed(ring.versions))
+        self.newest = self.newest_first[0]
+        self.by_number = dict(zip((v.number for v in reversed(ring.versions)), self.newest_first, strict=True))
+
+    def of(self, sealed: bytes) -> _VersionKeys:
+        number = int.from_bytes(sealed[3:7], "big")
+        keys = self.by_number.get(number)
+        if keys is None:
+            raise SealError(f"key version {number} is not in the key ring: restore the ring it was sealed under")
+        return keys
+
+
+class RingVault:
+    """The port ``Vault`` over a key ring. Safe to use from several threads.
+
+    Args:
+        ring: seals under its newest version, opens under any.
+        random: the source of salts, such as ``os.urandom``.
+    """
+
+    __slots__ = ("_keys", "_random", "_ring")
+
+    def __init__(self, ring: KeyRing, random: Random) -> None:
+        self._ring = ring
+        self._random = random
+        self._keys = _Keys(ring)
+
+    @property
+    def ring(self) -> KeyRing:
+        """The ring in use."""
+        return self._ring
+
+    def adopt(self, ring: KeyRing) -> None:
+        """Use a rotated ring from now on (a reload while running).
+
+        Raises:
+            SealError: it is another installation's ring, or older than the one in use.
+        """
+        if ring.id != self._ring.id:
+            raise SealError("the new key ring belongs to another installation; the one in use stays")
+        if ring.newest.number < self._ring.newest.number:
+            raise SealError("the new key ring is older than the one in use, which stays")
+        self._ring, self._keys = ring, _Keys(ring)
+
+    # --- objects
+
+    def seal(self, purpose: str, context: str, plain: bytes) -> bytes:
+        """Seal bytes; the result is ``28 + len(plain) + 16`` octets a frame of 64 KiB.
+
+        Raises:
+            ValueError: a purpose longer than 255 octets.
+        """
+        keys = self._keys.newest
+        header = keys.header + self._random(SALT_SIZE)
+        sealer = keys.object(purpose, context, header)
+        if len(plain) <= FRAME_SIZE:
+            return header + sealer.seal(0, plain, last=True)
+        sealed = [sealer.seal(number, frame, last=last) for number, frame, last in _slices(plain, 0, FRAME_SIZE)]
+        return b"".join((header, *sealed))
+
+    def open(self, purpose: str, context: str, sealed: bytes) -> bytes:
+        """Open what :meth:`seal` or :meth:`seal_frames` gave.
+
+        Raises:
+            SealError: wrong purpose or context, changed bytes, or a key version not in the ring.
+        """
+        opener = self._opener(purpose, context, sealed[:HEADER_SIZE])
+        if len(sealed) <= HEADER_SIZE + _SEALED_FRAME:
+            return opener.open(0, sealed[HEADER_SIZE:], last=True)
+        frames = _slices(sealed, HEADER_SIZE, _SEALED_FRAME)
+        return b"".join(opener.open(number, frame, last=last) for number, frame, last in frames)
+
+    def seal_frames(self, purpose: str, context: str, plain: Iterable[bytes]) -> Iterator[bytes]:
+        """Seal a stream of chunks of any size: yields the header, then each frame; holds two frames in memory."""
+        keys = self._keys.newest
+        header = keys.header + self._random(SALT_SIZE)
+        sealer = keys.object(purpose, context, header)
+        yield header
+        for number, (frame, last) in enumerate(_frames(plain, FRAME_SIZE)):
+            yield sealer.seal(number, frame, last=last)
+
+    def open_frames(self, purpose: str, context: str, sealed: Iterable[bytes]) -> Iterator[bytes]:
+        """Open a stream of chunks of any size, frame by frame.
+
+        Each frame is authentic when it is yielded, but only the end of the iteration proves that none is missing: act
+        on the whole only then.
+
+        Raises:
+            SealError: as :meth:`open`, at the first frame that fails.
+        """
+        chunks = iter(sealed)
+        head = b""
+        while len(head) < HEADER_SIZE:
+            chunk = next(chunks, None)
+            if chunk is None:
+                break
+            head += chunk
+        opener = self._opener(purpose, context, head[:HEADER_SIZE])
+        frames = _frames(itertools.chain((head[HEADER_SIZE:],), chunks), _SEALED_FRAME)
+        for number, (frame, last) in enumerate(frames):
+            yield opener.open(number, frame, last=last)
+
+    def _opener(self, purpose: str, context: str, header: bytes) -> _Object:
+        if len(header) < HEADER_SIZE or header[:3] != _MAGIC:
+            raise SealError("not a sealed object: it is cut short or damaged at its beginning")
+        return self._keys.of(header).object(purpose, context, header)
+
+    # --- mailboxes and digests
+
+    def seal_address(self, text: str) -> bytes:
+        """Seal a mailbox with AES-256-SIV (RFC 5297): equal text gives equal bytes under one key version."""
+        return self._keys.newest.seal_address(text.encode("utf-8", "surrogatepass"))
+
+    def open_address(self, sealed: bytes) -> str:
+        """The mailbox.
+
+        Raises:
+            SealError: changed bytes, or a key version not in the ring.
+        """
+        if len(sealed) < _ADDRESS_HEADER + TAG_SIZE or sealed[:3] != _ADDRESS_MAGIC:
+            raise SealError("not a sealed address: it is cut short or damaged at its beginning")
+        try:
+            return self._keys.of(sealed).open_address(sealed).decode("utf-8", "surrogatepass")
+        except InvalidTag:
+            raise SealError("a sealed address does not authenticate: its bytes were changed") from None
+
+    def address_tokens(self, text: str) -> tuple[bytes, ...]:
+        """The sealed mailbox under every version of the ring, newest first, for look-ups."""
+        plain = text.encode("utf-8", "surrogatepass")
+        return tuple(keys.seal_address(plain) for keys in self._keys.newest_first)
+
+    def digest(self, text: str) -> str:
+        """32 hex digits: HMAC-SHA256 under the newest version, cut to 128 bits; equal within one version."""
+        return hmac.digest(self._keys.newest.digest_key, text.encode("utf-8", "surrogatepass"), "sha256")[:16].hex()
+
+
+def _slices(whole: bytes, start: int, size: int) -> Iterator[tuple[int, memoryview, bool]]:
+    """Cut bytes from ``start`` on into numbered frames without copying; the last is marked so and may be shorter."""
+    view = memoryview(whole)
+    last = (len(whole) - start - 1) // size
+    for number in range(last + 1):
+        yield number, view[start + number * size : start + (number + 1) * size], number == last
+
+
+def _frames(chunks: Iterable[bytes], size: int) -> Iterator[tuple[bytes, bool]]:
+    """Cut a stream into frames of ``size``; the last, and only the last, is marked so and may be shorter or empty."""
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        # A full frame is kept back until more bytes come: it may be the last.
+        while len(pending) > size:
+            yield bytes(pending[:size]), False
+            del pending[:size]
+    yield bytes(pending), True
