@@ -1,0 +1,1 @@
+"""A simulated Internet on loopback, for the demo and tests: throw-away certificates, mail servers and DNS."""
