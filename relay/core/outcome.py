@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from relay.core.envelope import Recipient
 from relay.core.level import Level, Proof
-from relay.core.reply import Reply
+from relay.core.reply import EnhancedStatus, Reply
 
 
 class Stage(StrEnum):
@@ -68,6 +68,7 @@ class Failure:
         reply: the server's answer, when there was one (not yet scrubbed).
         detail: one clause for operators, our own words, without patients' data.
         host: the host it happened with, or empty.
+        status: the enhanced status that fits where no server gave one (5.6.7, 5.3.4 ...); ``None``: the class's own.
     """
 
     trouble: Trouble
@@ -75,6 +76,7 @@ class Failure:
     reply: Reply | None = None
     detail: str = ""
     host: str = ""
+    status: EnhancedStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,8 @@ class PeerFeatures:
     chunking: bool = False
     size: int | None = None
     """The SIZE it declared (RFC 1870), ``None`` when it declared none or 0."""
+    size_offered: bool = False
+    """Whether it offers SIZE at all, so that MAIL may carry the parameter (RFC 1870 section 3)."""
     auth: frozenset[str] = frozenset()
 
 

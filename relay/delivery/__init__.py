@@ -1,0 +1,1 @@
+"""Pure decisions of delivery: which method, which fate, when again, and how much at once."""
