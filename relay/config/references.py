@@ -1,0 +1,72 @@
+"""Faults that only two settings together show: names given twice, things named that do not exist."""
+
+from collections.abc import Hashable, Iterable
+
+from relay.config.document import Document, Location
+from relay.config.settings import Settings
+from relay.core.errors import Problem
+
+
+def cross_check(settings: Settings, document: Document) -> list[Problem]:
+    """Every such fault, at the later of the two places."""
+    return [*_listeners(settings, document), *_routes(settings, document), *_dkim(settings, document)]
+
+
+def _twice(document: Document, what: str, hint: str, values: Iterable[tuple[Location, Hashable]]) -> list[Problem]:
+    seen: dict[Hashable, Location] = {}
+    problems = []
+    for place, value in values:
+        if value in seen:
+            first = document.where(seen[value])
+            problems.append(
+                Problem(where=document.where(place), what=what.format(value), hint=f"{hint}; the other is at {first}")
+            )
+        seen.setdefault(value, place)
+    return problems
+
+
+def _listeners(settings: Settings, document: Document) -> list[Problem]:
+    listeners = list(enumerate(settings.listeners))
+    names = [(("listeners", number, "name"), one.name) for number, one in listeners]
+    sockets = [
+        (("listeners", number, "port"), f"{one.address} port {one.port}") for number, one in listeners if one.port
+    ]
+    problems = _twice(document, "the listener name {} is given twice", "give each its own name", names)
+    problems += _twice(document, "two listeners want {}", "give each its own port or address", sockets)
+    admin = settings.admin
+    for number, one in listeners:
+        if one.port and one.port == admin.port and one.address == admin.address:
+            where = document.where(("listeners", number, "port"))
+            problems.append(Problem(where=where, what=f"port {one.port} is also admin.port", hint="change one of them"))
+    return problems
+
+
+def _routes(settings: Settings, document: Document) -> list[Problem]:
+    routes = list(enumerate(settings.routes))
+    names = [(("routes", number, "name"), one.name) for number, one in routes]
+    domains = [
+        (("routes", number, "domains", place), domain)
+        for number, one in routes
+        for place, domain in enumerate(one.domains)
+    ]
+    problems = _twice(document, "the route name {} is given twice", "give each its own name", names)
+    problems += _twice(document, "{} has a route already, so this one is never taken", "keep one", domains)
+    for number, one in routes:
+        if "*" in one.domains and any(later.domains for _, later in routes[number + 1 :]):
+            where = document.where(("routes", number, "domains"))
+            problems.append(
+                Problem(where=where, what=f"the route {one.name} takes all mail before the routes below it",
+                        hint="put the route for * last")
+            )  # fmt: skip
+    return problems
+
+
+def _dkim(settings: Settings, document: Document) -> list[Problem]:
+    domains = [(("dkim", "domains", number, "domain"), one.domain) for number, one in enumerate(settings.dkim.domains)]
+    selectors = [
+        (("dkim", "domains", number, "keys", place, "selector"), f"{key.selector}._domainkey.{one.domain}")
+        for number, one in enumerate(settings.dkim.domains)
+        for place, key in enumerate(one.keys)
+    ]
+    problems = _twice(document, "the signing domain {} is given twice", "put all its keys under one", domains)
+    return problems + _twice(document, "two keys want the record {}", "give each its own selector", selectors)
