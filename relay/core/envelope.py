@@ -67,6 +67,7 @@ class ClientSession:
         helo: what the peer called itself.
         tls_version: of the incoming connection; empty in the clear.
         tls_cipher: its cipher suite.
+        esmtp: whether the peer said EHLO, not HELO.
     """
 
     client: str = ""
@@ -77,6 +78,7 @@ class ClientSession:
     helo: str = ""
     tls_version: str = ""
     tls_cipher: str = ""
+    esmtp: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Intake: listeners, who may send, limits, and acceptance into the queue."""

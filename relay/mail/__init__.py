@@ -1,0 +1,1 @@
+"""Pure mail: reading and building headers, MIME, DSNs and notices."""

@@ -1,0 +1,513 @@
+"""The server side of SMTP as a sans-io machine: octets in, events out; replies in, octets out (RFC 5321).
+
+It knows the grammar, the order of commands and its own limits, and nothing of clients, policy or time. Whoever drives
+it feeds it with :meth:`ServerSession.receive`, answers its questions with :meth:`ServerSession.reply`, and writes what
+:meth:`ServerSession.take_output` gives; pipelined commands thus get their replies in one write (RFC 2920).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core.envelope import Envelope, Recipient
+from relay.core.reply import Reply
+from relay.smtp import server_replies as say
+from relay.smtp.endofdata import BareNewlines, DataReader
+from relay.smtp.sasl import MECHANISMS, Exchange
+from relay.smtp.server_events import (
+    AuthRequest,
+    Closed,
+    Event,
+    Helo,
+    Mail,
+    MessageComplete,
+    Question,
+    Quit,
+    Rcpt,
+    Refused,
+    StartTls,
+)
+from relay.smtp.server_state import (
+    COMMANDS,
+    FOREIGN,
+    IDLE_COMMANDS,
+    MOVES,
+    SEQUENCE_HINTS,
+    UNOFFERED,
+    WITHOUT_TLS,
+    State,
+)
+from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, parse_rcpt
+
+_MAX_SKIPPED: Final = 65536  # octets of one over-long command line before the session is closed
+_MAX_AUTH_LINE: Final = 12288  # octets, RFC 4954 section 4
+
+_SENDER_OK: Final = say.SENDER_OK.encode()
+_RECIPIENT_OK: Final = say.RECIPIENT_OK.encode()
+_GO_AHEAD: Final = say.GO_AHEAD.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """What one session may do.
+
+    Attributes:
+        hostname: our name in the greeting and in EHLO.
+        max_size: octets of a message; offered as SIZE.
+        max_recipients: of one message; RFC 5321 section 4.5.3.1.8 wants at least 100.
+        max_command: octets of a command line without CRLF (RFC 5321 wants 510; addresses outside ASCII need more).
+        max_line: octets of a line of the message without CRLF.
+        max_errors: refused commands after which the session ends with 421.
+        max_idle_commands: NOOP, RSET, EHLO and the like between two messages before it ends with 421.
+        max_auth_failures: failed authentications before it ends with 421.
+        bare_newlines: whether a CR or LF outside CRLF refuses the message or is mended.
+        starttls: offer STARTTLS.
+        require_tls: answer 530 to all that needs TLS before it.
+        auth: offer AUTH.
+        auth_over_clear: offer AUTH without TLS too: for closed networks with old clients only.
+    """
+
+    hostname: str
+    max_size: int = 50 * 1024 * 1024
+    max_recipients: int = 1000
+    max_command: int = 2048
+    max_line: int = 65536
+    max_errors: int = 10
+    max_idle_commands: int = 100
+    max_auth_failures: int = 3
+    bare_newlines: BareNewlines = BareNewlines.REFUSE
+    starttls: bool = False
+    require_tls: bool = False
+    auth: bool = False
+    auth_over_clear: bool = False
+
+
+class ServerSession:
+    """One SMTP connection's conversation.
+
+    Attributes:
+        state: where it stands.
+        secure: whether the octets come through TLS.
+        authenticated: whether an AUTH succeeded.
+        helo: what the peer called itself, neutered; empty before.
+        extended: whether it said EHLO.
+        max_size, max_recipients: may be lowered once the client is known.
+        progress: counts complete lines and messages: a driver's clock for "it does something".
+    """
+
+    def __init__(self, limits: SessionLimits, *, secure: bool = False) -> None:
+        self.limits = limits
+        self.state = State.CONNECTED
+        self.secure = secure
+        self.authenticated = False
+        self.helo = ""
+        self.extended = False
+        self.max_size = limits.max_size
+        self.max_recipients = limits.max_recipients
+        self.progress = 0
+        self._buffer = bytearray()
+        self._out: list[bytes] = []
+        self._question: Question | None = None
+        self._skipping = 0
+        self._errors = 0
+        self._idle = 0
+        self._auth_failures = 0
+        self._exchange: Exchange | None = None
+        self._data: DataReader | None = None
+        self._sender: Mail | None = None
+        self._recipients: list[Recipient] = []
+
+    # --- for the driver ----------------------------------------------------
+
+    @property
+    def question(self) -> Question | None:
+        """The question that waits for :meth:`reply`."""
+        return self._question
+
+    @property
+    def in_data(self) -> bool:
+        """Whether a message is being read."""
+        return self.state is State.DATA and self._question is None
+
+    @property
+    def held(self) -> int:
+        """Octets of message and of unread input in memory."""
+        return len(self._buffer) + (self._data.held if self._data else 0)
+
+    def greet(self, refusal: Reply | None = None) -> list[Event]:
+        """Open the conversation with 220, or refuse it (421, 554)."""
+        if refusal is not None:
+            return self._close(refusal, "refused at connect")
+        self._say(Reply.of(220, "", f"{self.limits.hostname} ESMTP"))
+        return []
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take octets; return what happened. A question, if there is one, is the last event."""
+        if self.state is State.CLOSED:
+            return []
+        if self.state is State.TLS:
+            return self._close(say.TLS_PIPELINED, "octets in the clear after STARTTLS")
+        self._buffer += data
+        return self._advance()
+
+    def reply(self, reply: Reply | None = None) -> list[Event]:
+        """Answer the question; ``None`` grants MAIL, RCPT, AUTH. Return what the input that waited leads to.
+
+        Raises:
+            RuntimeError: nothing was asked.
+        """
+        question, self._question = self._question, None
+        if question is None:
+            raise RuntimeError("the session asked nothing")
+        events: list[Event] = []
+        self._answer(question, reply, events)
+        events += self._advance()
+        return events
+
+    def refuse_data(self, reply: Reply) -> None:
+        """Refuse the message that is being read: what comes is thrown away, the reply is given at its end."""
+        if self._data is not None:
+            self._data.refuse(reply)
+
+    def close(self, reply: Reply | None, reason: str) -> list[Event]:
+        """End the session from outside (421 for a drain or a deadline; ``None``: without a word)."""
+        return [] if self.state is State.CLOSED else self._close(reply, reason)
+
+    def tls_started(self) -> None:
+        """TLS is up: forget all that was said in the clear (RFC 3207 section 4.2)."""
+        self.state, self.secure = State.CONNECTED, True
+        self.helo, self.extended, self.authenticated = "", False, False
+        self._buffer.clear()
+        self._forget()
+
+    def take_output(self) -> bytes:
+        """The octets to write now."""
+        output = b"".join(self._out)
+        self._out.clear()
+        return output
+
+    # --- input -------------------------------------------------------------
+
+    def _advance(self) -> list[Event]:
+        events: list[Event] = []
+        while self._question is None and self.state is not State.CLOSED and self.state is not State.TLS:
+            if not (self._read_data(events) if self.state is State.DATA else self._read_line(events)):
+                break
+        return events
+
+    def _read_line(self, events: list[Event]) -> bool:
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            limit = _MAX_AUTH_LINE if self.state is State.AUTH else self.limits.max_command
+            if self._skipping or len(self._buffer) > limit + 1:
+                self._skipping += len(self._buffer)
+                self._buffer.clear()
+            if self._skipping > _MAX_SKIPPED:
+                events += self._close(say.LONG_COMMAND, "an endless command line")
+            return False
+        line = bytes(memoryview(self._buffer)[: end + 1])
+        del self._buffer[: end + 1]
+        self.progress += 1
+        self._line(line, events)
+        return True
+
+    def _line(self, line: bytes, events: list[Event]) -> None:
+        limit = _MAX_AUTH_LINE if self.state is State.AUTH else self.limits.max_command
+        length, self._skipping = self._skipping + len(line), 0
+        if length > _MAX_SKIPPED:
+            events += self._close(say.LONG_COMMAND, "an endless command line")
+        elif length > limit + 2:
+            self._exchange = None
+            self._leave_auth()
+            self._refuse("", say.LONG_COMMAND, events)
+        elif not line.endswith(b"\r\n") and self.limits.bare_newlines is BareNewlines.REFUSE:
+            self._leave_auth()
+            self._refuse("", say.BARE_NEWLINE, events)
+        else:
+            try:
+                text = decode_line(line.removesuffix(b"\n").removesuffix(b"\r"))
+                if self.state is State.AUTH:
+                    self._continue_auth(text, events)
+                else:
+                    self._command(text, events)
+            except CommandError as error:
+                self._leave_auth()
+                self._refuse(line[:8].split(b" ")[0].decode("ascii", "replace").upper().strip(), error.reply, events)
+
+    def _read_data(self, events: list[Event]) -> bool:
+        reader = self._data
+        if reader is None:
+            raise RuntimeError("reading data without a reader")
+        rest = reader.feed(bytes(self._buffer))
+        self._buffer.clear()
+        if reader.hopeless:
+            events += self._close(say.TOO_BIG, "a message far over the limit")
+            return False
+        if rest is None:
+            return False
+        self._buffer += rest
+        self.progress += 1
+        result = reader.result()
+        self._data = None
+        if isinstance(result, Reply):
+            self._forget()
+            self._refuse("DATA", result, events)
+            return True
+        sender = self._sender
+        if sender is None:
+            raise RuntimeError("a message without a sender")
+        envelope = Envelope(
+            reverse_path=sender.reverse_path,
+            recipients=tuple(self._recipients),
+            body_8bit=sender.body_8bit,
+            smtputf8=sender.smtputf8,
+        )
+        self._ask(MessageComplete(envelope=envelope, content=result), events)
+        return True
+
+    # --- commands ----------------------------------------------------------
+
+    def _command(self, text: str, events: list[Event]) -> None:
+        word, _, argument = text.partition(" ")
+        verb = word.upper()
+        argument = argument.strip(" \t")
+        refusal = self._out_of_place(verb, argument)
+        if refusal is not None:
+            self._refuse(verb, refusal, events)
+            return
+        if verb in FOREIGN:
+            events.append(Refused(verb=verb, reply=say.FOREIGN))
+            events += self._close(say.FOREIGN, "another protocol")
+            return
+        if verb in IDLE_COMMANDS:
+            self._idle += 1
+            if self._idle > self.limits.max_idle_commands:
+                events += self._close(say.TOO_MANY_IDLE, "too many commands without a message")
+                return
+        _HANDLERS[verb](self, argument, events)
+
+    def _out_of_place(self, verb: str, argument: str) -> Reply | None:
+        """The refusal of a command that does not exist or may not come now."""
+        if verb in FOREIGN:
+            return None
+        if verb in UNOFFERED:
+            return say.UNOFFERED
+        if verb not in COMMANDS:
+            return say.UNKNOWN
+        if self.limits.require_tls and not self.secure and verb not in WITHOUT_TLS:
+            return say.TLS_FIRST
+        if verb not in MOVES[self.state]:
+            return Reply.of(503, "5.5.1", SEQUENCE_HINTS.get((self.state, verb), "Not now: bad sequence of commands"))
+        if argument and verb in {"DATA", "RSET", "QUIT", "STARTTLS"}:
+            return say.NO_ARGUMENT
+        return None
+
+    def _hello(self, verb: str, argument: str, events: list[Event]) -> bool:
+        if not argument:
+            self._refuse(verb, say.NAME_WANTED, events)
+            return False
+        self._forget()
+        self.helo, self.extended = neuter_helo(argument), verb == "EHLO"
+        self.state = MOVES[self.state][verb]
+        events.append(Helo(name=self.helo, extended=self.extended))
+        return True
+
+    def _do_helo(self, argument: str, events: list[Event]) -> None:
+        if self._hello("HELO", argument, events):
+            self._say(Reply.of(250, "", self.limits.hostname))
+
+    def _do_ehlo(self, argument: str, events: list[Event]) -> None:
+        if self._hello("EHLO", argument, events):
+            self._say(Reply(250, None, (self.limits.hostname, *self._offers())))
+
+    def _offers(self) -> list[str]:
+        offers = ["PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+        if self.limits.starttls and not self.secure:
+            offers.append("STARTTLS")
+        if self._auth_possible() and not self.authenticated:
+            offers.append(f"AUTH {' '.join(MECHANISMS)}")
+        return offers
+
+    def _do_mail(self, argument: str, events: list[Event]) -> None:
+        mail = parse_mail(argument)
+        if mail.size > self.max_size:
+            self._refuse("MAIL", say.TOO_BIG, events)
+            return
+        self._ask(
+            Mail(reverse_path=mail.reverse_path, size=mail.size, body_8bit=mail.body_8bit, smtputf8=mail.smtputf8),
+            events,
+        )
+
+    def _do_rcpt(self, argument: str, events: list[Event]) -> None:
+        smtputf8 = self._sender is not None and self._sender.smtputf8
+        recipient = parse_rcpt(argument, smtputf8=smtputf8, hostname=self.limits.hostname)
+        if len(self._recipients) >= self.max_recipients:
+            self._refuse("RCPT", say.TOO_MANY_RECIPIENTS, events, counts=False)
+            return
+        self._ask(Rcpt(recipient=recipient, count=len(self._recipients)), events)
+
+    def _do_data(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002 - one signature for all commands
+        self._data = DataReader(
+            max_size=self.max_size, max_line=self.limits.max_line, bare_newlines=self.limits.bare_newlines
+        )
+        self.state = MOVES[self.state]["DATA"]
+        self._out.append(_GO_AHEAD)
+
+    def _do_rset(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        self.state = MOVES[self.state]["RSET"]
+        self._forget()
+        self._say(say.RESET)
+
+    def _do_noop(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        self._say(say.NOTHING)
+
+    def _do_help(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        self._say(say.HELP)
+
+    def _do_vrfy(self, argument: str, events: list[Event]) -> None:
+        if argument:
+            self._say(say.CANNOT_VERIFY)
+        else:
+            self._refuse("VRFY", Reply.of(501, "5.5.4", "Syntax: VRFY address"), events)
+
+    def _do_expn(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        self._refuse("EXPN", say.NO_LISTS, events)
+
+    def _do_quit(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        events.append(Quit())
+        events += self._close(say.BYE, "quit")
+
+    def _do_starttls(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
+        if self.secure:
+            self._refuse("STARTTLS", say.TLS_ALREADY, events)
+        elif not self.limits.starttls:
+            self._refuse("STARTTLS", say.TLS_UNOFFERED, events)
+        elif self._buffer:
+            # Whoever sent this in one piece, perhaps a man in the middle, must not have it obeyed inside TLS
+            # (CVE-2011-0411).
+            events.append(Refused(verb="STARTTLS", reply=say.TLS_PIPELINED))
+            events += self._close(say.TLS_PIPELINED, "octets in the clear after STARTTLS")
+        else:
+            self.state = MOVES[self.state]["STARTTLS"]
+            self._say(say.TLS_READY)
+            events.append(StartTls())
+
+    # --- AUTH --------------------------------------------------------------
+
+    def _auth_possible(self) -> bool:
+        return self.limits.auth and (self.secure or self.limits.auth_over_clear)
+
+    def _do_auth(self, argument: str, events: list[Event]) -> None:
+        if not self.limits.auth:
+            self._refuse("AUTH", say.AUTH_UNOFFERED, events)
+        elif not self._auth_possible():
+            self._refuse("AUTH", say.AUTH_CLEAR, events)
+        elif self.authenticated:
+            self._refuse("AUTH", say.AUTH_ALREADY, events)
+        elif not argument or len(words := argument.split()) > 2:
+            self._refuse("AUTH", say.AUTH_SYNTAX, events)
+        else:
+            self._exchange = Exchange(words[0].upper())
+            self.state = MOVES[self.state]["AUTH"]
+            if len(words) == 2:
+                self._exchange.initial(words[1])
+            self._next_auth(self._exchange, events)
+
+    def _continue_auth(self, text: str, events: list[Event]) -> None:
+        if self._exchange is None:
+            raise RuntimeError("no SASL exchange is under way")
+        self._exchange.answer(text)
+        self._next_auth(self._exchange, events)
+
+    def _next_auth(self, exchange: Exchange, events: list[Event]) -> None:
+        if exchange.credentials is None:
+            self._say(exchange.prompt())
+            return
+        identity, password = exchange.credentials
+        self._exchange = None
+        self._ask(AuthRequest(mechanism=exchange.mechanism, identity=identity, password=password), events)
+
+    def _leave_auth(self) -> None:
+        if self.state is State.AUTH:
+            self._exchange, self.state = None, State.GREETED
+
+    # --- answers -----------------------------------------------------------
+
+    def _answer(self, question: Question, reply: Reply | None, events: list[Event]) -> None:
+        granted = reply is None or reply.is_positive
+        if isinstance(question, Mail):
+            if granted:
+                self._sender, self.state = question, MOVES[self.state]["MAIL"]
+            self._out.append(_SENDER_OK if reply is None else reply.encode())
+        elif isinstance(question, Rcpt):
+            if granted:
+                self._recipients.append(question.recipient)
+                self.state = MOVES[self.state]["RCPT"]
+            self._out.append(_RECIPIENT_OK if reply is None else reply.encode())
+        elif isinstance(question, MessageComplete):
+            self._forget()
+            self._idle = 0
+            self._say(reply or say.QUEUED)
+        else:
+            self._answer_auth(reply or say.AUTH_OK, events)
+        if reply is not None and reply.code == 421:
+            events += self._close(None, "421 was answered")
+
+    def _answer_auth(self, reply: Reply, events: list[Event]) -> None:
+        self._leave_auth()
+        self._say(reply)
+        if reply.is_positive:
+            self.authenticated = True
+            return
+        self._auth_failures += 1
+        if self._auth_failures >= self.limits.max_auth_failures:
+            events += self._close(say.TOO_MANY_FAILURES, "too many failed authentications")
+
+    # --- the rest ----------------------------------------------------------
+
+    def _ask(self, question: Question, events: list[Event]) -> None:
+        self._question = question
+        events.append(question)
+
+    def _say(self, reply: Reply) -> None:
+        self._out.append(reply.encode())
+
+    def _refuse(self, verb: str, reply: Reply, events: list[Event], *, counts: bool = True) -> None:
+        events.append(Refused(verb=verb, reply=reply))
+        self._errors += counts
+        if self._errors >= self.limits.max_errors:
+            events += self._close(say.TOO_MANY_ERRORS, "too many errors")
+        else:
+            self._say(reply)
+
+    def _forget(self) -> None:
+        """Drop the transaction (RFC 5321 section 4.1.4: RSET, HELO, EHLO and the end of a message do)."""
+        self._sender, self._data = None, None
+        self._recipients = []
+        if self.state in {State.MAIL, State.RCPT, State.DATA}:
+            self.state = State.GREETED
+
+    def _close(self, reply: Reply | None, reason: str) -> list[Event]:
+        if reply is not None:
+            self._say(reply)
+        self._forget()
+        self.state, self._question, self._exchange = State.CLOSED, None, None
+        self._buffer.clear()
+        return [Closed(reason=reason)]
+
+
+_HANDLERS: Final[dict[str, Callable[[ServerSession, str, list[Event]], None]]] = {
+    "HELO": ServerSession._do_helo,  # noqa: SLF001 - the table belongs to the class
+    "EHLO": ServerSession._do_ehlo,  # noqa: SLF001
+    "MAIL": ServerSession._do_mail,  # noqa: SLF001
+    "RCPT": ServerSession._do_rcpt,  # noqa: SLF001
+    "DATA": ServerSession._do_data,  # noqa: SLF001
+    "RSET": ServerSession._do_rset,  # noqa: SLF001
+    "NOOP": ServerSession._do_noop,  # noqa: SLF001
+    "HELP": ServerSession._do_help,  # noqa: SLF001
+    "VRFY": ServerSession._do_vrfy,  # noqa: SLF001
+    "EXPN": ServerSession._do_expn,  # noqa: SLF001
+    "QUIT": ServerSession._do_quit,  # noqa: SLF001
+    "STARTTLS": ServerSession._do_starttls,  # noqa: SLF001
+    "AUTH": ServerSession._do_auth,  # noqa: SLF001
+}
