@@ -1,0 +1,1 @@
+"""What can be seen of a running Postern from outside: log, metrics, readiness and the audit trail's archiver."""

@@ -1,0 +1,243 @@
+"""Every metric, declared once as data: what ``/metrics`` shows, ``docs/metrics.md`` explains and code may count."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+OTHER: Final = "other"
+"""The label value that stands for all that were not admitted."""
+
+
+class Kind(StrEnum):
+    """Prometheus types."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A label and its bound.
+
+    Attributes:
+        name: as exposed.
+        help: what its values are.
+        values: all values it can have, where they are fixed; any other is counted as ``other``.
+        pool: the list of admitted values it draws on, shared by labels of one meaning.
+        limit: how many values are admitted, first come, until restart; the rest are counted as ``other``.
+    """
+
+    name: str
+    help: str
+    values: tuple[str, ...] = ()
+    pool: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric family.
+
+    Attributes:
+        name: as exposed and as given to :class:`relay.core.ports.Metrics`; counters end in ``_total``.
+        mode: for gauges, how the values of several processes become one (of live processes alone).
+        buckets: for histograms, upper bounds in the metric's unit.
+        at_scrape: read from the store when scraped; code does not set it.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[Label, ...] = ()
+    mode: str = "livesum"
+    buckets: tuple[float, ...] = ()
+    at_scrape: bool = False
+
+
+RECIPIENT_DOMAIN: Final = Label(
+    name="recipient_domain", help="domain of the recipient, A-labels", pool="recipient_domain", limit=200
+)
+SENDING_DOMAIN: Final = Label(
+    name="sending_domain", help="domain of the reverse-path, `none` for `<>`", pool="sending_domain", limit=100
+)
+LISTENER: Final = Label(name="listener", help="name of the listener", pool="listener", limit=32)
+CLIENT: Final = Label(name="client", help="name of the client", pool="client", limit=200)
+RULE: Final = Label(name="rule", help="id of the policy rule", pool="rule", limit=500)
+REASON: Final = Label(name="reason", help="why, as a short word", pool="reason", limit=100)
+OUTCOME: Final = Label(
+    name="outcome",
+    help="what became of the recipient's copy",
+    values=(
+        "delivered", "notified", "deferred", "bounced", "held", "expired", "rejected", "removed",
+    ),
+)  # fmt: skip
+LEVEL: Final = Label(
+    name="level",
+    help="level reached on the live connection",
+    values=("clear", "encrypted", "verified", "authenticated"),
+)
+VOUCHER: Final = Label(
+    name="vouched_by",
+    help="who vouched for the host's name",
+    values=("dane", "mta-sts", "dnssec", "route", "pin", "nobody"),
+)
+METHOD: Final = Label(name="method", help="method of protection", values=("tls", "smime", "pgp", "portal"))
+TLS_VERSION: Final = Label(
+    name="version", help="TLS version, `none` in the clear", values=("none", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+)
+RESULT: Final = Label(name="result", help="how it went", values=("ok", "failed"))
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ATTEMPT_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+END_TO_END_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5, 15, 60, 300, 900, 3600, 14400, 86400, 432000)
+
+
+def _counter(name: str, text: str, *labels: Label) -> Metric:
+    return Metric(name=f"postern_{name}_total", kind=Kind.COUNTER, help=text, labels=labels)
+
+
+def _gauge(name: str, text: str, *labels: Label, mode: str = "livesum", at_scrape: bool = False) -> Metric:
+    return Metric(name=f"postern_{name}", kind=Kind.GAUGE, help=text, labels=labels, mode=mode, at_scrape=at_scrape)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: Label) -> Metric:
+    return Metric(name=f"postern_{name}", kind=Kind.HISTOGRAM, help=text, labels=labels, buckets=buckets)
+
+
+METRICS: Final[tuple[Metric, ...]] = (
+    # Intake
+    _counter("connections", "Connections that clients made.", LISTENER),
+    _gauge("connections_open", "Connections of clients open now.", LISTENER),
+    _counter("connections_refused", "Connections turned away before EHLO.", LISTENER, REASON),
+    _counter("messages_received", "Messages answered 250 after DATA.", LISTENER, CLIENT),
+    _counter("received_bytes", "Octets of the messages answered 250.", LISTENER),
+    _counter("messages_refused", "Commands and messages refused at SMTP time, by why.", LISTENER, REASON),
+    _counter("auth_failures", "Failed AUTH.", LISTENER, REASON),
+    _counter("tls_connections", "Connections of clients by TLS version.", LISTENER, TLS_VERSION),
+    _counter("legacy_tls_connections", "Connections below TLS 1.2, let in by a listener's legacy switch.", LISTENER),
+    _gauge("in_flight_bytes", "Octets of messages taken and not yet kept or refused."),
+    _histogram("accept_seconds", "From the end of DATA to its answer.", SECONDS),
+    # Scan and policy
+    _histogram("scan_seconds", "Time to scan a message.", SECONDS),
+    _counter(
+        "scan_verdicts", "Messages by the scan's verdict.",
+        Label(name="phi", help="the verdict", values=("none", "possible", "likely", "certain")),
+    ),
+    _counter(
+        "findings", "Findings of the scan by kind.",
+        Label(name="kind", help="kind of finding", pool="finding", limit=64),
+    ),
+    _counter(
+        "extractions", "Attachments given to the extraction helper.",
+        Label(name="result", help="how it went", values=("ok", "unreadable", "timeout", "crashed")),
+    ),
+    _counter(
+        "decisions", "Recipients' copies by the rule that decided and what it did.", RULE,
+        Label(name="action", help="what becomes of the copy", values=("deliver", "hold", "reject")),
+    ),
+    _counter("policy_errors", "Evaluations that failed; each held its copy."),
+    _counter("policy_reloads", "Reloads of the policy.", RESULT),
+    _counter("config_reloads", "Reloads of the configuration.", RESULT),
+    # Delivery
+    _counter("recipient_outcomes", "Recipients' copies by what became of them and recipient domain.", OUTCOME,
+             RECIPIENT_DOMAIN),
+    _counter("sender_outcomes", "Recipients' copies by what became of them and sending domain.", OUTCOME,
+             SENDING_DOMAIN),
+    _counter(
+        "attempts", "Delivery attempts of queue entries.",
+        Label(name="trouble", help="class of what went wrong, `none` for success", pool="trouble", limit=32),
+    ),
+    _histogram("attempt_seconds", "Time a delivery attempt took.", ATTEMPT_SECONDS),
+    _histogram("delivery_seconds", "From acceptance to delivery of a recipient's copy.", END_TO_END_SECONDS),
+    _counter("deliveries", "Recipients' copies delivered, by method and level.", METHOD, LEVEL, VOUCHER),
+    _counter("delivery_tls", "Transactions delivered, by TLS version.", TLS_VERSION),
+    _counter("clear_deliveries", "Recipients' copies that left in the clear, their floor allowing it.",
+             RECIPIENT_DOMAIN),
+    _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
+             RECIPIENT_DOMAIN),
+    _gauge("delivery_connections_open", "Connections to recipients' servers open now."),
+    _counter("delivery_connections", "Connections made to recipients' servers.", RESULT),
+    _histogram("dns_seconds", "Time of a DNS look-up that the cache could not answer.", SECONDS),
+    _counter(
+        "dns_lookups", "DNS look-ups.",
+        Label(name="result", help="how it went", values=("cached", "ok", "nxdomain", "empty", "bogus", "failed")),
+    ),
+    _counter("dkim_signatures", "DKIM signatures made.", Label(
+        name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),
+    _counter("dkim_failures", "Messages that should have been signed and could not be."),
+    _counter("dsns", "Delivery status notifications sent.", Label(
+        name="kind", help="what it tells", values=("failure", "delay", "success", "relayed", "expanded"))),
+    # Store
+    _histogram("commit_seconds", "Time of one group commit, waiting for the lock included.", SECONDS),
+    _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+    _counter("store_errors", "Commits and reads of the store that failed.", REASON),
+    _gauge("queue_entries", "Queue entries by state.", Label(
+        name="state", help="where they stand; leased ones are ready too",
+        values=("ready", "deferred", "held", "leased")), at_scrape=True),
+    _gauge("queue_oldest_age_seconds", "Age of the oldest queue entry.", at_scrape=True),
+    _gauge("queue_bytes", "Octets of message bodies in the queue.", at_scrape=True),
+    _gauge("queue_destination_entries", "Queue entries of the longest destinations.", RECIPIENT_DOMAIN,
+           at_scrape=True),
+    _gauge("outbox_rows", "Audit rows not yet in a segment.", at_scrape=True),
+    # Operating
+    _counter("alerts", "Alerts: what someone should look at now.", Label(
+        name="kind", help="kind of alert", pool="alert", limit=64)),
+    _counter("operator_actions", "Operations through the control socket.", Label(
+        name="operation", help="verb", pool="operation", limit=32), Label(
+        name="result", help="how it went", values=("ok", "failed", "denied"))),
+    _gauge("certificate_expiry_timestamp_seconds", "When a certificate ends, unix time.", Label(
+        name="certificate", help="its name in the configuration", pool="certificate", limit=100),
+        mode="livemostrecent"),
+    _counter("audit_segments", "Audit segments written and synced.", RESULT),
+    _counter("process_starts", "Starts of processes by the supervisor.", Label(
+        name="role", help="role of the process", values=("worker", "extract", "portal", "admin"))),
+    _counter("log_lines_lost", "Log lines that could not be written."),
+    _counter("metric_errors", "Calls with an unknown metric name or wrong labels: a fault in Postern."),
+    _gauge("build_info", "Always 1; the version is the label.", Label(
+        name="version", help="version of Postern", pool="version", limit=4), mode="livemax"),
+)  # fmt: skip
+
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
+
+
+_INTRODUCTION: Final = (
+    "All metrics of `/metrics`, as declared in `relay/observe/catalogue.py`. This page is generated: "
+    "`python tools/metrics_reference.py` writes it, and a test keeps it current."
+)
+_BOUNDS: Final = (
+    "Labels are bounded. A label with fixed values counts any other value as `other`; the rest admit the first so "
+    "many values they meet, over all processes, until the next restart, and count later ones as `other`. "
+    "No label holds a mailbox."
+)
+
+
+def reference() -> str:
+    """The text of ``docs/metrics.md``."""
+    lines = [
+        "# Metrics",
+        "",
+        _INTRODUCTION,
+        "",
+        _BOUNDS,
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label.name}`" for label in metric.labels)
+        when = " Read from the store at each scrape." if metric.at_scrape else ""
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{when} |")
+    lines += ["", "## Labels", "", "| label | on | meaning | bound |", "|---|---|---|---|"]
+    seen: dict[Label, list[str]] = {}
+    for metric in METRICS:
+        for label in metric.labels:
+            seen.setdefault(label, []).append(f"`{metric.name}`")
+    for label, users in seen.items():
+        bound = ", ".join(f"`{value}`" for value in label.values) or f"the first {label.limit}"
+        lines.append(f"| `{label.name}` | {', '.join(users)} | {label.help} | {bound} |")
+    lines += ["", "## Buckets", "", "| histogram | upper bounds |", "|---|---|"]
+    for metric in METRICS:
+        if metric.buckets:
+            lines.append(f"| `{metric.name}` | {', '.join(f'{bound:g}' for bound in metric.buckets)} |")
+    return "\n".join(lines) + "\n"

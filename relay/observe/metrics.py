@@ -1,0 +1,145 @@
+"""Counting over all processes: :class:`relay.core.ports.Metrics` on prometheus-client's multiprocess files."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import prometheus_client.values
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from relay.observe.catalogue import BY_NAME, METRICS, Kind, Metric
+from relay.observe.labels import Labels
+
+log = structlog.get_logger("metrics")
+
+_REMEMBERED: Final = 20_000
+"""Label combinations a process remembers as they were given, before it forgets all and looks them up anew."""
+
+_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_Add = Callable[[float], None]
+_NO_LABELS: Final[Mapping[str, str]] = {}
+
+
+class SharedMetrics:
+    """The metrics of one process; all processes of a Postern share the directory, and ``/metrics`` shows their sum.
+
+    A wrong name or wrong labels never raise, for counting must not stop the mail: they are counted under
+    ``postern_metric_errors_total`` and logged once each.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Count into files of this process below ``directory``, made by :func:`prepare`."""
+        self._directory = directory
+        self._labels = Labels(directory)
+        self._values: Any = prometheus_client.values.MultiProcessValue()  # type: ignore[no-untyped-call]  # untyped upstream
+        self._families: dict[str, Counter | Gauge | Histogram] = {}
+        self._adders: dict[tuple[str, ...], _Add] = {}
+        self._reported: set[str] = set()
+        for metric in METRICS:
+            if not metric.at_scrape and not metric.labels:
+                self._child(metric, ())  # shown as 0 from the start, so that a rate over it can be taken
+
+    def count(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1) -> None:
+        """Add to a counter."""
+        self._apply(name, Kind.COUNTER, labels or _NO_LABELS, amount)
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Add to a histogram, base units."""
+        self._apply(name, Kind.HISTOGRAM, labels or _NO_LABELS, value)
+
+    def set(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Set this process's value of a gauge."""
+        self._apply(name, Kind.GAUGE, labels or _NO_LABELS, value)
+
+    def close(self) -> None:
+        """Let go of the files; what was counted stays."""
+        self._values.close_all_files()
+        self._adders.clear()
+        self._families.clear()
+
+    def _apply(self, name: str, kind: Kind, labels: Mapping[str, str], value: float) -> None:
+        try:
+            self._adders[name, *labels, *labels.values()](value)
+        except KeyError:
+            add = self._adder(name, kind, labels)
+            if add is not None:
+                add(value)
+
+    def _adder(self, name: str, kind: Kind, labels: Mapping[str, str]) -> _Add | None:
+        metric = BY_NAME.get(name)
+        if metric is None or metric.kind is not kind or metric.at_scrape:
+            self._fault(name, f"no {kind} of this name")
+            return None
+        if labels.keys() != {label.name for label in metric.labels}:
+            self._fault(name, f"its labels are {', '.join(label.name for label in metric.labels) or 'none'}")
+            return None
+        values = tuple(self._labels.bound(label, labels[label.name]) for label in metric.labels)
+        add = self._child(metric, values)
+        if len(self._adders) >= _REMEMBERED:
+            self._adders.clear()
+        self._adders[name, *labels, *labels.values()] = add
+        return add
+
+    def _fault(self, name: str, why: str) -> None:
+        self.count("postern_metric_errors_total")
+        if name not in self._reported and len(self._reported) < 100:
+            self._reported.add(name)
+            log.error("a metric is not in the catalogue", metric=name, why=why)
+
+    def _child(self, metric: Metric, values: tuple[str, ...]) -> _Add:
+        with self._ours():
+            family = self._families.get(metric.name)
+            if family is None:
+                family = self._families[metric.name] = _family(metric)
+            child: Any = family.labels(*values) if values else family
+            if metric.kind is Kind.COUNTER:
+                add: _Add = child.inc
+            elif metric.kind is Kind.HISTOGRAM:
+                add = child.observe
+            else:
+                child.set(0)  # a dead process of the same number may have left its value in the file
+                add = child.set
+            return add
+
+    @contextlib.contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Make what prometheus-client creates now live in our files: it finds both through globals, at creation."""
+        before = os.environ.get(_DIRECTORY)
+        kept = prometheus_client.values.ValueClass
+        os.environ[_DIRECTORY] = str(self._directory)
+        prometheus_client.values.ValueClass = self._values
+        try:
+            yield
+        finally:
+            prometheus_client.values.ValueClass = kept
+            if before is None:
+                del os.environ[_DIRECTORY]
+            else:
+                os.environ[_DIRECTORY] = before
+
+
+def _family(metric: Metric) -> Counter | Gauge | Histogram:
+    labels = [label.name for label in metric.labels]
+    if metric.kind is Kind.COUNTER:
+        return Counter(metric.name, metric.help, labels, registry=None)
+    if metric.kind is Kind.HISTOGRAM:
+        return Histogram(metric.name, metric.help, labels, buckets=metric.buckets, registry=None)
+    mode: Any = metric.mode
+    return Gauge(metric.name, metric.help, labels, multiprocess_mode=mode, registry=None)
+
+
+class NoMetrics:
+    """Counts nothing: for tools that run apart from a system."""
+
+    def count(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1) -> None:
+        """Do nothing."""
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Do nothing."""
+
+    def set(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Do nothing."""
