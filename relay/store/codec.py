@@ -1,0 +1,201 @@
+"""Domain objects to sealed bytes and back: the one place through which anything reaches a database (law 7).
+
+A message's facts, an entry and a unit's audit events each become one JSON document, sealed whole. Rows keep in the
+open only what the database must sort and select by: ids, destination domains, times, sizes. The sealed document is the
+truth; the open columns are an index to it: a changed column can mislay an entry but never lower its floor.
+"""
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+import orjson
+
+from relay.core.address import Address
+from relay.core.change import AuditEvent
+from relay.core.entry import QueueEntry
+from relay.core.envelope import Message
+from relay.core.errors import CorruptError, SealError
+from relay.core.ports import Vault
+
+BODY = "body"
+FACTS = "facts"
+ENTRY = "entry"
+OUTBOX = "outbox"
+
+_T = TypeVar("_T")
+_Decoder = Callable[[Any], Any]
+
+
+class Codec:
+    """Seals and opens what the store keeps.
+
+    Every ``open_*`` method raises :class:`CorruptError` for what does not authenticate or does not parse, with a text
+    that names the row and repeats nothing of it.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def seal_body(self, message_id: str, content: bytes) -> bytes:
+        """The content, sealed under its message's id."""
+        return self._vault.seal(BODY, message_id, content)
+
+    def open_body(self, message_id: str, sealed: bytes) -> bytes:
+        """The content."""
+        return self._open(BODY, message_id, sealed)
+
+    def seal_message(self, message: Message) -> bytes:
+        """Session, envelope, verdict and attachments in one; attachments' names are never stored (core.envelope)."""
+        if message.attachments:
+            nameless = tuple(dataclasses.replace(attachment, name="") for attachment in message.attachments)
+            message = dataclasses.replace(message, attachments=nameless)
+        return self._vault.seal(FACTS, message.id, dump(message))
+
+    def open_message(self, message_id: str, sealed: bytes) -> Message:
+        """The message whose id this is."""
+        return load(Message, self._open(FACTS, message_id, sealed), message_id)
+
+    def seal_entry(self, entry: QueueEntry) -> bytes:
+        """The entry whole: its treatment, recipients and reason must not be read nor altered on disk."""
+        return self._vault.seal(ENTRY, entry.id, dump(entry))
+
+    def open_entry(self, entry_id: str, sealed: bytes) -> QueueEntry:
+        """The entry whose id this is."""
+        return load(QueueEntry, self._open(ENTRY, entry_id, sealed), entry_id)
+
+    def seal_events(self, events: tuple[AuditEvent, ...]) -> bytes:
+        """One outbox row."""
+        return self._vault.seal(OUTBOX, "", dump(events))
+
+    def open_events(self, seq: int, sealed: bytes) -> tuple[AuditEvent, ...]:
+        """The events of outbox row ``seq``."""
+        decoded: tuple[AuditEvent, ...] = _load(
+            _tuple_decoder(AuditEvent), self._open(OUTBOX, "", sealed), f"outbox row {seq}"
+        )
+        return decoded
+
+    def token(self, address: Address) -> bytes:
+        """What a row holds so that a mailbox can be found without being readable; case is folded."""
+        return self._vault.seal_address(_lookup_text(address))
+
+    def tokens(self, address: Address) -> tuple[bytes, ...]:
+        """:meth:`token` under every key version in the ring."""
+        return self._vault.address_tokens(_lookup_text(address))
+
+    def counter(self, name: str) -> str:
+        """A counter's name as stored: it may hold an account or an IP address."""
+        return self._vault.digest(f"counter:{name}")
+
+    def _open(self, purpose: str, context: str, sealed: bytes) -> bytes:
+        try:
+            return self._vault.open(purpose, context, sealed)
+        except SealError as error:
+            raise CorruptError(f"the {purpose} of {context or 'a row'} cannot be opened: {error}") from error
+
+
+def _lookup_text(address: Address) -> str:
+    """The look-up key as text that UTF-8 can carry (RFC 6531 allows no lone surrogates, a broken client sends them)."""
+    return address.key.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# --- JSON ---------------------------------------------------------------
+
+
+def dump(value: object) -> bytes:
+    """JSON of a dataclass or a tuple of them.
+
+    orjson refuses lone surrogates and integers over 64 bits; the standard library writes both, and :func:`load` reads
+    what either wrote.
+    """
+    try:
+        return orjson.dumps(value, default=_plain_set)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=_plain, separators=(",", ":")).encode("ascii")
+
+
+def _plain_set(value: object) -> object:
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return _plain_set(value)
+
+
+def load(cls: type[_T], data: bytes, name: str) -> _T:
+    """Build ``cls`` from what :func:`dump` made of it; ``name`` says in the error what was being read.
+
+    Raises:
+        CorruptError: not JSON, or not of this shape. A field this version does not know is refused too: it may be a
+            protection that a newer version decided (law 3).
+    """
+    hint: Any = cls
+    decoded: _T = _load(_decoder(hint), data, name)
+    return decoded
+
+
+def _load(decoder: _Decoder | None, data: bytes, name: str) -> Any:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = _load_slowly(data, name)
+    try:
+        return decoder(value) if decoder else value
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CorruptError(f"{name} is not of a form this version knows") from error
+
+
+def _load_slowly(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise CorruptError(f"{name} is not JSON") from error
+
+
+@functools.cache
+def _decoder(hint: Any) -> _Decoder | None:
+    """How to build a value of this type from JSON; ``None``: JSON has it already."""
+    if typing.get_origin(hint) is None and isinstance(hint, type):
+        if issubclass(hint, Enum):
+            return hint._value2member_map_.__getitem__
+        return _dataclass_decoder(hint) if dataclasses.is_dataclass(hint) else None
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _optional_decoder(_decoder(next(a for a in arguments if a is not types.NoneType)))
+    if origin is tuple and arguments[1:] == (...,):
+        return _tuple_decoder(arguments[0])
+    if origin is frozenset:
+        return frozenset
+    return None
+
+
+def _optional_decoder(inner: _Decoder | None) -> _Decoder | None:
+    return None if inner is None else lambda value: None if value is None else inner(value)
+
+
+@functools.cache
+def _tuple_decoder(item: Any) -> _Decoder:
+    inner = _decoder(item)
+    return tuple if inner is None else lambda value: tuple(map(inner, value))
+
+
+def _dataclass_decoder(cls: Any) -> _Decoder:
+    hints = typing.get_type_hints(cls)
+    converted = [(f.name, convert) for f in dataclasses.fields(cls) if (convert := _decoder(hints[f.name]))]
+
+    def build(value: dict[str, Any]) -> Any:
+        for name, convert in converted:
+            if name in value:
+                value[name] = convert(value[name])
+        return cls(**value)
+
+    return build

@@ -1,0 +1,22 @@
+"""Limits of the store."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """Limits of the store.
+
+    Attributes:
+        reserve_bytes: free bytes on the disk below which no message is kept; what ends messages may still use them.
+        max_bytes: octets of message content the queue may hold; ``None``: as many as the disk takes.
+        large_body: octets of content from which a body becomes a file beside the database.
+        max_batch: units of work in one commit at the most.
+        top_destinations: destinations that ``stats`` names.
+    """
+
+    reserve_bytes: int = 256 * 1024 * 1024
+    max_bytes: int | None = None
+    large_body: int = 256 * 1024
+    max_batch: int = 512
+    top_destinations: int = 50

@@ -1,0 +1,123 @@
+"""Locks held by living processes. The kernel drops a flock when its holder dies, however it dies: no clock needed."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from relay.core.errors import Problem, ProblemsError
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+
+class FileLock:
+    """An exclusive flock that a thread takes for a short time; waiters queue in the kernel and are woken in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, _FLAGS, 0o600)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock, and give it back at the end."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class LifeLock:
+    """A flock on a file of its own that is held as long as this process lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            BlockingIOError: another process holds it.
+        """
+        self.path = path
+        self._descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise
+
+    @classmethod
+    def of_the_dead(cls, path: Path) -> Self | None:
+        """The lock of a process that is no more, taken over; ``None`` while its holder lives."""
+        try:
+            return cls(path)
+        except BlockingIOError:
+            return None
+
+    def close(self, *, remove: bool = True) -> None:
+        """Give the lock up and, unless told otherwise, remove its file first."""
+        if remove:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+class DirectoryLock:
+    """One Postern a data directory: the supervisor (or ``postern demo``) holds ``postern.lock`` in it while it runs.
+
+    Use as a context manager, or call :meth:`acquire` and :meth:`release`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "postern.lock"
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            ProblemsError: another Postern holds it, or the directory cannot be written.
+        """
+        try:
+            descriptor = os.open(self._path, _FLAGS, 0o600)
+        except OSError as error:
+            raise ProblemsError(
+                Problem(
+                    where=str(self._path),
+                    what=f"cannot be opened: {error.strerror}",
+                    hint="the data directory must exist and belong to the user Postern runs as",
+                )
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise ProblemsError(
+                Problem(
+                    where=str(self._path.parent),
+                    what=f"another Postern{f' (process {holder})' if holder else ''} uses this data directory",
+                    hint="stop it first, or give this one a data directory of its own",
+                )
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock up; the file stays, so that nobody can lock a name that is being removed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

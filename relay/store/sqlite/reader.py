@@ -1,0 +1,140 @@
+"""Reading: one connection and one thread of its own, so that neither the event loop nor the writer waits for it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeVar
+
+import apsw
+
+from relay.core.entry import EntryState
+from relay.core.ports import QueueFilter, QueueStats
+from relay.store.codec import Codec
+from relay.store.sqlite.faults import translate
+from relay.store.sqlite.tables import PRIORITIES
+
+_T = TypeVar("_T")
+_LISTED: Final = "SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id"
+
+
+class EntryPage(NamedTuple):
+    """One row of a listing, still sealed."""
+
+    entry_id: str
+    sealed: bytes
+
+
+class Reader:
+    """Short reads, each its own statement, so that no read holds the WAL back."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._executor = ThreadPoolExecutor(1, "store-reader")
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Run ``work`` in the reader's thread.
+
+        Raises:
+            StoreError: in place of the database's errors.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def close(self) -> None:
+        """End the thread and close the connection."""
+        self._executor.shutdown(wait=True)
+        self._connection.close()
+
+    def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        """All rows of a statement."""
+        return self._connection.execute(sql, bindings).fetchall()
+
+    def row(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
+        """The first row, or ``None``."""
+        found = self.rows(sql, *bindings)
+        return found[0] if found else None
+
+    # --- what the store asks ---
+
+    def content_row(self, message_id: str) -> tuple[str | None, bytes | None] | None:
+        """The body's file name, or its sealed bytes; ``None`` when there is no such message."""
+        found = self.row(
+            "SELECT m.file, b.sealed FROM messages m LEFT JOIN bodies b ON b.message_id = m.id WHERE m.id = ?",
+            message_id,
+        )
+        return None if found is None else (found[0], found[1])
+
+    def next_wake(self, after: float) -> float | None:
+        """The earliest moment after this one at which a free entry must be looked at: one seek a priority."""
+        priorities = self.rows(PRIORITIES)
+        wakes = [
+            self.rows(
+                "SELECT min(wake_at) FROM entries "
+                "WHERE lease IS NULL AND wake_at IS NOT NULL AND priority = ? AND wake_at > ?",
+                priority,
+                after,
+            )[0][0]
+            for (priority,) in priorities
+        ]
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    def page(self, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[EntryPage]:
+        """The next entries in id order that match."""
+        clauses, bindings = _clauses(where, codec)
+        conditions = " AND ".join(["e.id > ?", *clauses])
+        sql = f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?"  # noqa: S608 - clauses are the constants below
+        return [EntryPage(*row) for row in self.rows(sql, after, *bindings, limit)]
+
+    def stats(self, now: float, top: int) -> QueueStats:
+        """Figures from the kept sums, and one count over the index of free entries."""
+        tally = self.rows("SELECT destination, held, entries FROM tally WHERE entries > 0")
+        leased, leased_held = self.rows("SELECT count(*), coalesce(sum(held), 0) FROM entries WHERE lease IS NOT NULL")[
+            0
+        ]
+        (due,) = self.rows(
+            "SELECT count(*) FROM entries "
+            "WHERE lease IS NULL AND wake_at IS NOT NULL AND priority IN (SELECT DISTINCT priority FROM entries "
+            "WHERE lease IS NULL AND wake_at IS NOT NULL) AND wake_at <= ? AND held = 0",
+            now,
+        )[0]
+        held = sum(entries for _, is_held, entries in tally if is_held)
+        total = sum(entries for _, _, entries in tally)
+        oldest = self.row("SELECT received_at FROM messages ORDER BY id LIMIT 1")
+        destinations: dict[str, int] = {}
+        for destination, _, entries in tally:
+            destinations[destination] = destinations.get(destination, 0) + entries
+        ranked = sorted(destinations.items(), key=lambda item: (-item[1], item[0]))[:top]
+        return QueueStats(
+            ready=due,
+            deferred=total - held - (leased - leased_held) - due,
+            held=held - leased_held,
+            leased=leased,
+            oldest_created_at=oldest[0] if oldest else None,
+            bytes=self.rows("SELECT bytes FROM totals")[0][0],
+            outbox=self.rows("SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM outbox")[0][0],
+            destinations=tuple(ranked),
+        )
+
+
+def _clauses(where: QueueFilter, codec: Codec) -> tuple[list[str], list[Any]]:
+    clauses: list[str] = []
+    bindings: list[Any] = []
+    if where.state is not None:
+        clauses.append("e.held = ?")
+        bindings.append(int(where.state is EntryState.HELD))
+    if where.destination:
+        clauses.append("e.destination = ?")
+        bindings.append(where.destination)
+    if where.message_id:
+        clauses.append("e.id > ? AND e.id < ?")
+        bindings += [f"{where.message_id}.", f"{where.message_id}/"]
+    if where.due_before is not None:
+        clauses.append("e.due_at < ?")
+        bindings.append(where.due_before)
+    if where.recipient is not None:
+        tokens: Sequence[bytes] = codec.tokens(where.recipient)
+        clauses.append(f"({' OR '.join('instr(e.tokens, ?)' for _ in tokens)})")
+        bindings += tokens
+    return clauses, bindings

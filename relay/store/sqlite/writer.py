@@ -1,0 +1,220 @@
+"""The one thread of a process that writes: it commits what has gathered while the commit before was on its way."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from relay.core.errors import StoreError, StoreFullError
+from relay.store.sqlite.faults import Fatal, is_fatal, is_full, translate
+from relay.store.sqlite.lock import FileLock
+from relay.store.sqlite.tables import Tables
+
+_T = TypeVar("_T")
+_WAL_PAGES: Final = 16384
+"""64 MiB of WAL: past this the writer checkpoints by itself, should nobody else do it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One thing to do inside a transaction. ``run`` may be called again after a roll-back, so it keeps no state."""
+
+    run: Callable[[Tables], Any]
+    future: "asyncio.Future[Any]"
+    grows: bool
+    value: Any = None
+    error: BaseException | None = None
+
+
+class GroupCommit:
+    """Gathers jobs, commits them in one transaction, and resolves their futures once the WAL is fsynced.
+
+    A batch runs without savepoints first; only when a job fails is the batch rolled back and run again with one
+    savepoint a job, so that the failing ones fail alone and the usual case pays nothing for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: apsw.Connection,
+        tables: Tables,
+        lock: FileLock,
+        fatal: Fatal,
+        freed: Callable[[list[str]], None],
+        max_batch: int,
+        observe: Callable[[int], None],
+    ) -> None:
+        """Prepare the thread.
+
+        Args:
+            connection: the writing connection; after :meth:`start` the thread's alone.
+            tables: what jobs are handed.
+            lock: the queue lock, shared with other processes.
+            fatal: called when what is on disk is no longer known.
+            freed: called with the body files that a commit left without a row.
+            max_batch: jobs in one transaction at the most.
+            observe: called in the thread with each batch's size.
+        """
+        self._connection = connection
+        self._tables = tables
+        self._lock = lock
+        self._fatal = fatal
+        self._freed = freed
+        self._max_batch = max_batch
+        self._observe = observe
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._wal_pages = 0
+        connection.set_wal_hook(self._on_wal)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, run: Callable[[Tables], _T], *, grows: bool = False) -> "asyncio.Future[_T]":
+        """Run a job in the next transaction; the future resolves when that is on disk.
+
+        ``grows`` marks what needs room: on a full disk it fails first, so that what frees room can still be written.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._jobs.put(_Job(run, future, grows))
+        return future
+
+    async def stop(self) -> None:
+        """Finish what was submitted and end the thread."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _on_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            batch = [job]
+            last = self._gather(batch)
+            self._commit(batch)
+            self._observe(len(batch))
+            self._loop.call_soon_threadsafe(_resolve, batch)
+            self._contain_wal()
+            if last:
+                return
+
+    def _gather(self, batch: list[_Job]) -> bool:
+        """Take what has been waiting; whether the end was among it."""
+        while len(batch) < self._max_batch:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return False
+            if job is None:
+                return True
+            batch.append(job)
+        return False
+
+    def _commit(self, batch: list[_Job]) -> None:
+        try:
+            with self._lock.held():
+                self._commit_locked(batch)
+        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            self._end_all(batch, error)
+            return
+        if self._tables.freed_files:
+            self._freed(self._tables.freed_files)
+
+    def _commit_locked(self, batch: list[_Job]) -> None:
+        try:
+            self._attempt(batch, careful=False)
+        except Exception:  # noqa: BLE001 - the careful attempt meets it again and judges it
+            self._attempt_carefully(batch)
+
+    def _attempt_carefully(self, batch: list[_Job]) -> None:
+        try:
+            self._attempt(batch, careful=True)
+        except Exception as error:
+            frugal = [job for job in batch if not job.grows]
+            if not is_full(error) or len(frugal) == len(batch):
+                raise
+            for job in batch:
+                if job.grows:
+                    job.error = StoreFullError("the disk is full")
+            self._attempt(frugal, careful=True)
+
+    def _attempt(self, batch: list[_Job], *, careful: bool) -> None:
+        """One transaction over the batch; raises only when none of it was applied."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            self._tables.begin()
+            for job in batch:
+                if careful:
+                    self._run_alone(job)
+                else:
+                    job.value, job.error = job.run(self._tables), None
+            self._tables.flush()
+            execute("COMMIT")
+        except BaseException as error:
+            self._tables.freed_files = []
+            self._judge(error)
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+
+    def _run_alone(self, job: _Job) -> None:
+        execute = self._connection.execute
+        mark = self._tables.mark()
+        execute("SAVEPOINT job")
+        try:
+            job.value, job.error = job.run(self._tables), None
+        except Exception as error:
+            self._judge(error)
+            # SQLite undoes the whole transaction for some errors, a full disk among them: then nothing can go on.
+            if not self._connection.in_transaction or is_full(error):
+                raise
+            execute("ROLLBACK TO job")
+            self._tables.rewind(mark)
+            job.error = translate(error)
+        execute("RELEASE job")
+
+    def _judge(self, error: BaseException) -> None:
+        """End the process when what is on disk is no longer known."""
+        if is_fatal(error) and not self._is_quota(error):
+            self._fatal(error)
+
+    def _is_quota(self, error: BaseException) -> bool:
+        """A write that hit a quota or a size limit is an I/O error to SQLite; nothing was lost by it."""
+        write_failed = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE
+        return write_failed and is_full(OSError(self._connection.system_errno, ""))
+
+    def _end_all(self, batch: list[_Job], error: BaseException) -> None:
+        translated = StoreFullError("the disk is full") if self._is_quota(error) else translate(error)
+        for job in batch:
+            job.error = job.error or translated
+
+    def _contain_wal(self) -> None:
+        if self._wal_pages < _WAL_PAGES:
+            return
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            self._judge(error)
+        self._wal_pages = 0
+
+
+def _resolve(batch: list[_Job]) -> None:
+    for job in batch:
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.value)

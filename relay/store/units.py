@@ -1,0 +1,171 @@
+"""A unit of work as rows: checked, encoded and sealed before any lock is taken. Every implementation uses it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+from relay.core.change import AuditEvent, Keep, Note, Settle, UnitOfWork
+from relay.core.entry import EntryState, QueueEntry
+from relay.core.errors import StoreError
+from relay.store.codec import Codec
+
+SealBody = Callable[[str, bytes], tuple[bytes | None, str | None]]
+"""Message id and content to (sealed body for the row, or ``None``; name of the file that holds it, or ``None``)."""
+
+
+class EntryRow(NamedTuple):
+    """An entry as stored: open columns to select by, and the entry itself, sealed.
+
+    ``wake_at`` is the earliest moment at which somebody must look at the entry: when it is due (if ready), when it
+    expires, when its delay warning goes out. So one index serves every kind of claim.
+    """
+
+    id: str
+    message_id: str
+    destination: str
+    priority: int
+    held: int
+    due_at: float
+    wake_at: float
+    tokens: bytes
+    sealed: bytes
+
+
+class KeepRows(NamedTuple):
+    """A message to insert; ``body`` is sealed, or ``None`` when the file named by ``file`` holds it."""
+
+    message_id: str
+    received_at: float
+    size: int
+    file: str | None
+    facts: bytes
+    body: bytes | None
+    entries: tuple[EntryRow, ...]
+    leased: frozenset[str]
+
+
+class SettleRows(NamedTuple):
+    """An entry to replace by ``row``, or to delete when that is ``None``, and the entries split off from it."""
+
+    entry_id: str
+    message_id: str
+    row: EntryRow | None
+    split: tuple[EntryRow, ...]
+    keep_lease: bool
+    fence: bool
+
+
+Step: TypeAlias = KeepRows | SettleRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedUnit:
+    """What one transaction writes.
+
+    Attributes:
+        steps: in order.
+        outbox: the unit's audit events, sealed in one row; ``None`` when there are none.
+        wakes_at: the earliest moment at which an entry it leaves unleased must be looked at; infinite when none is.
+        size: octets of message bodies it adds.
+    """
+
+    steps: tuple[Step, ...]
+    outbox: bytes | None
+    wakes_at: float
+    size: int
+
+
+def wake_time(entry: QueueEntry) -> float:
+    """The earliest moment at which the entry must be looked at."""
+    wake = entry.expires_at if entry.warn_at is None else min(entry.expires_at, entry.warn_at)
+    return min(wake, entry.due_at) if entry.state is EntryState.READY else wake
+
+
+def content_size(unit: UnitOfWork) -> int:
+    """Octets of message content in a unit, the largest message's."""
+    return max((len(change.content) for change in unit if isinstance(change, Keep)), default=0)
+
+
+def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -> PreparedUnit:
+    """Check, encode and seal a unit.
+
+    Args:
+        unit: what to write.
+        codec: seals it.
+        seal_body: where bodies go; by default into the row.
+
+    Raises:
+        StoreError: the unit is impossible; nothing has been written.
+    """
+    steps: list[Step] = []
+    events: tuple[AuditEvent, ...] = ()
+    wakes_at, size = math.inf, 0
+    for change in unit:
+        match change:
+            case Note():
+                events += change.events
+            case Keep():
+                step = _keep(change, codec, seal_body or (lambda key, content: (codec.seal_body(key, content), None)))
+                free = [row.wake_at for row in step.entries if row.id not in step.leased]
+                wakes_at, size = min([wakes_at, *free]), size + step.size
+                steps.append(step)
+            case Settle():
+                settled = _settle(change, codec)
+                free = [row.wake_at for row in settled.split]
+                if settled.row is not None and not settled.keep_lease:
+                    free.append(settled.row.wake_at)
+                wakes_at = min([wakes_at, *free])
+                steps.append(settled)
+    outbox = codec.seal_events(events) if events else None
+    return PreparedUnit(steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size)
+
+
+def _keep(change: Keep, codec: Codec, seal_body: SealBody) -> KeepRows:
+    message = change.message
+    if not change.entries:
+        raise StoreError(f"{message.id}: a message needs at least one entry")
+    rows = tuple(_row(entry, message.id, codec) for entry in change.entries)
+    ids = {row.id for row in rows}
+    if len(ids) < len(rows) or not change.leased <= ids:
+        raise StoreError(f"{message.id}: entry ids repeat, or an entry is leased that is not there")
+    facts = codec.seal_message(message)
+    body, file = seal_body(message.id, change.content)
+    return KeepRows(
+        message.id, message.received_at, len(change.content), file, facts, body, rows, frozenset(change.leased)
+    )
+
+
+def _settle(change: Settle, codec: Codec) -> SettleRows:
+    entry = change.entry
+    left = tuple(state for state in entry.recipients if state.number not in change.fates and state.fate is None)
+    row = None
+    if left:
+        if len(left) < len(entry.recipients):
+            entry = replace(entry, recipients=left)
+        row = _row(entry, entry.message_id, codec)
+    split = tuple(_row(new, entry.message_id, codec) for new in change.split)
+    if len({entry.id, *(new.id for new in split)}) <= len(split):
+        raise StoreError(f"{entry.id}: ids of split entries repeat")
+    return SettleRows(entry.id, entry.message_id, row, split, change.keep_lease, change.fence)
+
+
+def _row(entry: QueueEntry, message_id: str, codec: Codec) -> EntryRow:
+    if entry.message_id != message_id or not entry.id.startswith(f"{message_id}."):
+        raise StoreError(f"{entry.id}: not an entry of message {message_id}")
+    if not entry.recipients or any(state.fate for state in entry.recipients):
+        raise StoreError(f"{entry.id}: an entry holds recipients without a fate, at least one")
+    wake = wake_time(entry)
+    if not math.isfinite(entry.created_at + entry.due_at + entry.expires_at + wake):
+        raise StoreError(f"{entry.id}: a time is not a finite number")
+    return EntryRow(
+        entry.id,
+        message_id,
+        entry.destination,
+        entry.treatment.priority,
+        int(entry.state is EntryState.HELD),
+        entry.due_at,
+        wake,
+        b"".join(codec.token(state.recipient.address) for state in entry.recipients),
+        codec.seal_entry(entry),
+    )
