@@ -15,8 +15,8 @@ from relay.config.types import (
     FilePath,
     Host,
     Integer,
+    Ip,
     Name,
-    Nameserver,
     Network,
     Number,
     OptionalIp,
@@ -35,9 +35,10 @@ from relay.config.types import (
 class DnsSettings(Section):
     """How names are looked up."""
 
-    nameservers: tuple[Nameserver, ...] = setting(
-        [], "Nameservers, each an IP address with an optional port; empty: those of the system.", "list of IP[:port]"
+    nameservers: tuple[Ip, ...] = setting(
+        [], "Nameservers, tried in this order; empty: those of the system.", "list of IP addresses", max_length=20
     )
+    port: Port = setting(53, "Port of the nameservers.", "port")
     timeout: Duration = setting("3s", "Wait for one nameserver's answer.", "duration", ge=0.1, le=60)
     lifetime: Duration = setting("12s", "Time for a look-up with all its retries.", "duration", ge=0.1, le=300)
     cache_entries: Integer = setting(

@@ -77,14 +77,8 @@ def validate(found: Document, model: type[Model], base: Path) -> Model:
 
 def _telling(errors: list[Any]) -> list[Any]:
     """Without those that only follow from others: a list counts as too short when an item of it was at fault."""
-    return [
-        error
-        for error in errors
-        if error["type"] != "too_short"
-        or not any(
-            len(one["loc"]) > len(error["loc"]) and one["loc"][: len(error["loc"])] == error["loc"] for one in errors
-        )
-    ]
+    around = {one["loc"][:length] for one in errors for length in range(len(one["loc"]))}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in around]
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

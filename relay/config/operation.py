@@ -24,7 +24,7 @@ class ScanSettings(Section):
         "10s", "Time a message's scan may take; then it is unreadable: timeout.", "duration", ge=0.1, le=300
     )
     inline_limit: Size = setting(
-        "256KiB", "Largest message scanned on the event loop; larger ones go to the helper.", "size", ge=0, le=1 << 20
+        "256KiB", "Largest message scanned on the event loop; larger ones go to the helper.", "size", ge=0, le=1 << 18
     )
     text_limit: Size = setting(
         "16MiB", "Text read of one message; what is beyond it is unreadable.", "size", ge=65536, le=1 << 30

@@ -301,7 +301,7 @@ class ClientSettings(Section):
     previous_until: Moment = setting(None, "When the previous secret ends.", "UTC time")
     senders: tuple[Mailbox, ...] = setting([], "Mailboxes it may send as.", "list of mailboxes")
     sender_domains: tuple[DomainPattern, ...] = setting(
-        [], "Domains it may send as; *.x means below x.", "list of domains"
+        [], "Domains it may send as; *.x means below x.", "list of domains", examples=[["clinic.example"]]
     )
     null_sender: Boolean = switch("May send with the null sender <> (receipts, notifications).", on=True)
     networks: tuple[Network, ...] = setting([], "Networks it may connect from; empty: any.", "list of networks")

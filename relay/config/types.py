@@ -110,9 +110,8 @@ def _network(value: object) -> IPNetwork:
         loose = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError("is not a network, such as 10.20.0.0/16 or 2001:db8::/32") from None
-    raise ValueError(
-        f"is an address inside a network: write {loose} for the network, or {text.partition('/')[0]} for one"
-    )
+    alone = text.partition("/")[0]
+    raise ValueError(f"is an address inside a network|write {loose} for the network, or {alone} for the address alone")
 
 
 def domain_pattern(value: object) -> str:
@@ -187,21 +186,9 @@ class HostPort:
         except ValueError:
             return cls(domain_name(match[2]), port)
 
-    @property
-    def is_address(self) -> bool:
-        """Whether the host is an IP address and needs no look-up."""
-        return ":" in self.host or self.host.replace(".", "").isdigit()
-
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}" if self.port else host
-
-
-def _nameserver(value: object) -> HostPort:
-    server = HostPort.parse(value)
-    if not server.is_address:
-        raise ValueError("must be an IP address: a nameserver's name cannot be looked up without a nameserver")
-    return server
 
 
 def _tls_version(value: object) -> str:
@@ -253,7 +240,6 @@ DomainPattern = Annotated[str, PlainValidator(domain_pattern), _text({})]
 Mailbox = Annotated[str, PlainValidator(_mailbox), _text({})]
 Name = Annotated[str, PlainValidator(_name), _text({"pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"})]
 Host = Annotated[HostPort, PlainValidator(HostPort.parse), _AS_TEXT, _text({})]
-Nameserver = Annotated[HostPort, PlainValidator(_nameserver), _AS_TEXT, _text({})]
 TlsVersion = Annotated[str, PlainValidator(_tls_version), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 

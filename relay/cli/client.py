@@ -1,0 +1,206 @@
+"""``postern client``: the systems that may send, and their secrets."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+
+from relay.core.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.config.reception import ClientSettings
+
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+
+
+@click.group(name="client", help="Add, list and remove the systems that may send.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration, which says where clients are kept.",
+)
+@click.option("--clients-dir", type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
+@click.pass_context
+def command(ctx: click.Context, config: Path, clients_dir: Path | None) -> None:
+    """Find the directory of clients."""
+    if ctx.resilient_parsing:
+        return
+    if clients_dir is None:
+        from relay.config.load import load
+
+        clients_dir = load(config).clients_dir
+    ctx.obj = clients_dir.absolute()
+
+
+def _client(values: dict[str, Any]) -> "ClientSettings":
+    """Build a client from what was typed.
+
+    Raises:
+        ProblemsError: all that is wrong, by option.
+    """
+    from relay.config.document import Document
+    from relay.config.load import validate
+    from relay.config.reception import ClientSettings
+
+    lines: dict[tuple[str | int, ...], int] = {(key,): 1 for key in values}
+    typed = Document(source="client", data=values, lines=lines)
+    try:
+        return validate(typed, ClientSettings, Path.cwd())
+    except ProblemsError as error:
+        told = [Problem(where="client", what=one.what, hint=one.hint) for one in error.problems]
+        raise ProblemsError(*told) from None
+
+
+@command.command(help="Add a client and print its secret, once.")
+@click.argument("name")
+@click.option("--tenant", required=True, help="The tenant it belongs to.")
+@click.option("--domain", "domains", multiple=True, help="A domain it may send as; *.x means below x. Repeatable.")
+@click.option("--sender", "senders", multiple=True, help="A mailbox it may send as. Repeatable.")
+@click.option("--network", "networks", multiple=True, help="A network it may connect from. Repeatable.")
+@click.option("--per-minute", type=int, help="Messages a minute.")
+@click.option("--per-hour", type=int, help="Messages an hour.")
+@click.option("--message-size", help="Largest message, such as 10MiB.")
+@click.option("--recipients", type=int, help="Recipients a message.")
+@click.option("--stream", type=click.Choice(["transactional", "bulk"]), help="What it sends.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def add(
+    directory: Path,
+    /,
+    name: str,
+    tenant: str,
+    domains: tuple[str, ...],
+    senders: tuple[str, ...],
+    networks: tuple[str, ...],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Add a client."""
+    from relay.config.clients import digest, generate_secret, write_client
+
+    secret = generate_secret()
+    values = {
+        "name": name,
+        "tenant": tenant,
+        "secret_sha256": digest(secret),
+        "senders": list(senders),
+        "sender_domains": list(domains),
+        "networks": list(networks),
+        "messages_per_minute": options["per_minute"],
+        "messages_per_hour": options["per_hour"],
+        "message_size": options["message_size"],
+        "recipients": options["recipients"],
+        "stream": options["stream"],
+    }
+    client = _client({key: value for key, value in values.items() if value is not None})
+    path = write_client(directory, client, replace=False)
+    _tell_secret(client.name, secret, path, as_json=as_json)
+
+
+def _tell_secret(name: str, secret: str, path: Path, *, as_json: bool, until: str = "") -> None:
+    if as_json:
+        told = {"name": name, "secret": secret, "file": str(path), "previous_until": until or None}
+        click.echo(orjson.dumps(told))
+        return
+    click.echo(f"client:   {name}\nsecret:   {secret}\nfile:     {path}")
+    if until:
+        click.echo(f"previous: good until {until}")
+    click.echo("The secret is shown this once. Reload Postern (SIGHUP) to let the client in.")
+
+
+@command.command(name="list", help="List the clients.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_(directory: Path, *, as_json: bool) -> None:
+    """List the clients."""
+    from relay.config.clients import load_clients
+
+    clients = list(load_clients(directory))
+    if as_json:
+        click.echo(orjson.dumps([_shown(client) for client in clients]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "tenant", "may send as", "from networks", "a minute", "an hour")
+    for client in clients:
+        senders = ", ".join((*client.senders, *client.sender_domains))
+        networks = ", ".join(str(network) for network in client.networks) or "any"
+        table.add_row(
+            client.name,
+            client.tenant,
+            senders,
+            networks,
+            str(client.messages_per_minute),
+            str(client.messages_per_hour),
+        )
+    Console().print(table if clients else "No clients yet: add one with `postern client add`.")
+
+
+@command.command(help="Show a client.")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(directory: Path, name: str, *, as_json: bool) -> None:
+    """Show a client."""
+    from relay.config.clients import client_path, load_client
+
+    shown = _shown(load_client(client_path(directory, name)))
+    if as_json:
+        click.echo(orjson.dumps(shown))
+        return
+    width = max(len(key) for key in shown)
+    for key, value in shown.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        click.echo(f"{key:<{width}}  {'-' if text in (None, '') else text}")
+
+
+def _shown(client: "ClientSettings") -> dict[str, Any]:
+    """All but the digests of its secrets."""
+    return client.model_dump(mode="json", exclude={"secret_sha256", "previous_secret_sha256"})
+
+
+@command.command(help="Remove a client.")
+@click.argument("name")
+@click.pass_obj
+def remove(directory: Path, name: str) -> None:
+    """Remove a client."""
+    from relay.config.clients import remove_client
+
+    remove_client(directory, name)
+    click.echo(f"Removed {name}. Reload Postern (SIGHUP) to shut it out.")
+
+
+@command.command(help="Give a client a new secret; the old one stays good for a while.")
+@click.argument("name")
+@click.option("--overlap", default="1d", show_default=True, help="How long the old secret stays good; 0: not at all.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def rotate(directory: Path, name: str, overlap: str, *, as_json: bool) -> None:
+    """Give a client a new secret."""
+    from relay.config.clients import client_path, digest, generate_secret, load_client, write_client
+    from relay.config.units import parse_duration
+
+    try:
+        seconds = parse_duration(overlap)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--overlap") from None
+    client = load_client(client_path(directory, name))
+    secret = generate_secret()
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds) if seconds else None
+    rotated = client.model_copy(
+        update={
+            "secret_sha256": digest(secret),
+            "previous_secret_sha256": client.secret_sha256 if until else None,
+            "previous_until": until,
+        }
+    )
+    path = write_client(directory, rotated, replace=True)
+    _tell_secret(name, secret, path, as_json=as_json, until=until.isoformat() if until else "")
