@@ -8,6 +8,7 @@ of :attr:`ClientTransaction.stage` (RFC 5321 section 4.5.3.2), and tells of an e
 :meth:`ClientTransaction.lost`.
 """
 
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -62,14 +63,20 @@ class ClientTransaction:
     """The machine. ``results`` and ``reusable`` hold once ``done``."""
 
     __slots__ = (
-        "_accepted", "_features", "_lines", "_mail_refused", "_next", "_reader", "_results", "_reusable", "_state",
-        "_transaction",
+        "_accepted", "_features", "_host", "_lines", "_mail_refused", "_next", "_reader", "_results",
+        "_reusable", "_state", "_transaction",
     )  # fmt: skip
 
     def __init__(
-        self, transaction: Transaction, features: PeerFeatures, *, limits: ReplyLimits = DEFAULT_LIMITS
+        self,
+        transaction: Transaction,
+        features: PeerFeatures,
+        *,
+        host: str = "",
+        limits: ReplyLimits = DEFAULT_LIMITS,
     ) -> None:
         self._transaction = transaction
+        self._host = host
         self._features = features
         self._reader = ReplyReader(limits)
         self._state = State.START
@@ -118,7 +125,7 @@ class ClientTransaction:
         wire = encode(lines)
         if wire is None:
             return self._give_up(
-                _failure(Trouble.LOCAL, Stage.MAIL, "an address or parameter holds a control character")
+                self._failure(Trouble.LOCAL, Stage.MAIL, "an address or parameter holds a control character")
             )
         self._move(State.MAIL)
         if self._features.pipelining:
@@ -139,7 +146,7 @@ class ClientTransaction:
         try:
             return self._answer_replies(all_sent=all_sent)
         except ReplyError as error:
-            return self._give_up(_failure(Trouble.PROTOCOL, self.stage, str(error)))
+            return self._give_up(self._failure(Trouble.PROTOCOL, self.stage, str(error)))
 
     def lost(self, detail: str) -> None:
         """The connection ended or a deadline passed: what has no result yet is retried, and said to be ambiguous.
@@ -150,7 +157,7 @@ class ClientTransaction:
             self._reusable = False
             return
         trouble = Trouble.AMBIGUOUS if self._state is State.FINAL else Trouble.NETWORK
-        self._give_up(_failure(trouble, self.stage, detail))
+        self._give_up(self._failure(trouble, self.stage, detail))
 
     # --- moves ---
 
@@ -175,19 +182,20 @@ class ClientTransaction:
 
     def _give_up(self, failure: Failure, *, reusable: bool = False) -> bytes:
         """End with this failure for every recipient that has no result."""
-        for number, _ in self._transaction.recipients:
-            self._results.setdefault(number, RecipientResult(number=number, failure=failure))
+        self._settle_rest(failure)
         self._reusable = reusable
         self._move(State.DONE)
         return b""
 
     def _settle_rest(self, failure: Failure) -> None:
+        if not failure.host:
+            failure = replace(failure, host=self._host)
         for number, _ in self._transaction.recipients:
             self._results.setdefault(number, RecipientResult(number=number, failure=failure))
 
     def _reply(self, reply: Reply, *, all_sent: bool) -> bytes:
         if reply.code == _CLOSING and self._state not in {State.EMPTY, State.RSET}:
-            return self._give_up(_refused(reply, self.stage))
+            return self._give_up(self._refused(reply, self.stage))
         match self._state:
             case State.MAIL:
                 return self._on_mail(reply)
@@ -203,7 +211,7 @@ class ClientTransaction:
     def _on_mail(self, reply: Reply) -> bytes:
         self._expect_no_more_input(reply)
         if not reply.is_positive:
-            failure = _refused(reply, Stage.MAIL)
+            failure = self._refused(reply, Stage.MAIL)
             if not self._features.pipelining:
                 return self._give_up(failure, reusable=True)
             self._mail_refused = True
@@ -217,7 +225,7 @@ class ClientTransaction:
         if reply.is_positive and not self._mail_refused:
             self._accepted.append(number)
         elif not reply.is_positive:
-            self._results.setdefault(number, RecipientResult(number=number, failure=_refused(reply, Stage.RCPT)))
+            self._results.setdefault(number, RecipientResult(number=number, failure=self._refused(reply, Stage.RCPT)))
         self._next += 1
         if self._next < len(self._transaction.recipients):
             self._move(State.RCPT)
@@ -240,7 +248,7 @@ class ClientTransaction:
             return stuff(self._transaction.content)
         if reply.code < 400:
             raise ReplyError("the answer to DATA is neither 354 nor a refusal")
-        self._settle_rest(_refused(reply, Stage.DATA))
+        self._settle_rest(self._refused(reply, Stage.DATA))
         self._move(State.RSET)
         return b"RSET\r\n"
 
@@ -252,7 +260,7 @@ class ClientTransaction:
             result = (
                 RecipientResult(number=number, reply=reply)
                 if reply.is_positive
-                else RecipientResult(number=number, failure=_refused(reply, Stage.FINAL))
+                else RecipientResult(number=number, failure=self._refused(reply, Stage.FINAL))
             )
             self._results.setdefault(number, result)
         self._reusable = all_sent
@@ -270,10 +278,14 @@ class ClientTransaction:
         if 300 <= reply.code < 400:
             raise ReplyError("the peer asks for input where none belongs")
 
+    def _failure(self, trouble: Trouble, stage: Stage, detail: str) -> Failure:
+        return Failure(trouble=trouble, stage=stage, detail=detail, host=self._host)
 
-def _failure(trouble: Trouble, stage: Stage, detail: str) -> Failure:
-    return Failure(trouble=trouble, stage=stage, detail=detail)
-
-
-def _refused(reply: Reply, stage: Stage) -> Failure:
-    return Failure(trouble=Trouble.REPLY, stage=stage, reply=reply, detail=f"{stage} was answered {reply.code}")
+    def _refused(self, reply: Reply, stage: Stage) -> Failure:
+        return Failure(
+            trouble=Trouble.REPLY,
+            stage=stage,
+            reply=reply,
+            detail=f"{stage} was answered {reply.code}",
+            host=self._host,
+        )

@@ -1,0 +1,1 @@
+"""Towards peers: resolver, hosts of a destination, TLS levels and SMTP connections."""

@@ -1,0 +1,271 @@
+"""Connects to the best host of a destination that reaches a floor (RFC 5321 section 5, RFC 3207, RFC 7435)."""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.core.level import Level, Proof, Voucher
+from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
+from relay.core.ports import ConnectError, Metrics
+from relay.net.deadlines import Deadlines
+from relay.net.handshake import Handshake, HostError, dial
+from relay.net.memory import UnverifiedHosts
+from relay.net.mx import Host, HostFinder
+from relay.net.session import SessionContext, SmtpSession
+from relay.net.tls import TlsContexts, judge
+from relay.net.vouch import Nobody, Vouching
+
+ROUTE_PREFIX: Final = "route:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteHost:
+    """A host of a static route: a name or an IP address, and its port."""
+
+    host: str
+    port: int = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A static route or smarthost: the destination ``route:NAME``.
+
+    Attributes:
+        hosts: in the order they are tried. They are looked up without MX and may lie in any network.
+        username, password: for AUTH; empty: none. The password comes from a file, never from a setting's text.
+        auth_floor: the level a connection must reach before a password is sent.
+        source_addresses: local addresses to send from, instead of the connector's.
+    """
+
+    hosts: tuple[RouteHost, ...]
+    username: str = ""
+    password: str = field(default="", repr=False)
+    auth_floor: Level = Level.VERIFIED
+    source_addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorOptions:
+    """How peers are connected to.
+
+    Attributes:
+        helo: our host name for EHLO.
+        port: of hosts found by MX.
+        source_addresses: local addresses to send from: the first of the peer's family; none: the system chooses.
+        routes: by name.
+        max_connections: TCP connections tried for one destination in one attempt, reconnections not counted.
+        deadlines: of every wait.
+        unverified_ttl: seconds a host is remembered as having a certificate that does not verify.
+        unverified_size: hosts remembered so.
+    """
+
+    helo: str
+    port: int = 25
+    source_addresses: tuple[str, ...] = ()
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    max_connections: int = 8
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    unverified_ttl: float = 3600.0
+    unverified_size: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """One host at one address, and what is wanted of it."""
+
+    host: Host
+    address: str
+    port: int
+    floor: Level
+    tls_failures: int
+    voucher: Voucher
+    route: Route | None
+
+
+class SmtpConnector:
+    """Implements ``Connector``."""
+
+    def __init__(
+        self,
+        options: ConnectorOptions,
+        finder: HostFinder,
+        contexts: TlsContexts,
+        *,
+        vouching: Vouching | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._options = options
+        self._finder = finder
+        self._contexts = contexts
+        self._vouching: Vouching = vouching or Nobody()
+        self._metrics = metrics
+        self._unverified = UnverifiedHosts(size=options.unverified_size, ttl=options.unverified_ttl)
+
+    async def connect(self, destination: str, *, floor: Level, tls_failures: int = 0) -> SmtpSession:
+        """Connect to the first host that can be used and reaches the floor.
+
+        Raises:
+            ConnectError: one failure a host tried; the last is the one to report: of all, the one that says most (a
+                level not reached, then a server's refusal, then a breach of protocol, then the network).
+        """
+        failures: list[Failure] = []
+        try:
+            async with asyncio.timeout(self._options.deadlines.attempt):
+                session = await self._first(destination, floor, tls_failures, failures)
+        except TimeoutError:
+            failures.append(
+                Failure(trouble=Trouble.NETWORK, stage=Stage.CONNECT, detail="connecting took too long in all")
+            )
+            session = None
+        if session is None:
+            raise ConnectError(tuple(sorted(failures, key=lambda one: _WEIGHT.get(one.trouble, 0))))
+        return session
+
+    async def _first(
+        self, destination: str, floor: Level, tls_failures: int, failures: list[Failure]
+    ) -> SmtpSession | None:
+        route = self._route(destination)
+        left = self._options.max_connections
+        for host, port in await self._candidates(destination, route, failures):
+            voucher = Voucher.ROUTE if route is not None else await self._vouching.vouch(destination, host)
+            for address in host.addresses:
+                if left == 0:
+                    return None
+                left -= 1
+                target = _Target(
+                    host=host, address=address, port=port, floor=floor, tls_failures=tls_failures,
+                    voucher=voucher, route=route,
+                )  # fmt: skip
+                try:
+                    return await self._reach(target)
+                except HostError as error:
+                    failures.append(error.failure)
+                    if error.failure.trouble is not Trouble.NETWORK:
+                        break  # the host answered: another address of it would answer the same
+        return None
+
+    def _route(self, destination: str) -> Route | None:
+        if not destination.startswith(ROUTE_PREFIX):
+            return None
+        route = self._options.routes.get(destination.removeprefix(ROUTE_PREFIX))
+        if route is None:
+            detail = "the route is not configured"
+            raise ConnectError((Failure(trouble=Trouble.LOCAL, stage=Stage.PLAN, detail=detail, host=destination),))
+        return route
+
+    async def _candidates(
+        self, destination: str, route: Route | None, failures: list[Failure]
+    ) -> list[tuple[Host, int]]:
+        if route is None:
+            return [(host, self._options.port) for host in await self._finder.hosts(destination)]
+        found = []
+        for one in route.hosts:
+            try:
+                found.append((await self._finder.named(one.host), one.port))
+            except ConnectError as error:
+                failures.extend(error.failures)
+        return found
+
+    # --- levels: down from verifying, never below the floor ---
+
+    async def _reach(self, target: _Target) -> SmtpSession:
+        """Try the levels from the top down to the floor, over new connections."""
+        fault = self._unverified.fault(target.host.name) if target.floor <= Level.ENCRYPTED else ""
+        if not fault:
+            try:
+                return await self._dial(target, Level.VERIFIED)
+            except HostError as error:
+                if error.handshake and self._may_go_clear(target):
+                    return await self._dial(target, Level.CLEAR, failure=error.failure.detail)
+                if not error.certificate or target.floor > Level.ENCRYPTED:
+                    raise
+                fault = error.certificate
+                self._unverified.remember(target.host.name, fault)
+        try:
+            return await self._dial(target, Level.ENCRYPTED, failure=fault)
+        except HostError as error:
+            if not error.handshake or not self._may_go_clear(target):
+                raise
+            return await self._dial(target, Level.CLEAR, failure=error.failure.detail)
+
+    @staticmethod
+    def _may_go_clear(target: _Target) -> bool:
+        """TLS was offered and failed: in the clear only at floor ``CLEAR``, and only if an attempt failed so before."""
+        return target.floor is Level.CLEAR and target.tls_failures >= 1
+
+    async def _dial(self, target: _Target, level: Level, *, failure: str = "") -> SmtpSession:
+        """One connection, begun so that it can reach ``level``; what it reached is judged when it stands."""
+        options = self._options
+        source = _source(target.address, (target.route and target.route.source_addresses) or options.source_addresses)
+        sock = await dial(
+            target.address, target.port, host=target.host.name, source=source, deadline=options.deadlines.connect
+        )
+        shake = Handshake(sock, host=target.host.name, helo=options.helo, deadlines=options.deadlines)
+        try:
+            return await self._open(shake, target, level, failure)
+        except BaseException:
+            shake.abort()
+            raise
+
+    async def _open(self, shake: Handshake, target: _Target, level: Level, failure: str) -> SmtpSession:
+        await shake.greet()
+        features = await shake.ehlo()
+        if level > Level.CLEAR:
+            features, failure = await self._secure(shake, features, target, level, failure)
+        proof = judge(
+            shake.tls_object, host=_tls_name(target), address=target.address, voucher=target.voucher, failure=failure
+        )
+        if proof.level < target.floor:
+            raise HostError(_below(target, proof.failure or "the level was not reached"))
+        if target.route is not None and target.route.username:
+            await self._login(shake, target.route, proof)
+        session = SmtpSession(
+            SessionContext(proof=proof, features=features, deadlines=self._options.deadlines, metrics=self._metrics)
+        )
+        session.attach(shake.release(session))
+        return session
+
+    async def _secure(
+        self, shake: Handshake, features: PeerFeatures, target: _Target, level: Level, failure: str
+    ) -> tuple[PeerFeatures, str]:
+        """STARTTLS and a new EHLO, where it is offered; what the peer offers then, and why not more was reached."""
+        if not features.starttls:
+            detail = "the peer does not offer STARTTLS"
+            if level is Level.ENCRYPTED and not self._may_go_clear(target):
+                # A moment ago, or the last time, it offered it: that smells of someone in between.
+                raise HostError(_below(target, f"{detail} any more"), handshake=True)
+            if target.floor > Level.CLEAR:
+                raise HostError(_below(target, detail))
+            return features, detail
+        context = self._contexts.verifying if level >= Level.VERIFIED else self._contexts.encrypting
+        await shake.starttls(context, _tls_name(target))
+        return await shake.ehlo(), failure
+
+    @staticmethod
+    async def _login(shake: Handshake, route: Route, proof: Proof) -> None:
+        if proof.level < route.auth_floor:
+            detail = f"the route's password needs a connection of level {route.auth_floor.word}"
+            raise HostError(
+                Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.AUTH, detail=detail, host=proof.host),
+            )
+        await shake.login(route.username, route.password)
+
+
+_WEIGHT: Final = {Trouble.NETWORK: 1, Trouble.PROTOCOL: 2, Trouble.REPLY: 3, Trouble.LOCAL: 4, Trouble.BELOW_FLOOR: 5}
+"""Which failure of several hosts is reported: a level that was missed spends ``within`` and must not be hidden."""
+
+
+def _tls_name(target: _Target) -> str:
+    """The name for SNI and certificate: the host's; of a literal, its address (RFC 6125 section 1.7.2, RFC 9525)."""
+    return target.address if target.host.literal else target.host.name
+
+
+def _source(address: str, sources: tuple[str, ...]) -> str | None:
+    version = ipaddress.ip_address(address).version
+    return next((source for source in sources if ipaddress.ip_address(source).version == version), None)
+
+
+def _below(target: _Target, detail: str) -> Failure:
+    return Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.TLS, detail=detail, host=target.host.name)

@@ -1,0 +1,213 @@
+"""A connection on its way to a session: greeting, EHLO, STARTTLS, AUTH. The one module that touches aiosmtplib.
+
+aiosmtplib speaks until the last EHLO or AUTH; then :meth:`Handshake.release` takes the transport from it. What it
+raises becomes :class:`HostError` here, typed. It discards what a peer sends between its 220 to STARTTLS and the
+handshake (RFC 3207 section 4.2: injected commands), and forgets all that EHLO said before TLS; a new EHLO follows.
+
+TCP is connected here, not by aiosmtplib, so that a refused connection and a refused greeting are told apart.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+import aiosmtplib
+
+from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
+from relay.net.deadlines import Deadlines
+from relay.net.tls import certificate_fault
+from relay.smtp.replies import ReplyError, make_reply
+
+_HELO_INSTEAD: Final = frozenset({500, 501, 502, 504, 550})  # EHLO unknown: RFC 5321 section 3.2
+_MAX_SIZE_DIGITS: Final = 20  # RFC 1870 section 4
+
+
+class HostError(Exception):
+    """One host, at one address, could not be used.
+
+    Attributes:
+        failure: typed, for the report.
+        certificate: OpenSSL's reason when the certificate did not verify; empty otherwise.
+        handshake: TLS was offered and could not be had, for a reason that is not the certificate.
+    """
+
+    def __init__(self, failure: Failure, *, certificate: str = "", handshake: bool = False) -> None:
+        self.failure = failure
+        self.certificate = certificate
+        self.handshake = handshake
+        super().__init__(failure.detail)
+
+
+async def dial(address: str, port: int, *, host: str, source: str | None, deadline: float) -> socket.socket:
+    """A TCP connection.
+
+    Raises:
+        HostError: refused, unreachable, no such source address, or not in time.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)  # noqa: FBT003  the standard library's signature
+        if source is not None:
+            sock.bind((source, 0))
+        async with asyncio.timeout(deadline):
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
+    except TimeoutError:
+        sock.close()
+        raise HostError(_failure(Trouble.NETWORK, Stage.CONNECT, "connecting took too long", host)) from None
+    except OSError as error:
+        sock.close()
+        raise HostError(
+            _failure(Trouble.NETWORK, Stage.CONNECT, f"connecting failed: {error.strerror}", host)
+        ) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Handshake:
+    """Drives one connection up to the point where transactions can begin. It owns the socket until ``release``."""
+
+    def __init__(self, sock: socket.socket, *, host: str, helo: str, deadlines: Deadlines) -> None:
+        self._host = host
+        self._deadlines = deadlines
+        self._smtp = aiosmtplib.SMTP(sock=sock, local_hostname=helo, start_tls=False, timeout=deadlines.ehlo)
+        self._sock = sock
+
+    async def greet(self) -> None:
+        """Read the greeting.
+
+        Raises:
+            HostError: another code than 220, something that is not SMTP, or nothing in time.
+        """
+        with self._typed(Stage.GREETING):
+            await self._smtp.connect(timeout=self._deadlines.greeting)
+
+    async def ehlo(self) -> PeerFeatures:
+        """Say EHLO, or HELO to a server that does not know it; what the peer offers.
+
+        Raises:
+            HostError: refused, not SMTP, or not in time.
+        """
+        with self._typed(Stage.EHLO):
+            try:
+                await self._smtp.ehlo(timeout=self._deadlines.ehlo)
+            except aiosmtplib.SMTPHeloError as error:
+                if error.code not in _HELO_INSTEAD:
+                    raise
+                await self._smtp.helo(timeout=self._deadlines.ehlo)
+                return PeerFeatures()
+        return _features(self._smtp)
+
+    async def starttls(self, context: ssl.SSLContext, name: str) -> None:
+        """Begin TLS; ``name`` goes into SNI and is what a verifying context compares.
+
+        Raises:
+            HostError: with ``certificate`` or ``handshake`` set, and trouble ``BELOW_FLOOR``.
+        """
+        try:
+            await self._smtp.starttls(tls_context=context, server_hostname=name, timeout=self._deadlines.handshake)
+        except ssl.SSLCertVerificationError as error:
+            fault = certificate_fault(error)
+            raise HostError(self._below(f"the certificate does not verify: {fault}"), certificate=fault) from None
+        except aiosmtplib.SMTPResponseException as error:
+            raise HostError(self._answered(error, Trouble.BELOW_FLOOR, Stage.TLS), handshake=True) from None
+        except ssl.SSLError as error:
+            reason = (error.reason or "protocol error").replace("_", " ").lower()
+            raise HostError(self._below(f"the TLS handshake failed: {reason}"), handshake=True) from None
+        except (TimeoutError, aiosmtplib.SMTPTimeoutError):
+            raise HostError(self._below("the TLS handshake took too long"), handshake=True) from None
+        except (aiosmtplib.SMTPException, OSError, ValueError):
+            raise HostError(self._below("the connection ended in the TLS handshake"), handshake=True) from None
+
+    async def login(self, username: str, password: str) -> None:
+        """AUTH with the best mechanism that both know (CRAM-MD5, PLAIN, LOGIN; RFC 4954).
+
+        Raises:
+            HostError: refused, not offered, or not in time.
+        """
+        with self._typed(Stage.AUTH):
+            async with asyncio.timeout(self._deadlines.auth):
+                await self._smtp.login(username, password, timeout=self._deadlines.auth)
+
+    @property
+    def tls_object(self) -> ssl.SSLObject | None:
+        """The live TLS object, to be judged."""
+        transport = self._smtp.transport
+        return None if transport is None else transport.get_extra_info("ssl_object")
+
+    def release(self, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Hand the live connection to another protocol; this object is of no further use.
+
+        Raises:
+            HostError: the connection has ended meanwhile.
+        """
+        transport = self._smtp.transport
+        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+            raise HostError(_failure(Trouble.NETWORK, Stage.EHLO, "the connection ended", self._host))
+        transport.set_protocol(protocol)
+        self._smtp.transport = None
+        self._smtp.protocol = None
+        return transport
+
+    def abort(self) -> None:
+        """Drop the connection, whatever state it is in. Harmless after ``release``."""
+        transport = self._smtp.transport
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+        elif self._smtp.protocol is None and self._smtp.loop is None:
+            self._sock.close()  # aiosmtplib never took it over
+        self._smtp.close()
+
+    @contextlib.contextmanager
+    def _typed(self, stage: Stage) -> Iterator[None]:
+        try:
+            yield
+        except aiosmtplib.SMTPResponseException as error:
+            raise HostError(self._answered(error, Trouble.REPLY, stage)) from None
+        except (TimeoutError, aiosmtplib.SMTPTimeoutError):
+            raise HostError(_failure(Trouble.NETWORK, stage, f"no answer in time at {stage}", self._host)) from None
+        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPConnectError, OSError):
+            raise HostError(_failure(Trouble.NETWORK, stage, f"the connection ended at {stage}", self._host)) from None
+        except (aiosmtplib.SMTPException, ValueError):
+            detail = "no way to log in that both sides know" if stage is Stage.AUTH else "the answer is not SMTP"
+            raise HostError(_failure(Trouble.PROTOCOL, stage, detail, self._host)) from None
+
+    def _answered(self, error: aiosmtplib.SMTPResponseException, trouble: Trouble, stage: Stage) -> Failure:
+        text = error.message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            reply = make_reply(error.code, tuple(text.split("\n"))[:128])
+        except ReplyError as fault:
+            return _failure(Trouble.PROTOCOL if trouble is Trouble.REPLY else trouble, stage, str(fault), self._host)
+        return Failure(
+            trouble=trouble, stage=stage, reply=reply, detail=f"{stage} was answered {reply.code}", host=self._host
+        )
+
+    def _below(self, detail: str) -> Failure:
+        return _failure(Trouble.BELOW_FLOOR, Stage.TLS, detail, self._host)
+
+
+def _features(smtp: aiosmtplib.SMTP) -> PeerFeatures:
+    offered = smtp.esmtp_extensions
+    size = offered.get("size", "").strip()
+    limit = int(size) if size.isascii() and size.isdigit() and len(size) <= _MAX_SIZE_DIGITS else 0
+    return PeerFeatures(
+        pipelining="pipelining" in offered,
+        eight_bit_mime="8bitmime" in offered,
+        smtputf8="smtputf8" in offered,
+        dsn="dsn" in offered,
+        require_tls="requiretls" in offered,
+        starttls="starttls" in offered,
+        chunking="chunking" in offered,
+        size=limit or None,
+        size_offered="size" in offered,
+        auth=frozenset(method.upper() for method in smtp.server_auth_methods),
+    )
+
+
+def _failure(trouble: Trouble, stage: Stage, detail: str, host: str) -> Failure:
+    return Failure(trouble=trouble, stage=stage, detail=detail, host=host)
