@@ -1,0 +1,266 @@
+"""The conditions that look at facts. Each builder returns closures; what it refuses it raises as ``ValueError``."""
+
+import ipaddress
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from typing import Final
+
+import re2
+
+from relay.core.address import Address, normalise_domain
+from relay.core.envelope import Attachment
+from relay.core.phi import Phi
+from relay.policy.copy import Copy, Shared
+from relay.policy.lists import CompiledList
+from relay.policy.schema import AttachmentCondition, FindingCondition, HeaderCondition, SizeCondition
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MAX_PATTERN: Final = 1000
+_PROGRAM_MEMORY: Final = 4 * 1024 * 1024
+
+
+def pattern(text: str, *, fold: bool = False) -> Callable[[str], bool]:
+    """A search by RE2, whose time is linear in the text.
+
+    Raises:
+        ValueError: RE2 cannot compile it, or it is over-long.
+    """
+    if len(text) > _MAX_PATTERN:
+        raise ValueError(f"a regular expression of more than {_MAX_PATTERN} characters")
+    options = re2.Options()
+    options.case_sensitive = not fold
+    options.max_mem = _PROGRAM_MEMORY
+    options.log_errors = False
+    try:
+        compiled = re2.compile(text, options)
+    except re2.error as error:
+        cause = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
+        raise ValueError(f"not a regular expression of RE2: {cause}") from error
+    search = compiled.search
+    return lambda value: search(value) is not None
+
+
+def glob(text: str) -> Callable[[str], bool]:
+    """A whole match with ``*`` and ``?``, in linear time; case does not matter."""
+    inner = "".join({"*": ".*", "?": "."}.get(letter) or re2.escape(letter) for letter in text)
+    return pattern(rf"(?s)\A{inner}\z", fold=True)
+
+
+def tag(text: str) -> Callable[[Shared], bool]:
+    """Whether a tag stands in the subject; case does not matter, and a tag of letters matches whole words only."""
+    folded = text.casefold()
+    if not folded[0].isalnum() and not folded[-1].isalnum():
+        return lambda shared: folded in shared.folded_subject
+    left = r"(?:^|[^\pL\pN])" if folded[0].isalnum() else ""
+    right = r"(?:$|[^\pL\pN])" if folded[-1].isalnum() else ""
+    search = pattern(f"{left}{re2.escape(folded)}{right}")
+    return lambda shared: search(shared.folded_subject)
+
+
+class DomainSet:
+    """Domains as a rule names them: exact ones and ``*.x``.
+
+    Raises:
+        AddressError: one of them is no domain.
+    """
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        self.exact = frozenset(normalise_domain(text) for text in patterns if not text.startswith("*."))
+        self.below = tuple(f".{normalise_domain(text[2:])}" for text in patterns if text.startswith("*."))
+
+    def __contains__(self, domain: str) -> bool:
+        return domain in self.exact or (bool(self.below) and domain.endswith(self.below))
+
+
+def addresses(side: str, texts: tuple[str, ...]) -> Callable[[Copy], bool]:
+    """Whether the mailbox is one of some.
+
+    Raises:
+        AddressError: one of them is no address.
+    """
+    keys = frozenset(Address.parse(text).key for text in texts)
+
+    def check(copy: Copy) -> bool:
+        mailbox = copy.mailbox(side)
+        return mailbox is not None and mailbox.key in keys
+
+    return check
+
+
+def in_lists(side: str, lists: tuple[CompiledList, ...]) -> Callable[[Copy], bool]:
+    """Whether the mailbox or its domain is in a list."""
+
+    def check(copy: Copy) -> bool:
+        mailbox = copy.mailbox(side)
+        if mailbox is None:
+            return False
+        shared, key, domain = copy.shared, mailbox.key, mailbox.domain
+        return any(one.has_address(key, domain, shared.clinics, shared.now) for one in lists)
+
+    return check
+
+
+def domains(
+    side: str, patterns: tuple[str, ...], lists: tuple[CompiledList, ...], near: tuple[CompiledList, ...]
+) -> Callable[[Copy], bool]:
+    """Whether the mailbox's domain is one of the patterns, in a list, or near one.
+
+    Raises:
+        AddressError: a pattern is no domain.
+    """
+    wanted = DomainSet(patterns)
+
+    def check(copy: Copy) -> bool:
+        mailbox = copy.mailbox(side)
+        if mailbox is None:
+            return False
+        domain, shared = mailbox.domain, copy.shared
+        if domain in wanted:
+            return True
+        for one in lists:
+            if one.has_domain(domain, shared.clinics, shared.now):
+                return True
+        return any(one.near(domain) for one in near)
+
+    return check
+
+
+def networks(texts: tuple[str, ...]) -> Callable[[Shared], bool]:
+    """Whether the client's address lies in a network; an unknown address lies in none.
+
+    Raises:
+        ValueError: one of them is no network.
+    """
+    wanted = tuple(ipaddress.ip_network(text) for text in texts)
+
+    def check(shared: Shared) -> bool:
+        if not shared.facts.session.network:
+            return False
+        address = ipaddress.ip_address(shared.facts.session.network)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in wanted)
+
+    return check
+
+
+def header(condition: HeaderCondition) -> Callable[[Shared], bool]:
+    """Whether a field of that name has a value that meets all the keys.
+
+    Raises:
+        ValueError: a pattern that RE2 cannot compile.
+    """
+    name = condition.name.lower()
+    searches = tuple(pattern(text) for text in condition.matches or ())
+    texts = tuple(text.casefold() for text in condition.contains or ())
+
+    def fits(value: str) -> bool:
+        if searches and not any(search(value) for search in searches):
+            return False
+        folded = value.casefold() if texts else ""
+        return not texts or any(text in folded for text in texts)
+
+    def check(shared: Shared) -> bool:
+        values = shared.headers.get(name, ())
+        if condition.present is not None and bool(values) is not condition.present:
+            return False
+        return not (searches or texts) or any(fits(value) for value in values)
+
+    return check
+
+
+def within(size: int, condition: SizeCondition) -> bool:
+    """Whether a size lies between the bounds, both exclusive."""
+    return (condition.over is None or size > condition.over) and (condition.under is None or size < condition.under)
+
+
+def finding(condition: FindingCondition) -> Callable[[Shared], bool]:
+    """Whether there are enough findings; when the scan could not list all, what is asked for is taken to be there."""
+    kinds = tuple(dict.fromkeys(kind.lower() for kind in condition.kind or ("",)))
+    sensitive = tuple(dict.fromkeys(kind.lower() for kind in condition.sensitive or ("",)))
+    wanted = condition.count
+
+    def check(shared: Shared) -> bool:
+        return shared.facts.verdict.truncated or count_findings(shared, kinds, sensitive) >= wanted
+
+    return check
+
+
+def count_findings(shared: Shared, kinds: tuple[str, ...], sensitive: tuple[str, ...]) -> int:
+    """Findings of any of the kinds (or groups) and sensitive kinds, each counted once."""
+    if len(kinds) == 1 and len(sensitive) == 1:
+        return shared.finding_counts.get((kinds[0], sensitive[0]), 0)
+    count = 0
+    for found in shared.facts.verdict.findings:
+        kind = found.kind.lower()
+        names = {kind, kind.partition(":")[0], found.group.value, ""}
+        delicate = {found.sensitive, "any" if found.sensitive else "", ""}
+        count += not names.isdisjoint(kinds) and not delicate.isdisjoint(sensitive)
+    return count
+
+
+def attachment(condition: AttachmentCondition) -> Callable[[Shared], bool]:
+    """Whether one attachment meets all the keys.
+
+    ``unreadable: true`` alone also holds when the scan could not read some part, or ran out of time.
+    """
+    types = tuple(glob(text) for text in condition.type or ())
+    names = tuple(glob(text) for text in condition.name or ())
+
+    def fits(one: Attachment) -> bool:
+        if condition.unreadable is not None and bool(one.unreadable) is not condition.unreadable:
+            return False
+        if types and not any(match(one.type.lower()) for match in types):
+            return False
+        if names and not any(match(_plain(one.name)) for match in names):
+            return False
+        return condition.size is None or within(one.size, condition.size)
+
+    alone = condition.unreadable is True and not types and not names and condition.size is None
+
+    def check(shared: Shared) -> bool:
+        if alone:
+            return shared.unreadable
+        return any(fits(one) for one in shared.facts.attachments)
+
+    return check
+
+
+def _plain(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def at_least(word: str, *, subject: bool) -> Callable[[Copy], bool]:
+    """Whether the verdict is at least a level."""
+    wanted = Phi[word.upper()]
+    if subject:
+        return lambda copy: copy.facts.verdict.subject_phi >= wanted
+    return lambda copy: copy.facts.verdict.phi >= wanted
+
+
+def when(days: tuple[str, ...] | None, hours: str | None, zone: tzinfo) -> Callable[[Shared], bool]:
+    """Whether the message was received on those days and between those hours of a zone.
+
+    Hours that go over midnight belong to the day on which they begin.
+
+    Raises:
+        ValueError: no minute lies between the hours.
+    """
+    wanted = frozenset(_DAYS.index(day) for day in days or _DAYS)
+    start, end = (_minutes(part) for part in hours.split("-")) if hours else (0, 24 * 60)
+    if start == end:
+        raise ValueError("no time lies between these hours; for the whole day leave hours: out")
+
+    def check(shared: Shared) -> bool:
+        moment = datetime.fromtimestamp(shared.facts.received_at, zone)
+        minute, day = moment.hour * 60 + moment.minute, moment.weekday()
+        if start <= end:
+            return day in wanted and start <= minute < end
+        return (minute >= start and day in wanted) or (minute < end and (day - 1) % 7 in wanted)
+
+    return check
+
+
+def _minutes(clock: str) -> int:
+    hour, _, minute = clock.partition(":")
+    return int(hour) * 60 + int(minute)
