@@ -178,7 +178,7 @@ class MemoryStore:
             except CorruptError:
                 self._set_aside(stored)
             else:
-                stored.lease = self._name
+                stored.lease, stored.damaged = self._name, False
         return claimed
 
     def _open(self, stored: _Stored) -> Claimed:
@@ -206,7 +206,7 @@ class MemoryStore:
         except CorruptError:
             self._set_aside(stored)
             raise
-        stored.lease = self._name
+        stored.lease, stored.damaged = self._name, False
         return claimed
 
     async def release(self, entry_ids: Sequence[str]) -> None:
@@ -298,8 +298,9 @@ class MemoryStore:
         """Figures now."""
         now = self._clock()
         stored = self._data.entries.values()
-        free = [s for s in stored if s.lease is None]
-        ready = sum(1 for s in free if not s.row.held and not s.damaged and s.row.wake_at <= now)
+        free = [s for s in stored if s.lease is None and not s.damaged]
+        damaged = sum(1 for s in stored if s.damaged)
+        ready = sum(1 for s in free if not s.row.held and s.row.wake_at <= now)
         held = sum(1 for s in free if s.row.held)
         oldest = min(self._data.messages, default=None)
         destinations = Counter(s.row.destination for s in stored)
@@ -307,8 +308,8 @@ class MemoryStore:
         return QueueStats(
             ready=ready,
             deferred=len(free) - held - ready,
-            held=held,
-            leased=len(stored) - len(free),
+            held=held + damaged,
+            leased=len(stored) - len(free) - damaged,
             oldest_created_at=None if oldest is None else self._data.messages[oldest].received_at,
             bytes=self._bytes(),
             outbox=len(self._data.outbox),

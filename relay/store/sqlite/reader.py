@@ -11,9 +11,13 @@ from relay.core.entry import EntryState
 from relay.core.ports import QueueFilter, QueueStats
 from relay.store.codec import Codec
 from relay.store.sqlite.faults import translate
-from relay.store.sqlite.tables import PRIORITIES
+from relay.store.sqlite.tables import PRIORITIES, SET_ASIDE
 
 _T = TypeVar("_T")
+_LEASED: Final = """
+    SELECT coalesce(sum(lease <> ?), 0), coalesce(sum(held AND lease <> ?), 0),
+           coalesce(sum(lease = ?), 0), coalesce(sum(held AND lease = ?), 0)
+    FROM entries WHERE lease IS NOT NULL"""
 _LISTED: Final = "SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id"
 
 
@@ -71,8 +75,7 @@ class Reader:
         priorities = self.rows(PRIORITIES)
         wakes = [
             self.rows(
-                "SELECT min(wake_at) FROM entries "
-                "WHERE lease IS NULL AND wake_at IS NOT NULL AND priority = ? AND wake_at > ?",
+                "SELECT min(wake_at) FROM entries WHERE lease IS NULL AND priority = ? AND wake_at > ?",
                 priority,
                 after,
             )[0][0]
@@ -84,19 +87,17 @@ class Reader:
         """The next entries in id order that match."""
         clauses, bindings = _clauses(where, codec)
         conditions = " AND ".join(["e.id > ?", *clauses])
-        sql = f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?"  # noqa: S608 - clauses are the constants below
+        sql = f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?"
         return [EntryPage(*row) for row in self.rows(sql, after, *bindings, limit)]
 
     def stats(self, now: float, top: int) -> QueueStats:
         """Figures from the kept sums, and one count over the index of free entries."""
         tally = self.rows("SELECT destination, held, entries FROM tally WHERE entries > 0")
-        leased, leased_held = self.rows("SELECT count(*), coalesce(sum(held), 0) FROM entries WHERE lease IS NOT NULL")[
-            0
-        ]
+        leased, leased_held, damaged, damaged_held = self.rows(_LEASED, *[SET_ASIDE] * 4)[0]
         (due,) = self.rows(
             "SELECT count(*) FROM entries "
-            "WHERE lease IS NULL AND wake_at IS NOT NULL AND priority IN (SELECT DISTINCT priority FROM entries "
-            "WHERE lease IS NULL AND wake_at IS NOT NULL) AND wake_at <= ? AND held = 0",
+            "WHERE lease IS NULL AND priority IN (SELECT DISTINCT priority FROM entries "
+            "WHERE lease IS NULL) AND wake_at <= ? AND held = 0",
             now,
         )[0]
         held = sum(entries for _, is_held, entries in tally if is_held)
@@ -108,8 +109,8 @@ class Reader:
         ranked = sorted(destinations.items(), key=lambda item: (-item[1], item[0]))[:top]
         return QueueStats(
             ready=due,
-            deferred=total - held - (leased - leased_held) - due,
-            held=held - leased_held,
+            deferred=total - held - (leased - leased_held) - (damaged - damaged_held) - due,
+            held=held - leased_held + damaged - damaged_held,
             leased=leased,
             oldest_created_at=oldest[0] if oldest else None,
             bytes=self.rows("SELECT bytes FROM totals")[0][0],

@@ -41,13 +41,12 @@ CREATE TABLE entries(
     priority INTEGER NOT NULL,
     held INTEGER NOT NULL,
     due_at REAL NOT NULL,
-    wake_at REAL,
+    wake_at REAL NOT NULL,
     lease INTEGER,
     tokens BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_free ON entries(priority, wake_at, id, held) WHERE lease IS NULL AND wake_at IS NOT NULL;
-CREATE INDEX entries_leased ON entries(lease) WHERE lease IS NOT NULL;
-CREATE INDEX entries_damaged ON entries(id) WHERE wake_at IS NULL;
+CREATE INDEX entries_free ON entries(priority, wake_at, id, held) WHERE lease IS NULL;
+CREATE INDEX entries_leased ON entries(lease, held) WHERE lease IS NOT NULL;
 
 CREATE TABLE details(
     entry_id TEXT PRIMARY KEY,

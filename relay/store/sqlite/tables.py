@@ -11,9 +11,9 @@ from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
 
 PRIORITIES: Final = """
     WITH RECURSIVE p(v) AS (
-        SELECT max(priority) FROM entries WHERE lease IS NULL AND wake_at IS NOT NULL
+        SELECT max(priority) FROM entries WHERE lease IS NULL
         UNION ALL
-        SELECT (SELECT max(priority) FROM entries WHERE lease IS NULL AND wake_at IS NOT NULL AND priority < v)
+        SELECT (SELECT max(priority) FROM entries WHERE lease IS NULL AND priority < v)
         FROM p WHERE v IS NOT NULL
     ) SELECT v FROM p WHERE v IS NOT NULL"""
 """Each priority in use, highest first: one index seek each."""
@@ -24,9 +24,13 @@ _CLAIMED: Final = """
 _DUE: Final = (
     _CLAIMED
     + """
-    WHERE e.lease IS NULL AND e.wake_at IS NOT NULL AND e.priority = ? AND e.wake_at <= ?
+    WHERE e.lease IS NULL AND e.priority = ? AND e.wake_at <= ?
     ORDER BY e.wake_at, e.id LIMIT ?"""
 )
+
+
+SET_ASIDE: Final = 0
+"""The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
 
 
 class ClaimedRow(NamedTuple):
@@ -177,7 +181,9 @@ class Tables:
 
     def acquire(self, entry_id: str) -> ClaimedRow | None:
         """Lease one entry that nobody holds."""
-        row = self._execute(f"{_CLAIMED} WHERE e.id = ? AND e.lease IS NULL", (entry_id,)).fetchone()
+        row = self._execute(
+            f"{_CLAIMED} WHERE e.id = ? AND (e.lease IS NULL OR e.lease = ?)", (entry_id, SET_ASIDE)
+        ).fetchone()
         if row is None:
             return None
         self._execute("UPDATE entries SET lease = ? WHERE id = ?", (self._incarnation, entry_id))
@@ -200,12 +206,12 @@ class Tables:
 
     def set_aside(self, entry_id: str, alert: bytes) -> None:
         """Take a damaged entry out of every claim until the next start, and tell the audit trail."""
-        self._execute("UPDATE entries SET wake_at = NULL, lease = NULL WHERE id = ?", (entry_id,))
+        self._execute("UPDATE entries SET lease = ? WHERE id = ?", (SET_ASIDE, entry_id))
         self._execute("INSERT INTO outbox(sealed) VALUES(?)", (alert,))
 
     def retry_damaged(self) -> None:
         """Let entries that were set aside be claimed again: the keys may have been mended."""
-        self._execute("UPDATE entries SET wake_at = due_at WHERE wake_at IS NULL")
+        self._execute("UPDATE entries SET lease = NULL WHERE lease = ?", (SET_ASIDE,))
 
     # --- the rest ---
 
