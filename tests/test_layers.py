@@ -10,7 +10,7 @@ RELAY = ROOT / "relay"
 
 PURE = {"smtp", "mail", "scan", "policy", "protect", "delivery"}
 MIDDLE = {"store", "net", "methods", "observe", "config"}
-UPPER = {"intake", "worker", "portal", "admin", "reputation"}
+UPPER = {"intake", "worker", "extract", "portal", "admin", "reputation"}
 TOP = {"app", "supervisor", "cli", "demo", "roles"}
 
 ALLOWED = {

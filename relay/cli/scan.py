@@ -1,0 +1,194 @@
+"""``postern scan``: what the scan makes of messages or text, with the text masked."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+import orjson
+
+from relay.core.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.core.phi import Finding, PhiVerdict
+    from relay.extract.engine import Reading, ScanEngine
+
+_CONTEXT = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One thing to scan, and the id it is reported under."""
+
+    id: str
+    content: bytes
+
+
+@click.command
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a source, in place of text for people.")
+@click.option(
+    "--eml", "form", flag_value="eml", default="eml", help="Sources are messages, or folders of them (default)."
+)
+@click.option("--text", "form", flag_value="text", help="Sources are bare text.")
+@click.option("--jsonl", is_flag=True, help="Sources are JSON rows with a field `text`: one JSON a row comes out.")
+@click.argument("files", nargs=-1)
+def command(*, as_json: bool, form: str, jsonl: bool, files: tuple[str, ...]) -> None:
+    """Scan FILES (`-` or none: standard input) for patients' data.
+
+    Prints the verdict and, for each finding, its kind, part, span and weight with the text masked. Nothing is stored.
+    """
+    from relay.extract.engine import ScanEngine, load_judge
+
+    engine = ScanEngine(load_judge(lambda plain: plain[:16]))
+    names = files or ("-",)
+    if jsonl:
+        _scan_rows(engine, names)
+        return
+    sources = list(_sources(names))
+    many = len(sources) > 1
+    for name in _progress(sources, shown=many):
+        source = _load(name)
+        reading = engine.read(source.content) if form == "eml" else _as_text(source.content)
+        verdict = engine.report(reading).verdict
+        if as_json or many:
+            sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
+        else:
+            _explain(verdict, reading)
+
+
+def _as_text(content: bytes) -> "Reading":
+    from relay.extract.engine import bare_reading
+
+    return bare_reading(content)
+
+
+def _sources(names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        path = Path(name)
+        if name == "-" or path.is_file():
+            yield name
+        elif path.is_dir():
+            yield from (str(item) for item in sorted(path.rglob("*")) if item.is_file())
+        else:
+            raise ProblemsError(
+                Problem(where=name, what="no such file or folder", hint="name messages, or - for stdin")
+            )
+
+
+def _load(name: str) -> _Source:
+    if name == "-":
+        return _Source("-", sys.stdin.buffer.read())
+    try:
+        return _Source(name, Path(name).read_bytes())
+    except OSError as error:
+        raise ProblemsError(Problem(where=name, what=error.strerror or "cannot be read")) from error
+
+
+def _progress(names: list[str], *, shown: bool) -> Iterator[str]:
+    if not (shown and sys.stderr.isatty()):
+        yield from names
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(names, description="scanning", console=Console(stderr=True))
+
+
+def _scan_rows(engine: "ScanEngine", names: tuple[str, ...]) -> None:
+    for name in names:
+        with _open(name) as stream:
+            for number, line in enumerate(_ticking(stream), 1):
+                if line.strip():
+                    identity, text = _parse_row(line, f"{name}:{number}", number)
+                    sys.stdout.buffer.write(orjson.dumps(_row(identity, engine.scan_text(text))) + b"\n")
+
+
+def _open(name: str) -> BinaryIO:
+    if name == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(name).open("rb")
+    except OSError as error:
+        raise ProblemsError(Problem(where=name, what=error.strerror or "cannot be read")) from error
+
+
+def _ticking(stream: BinaryIO) -> Iterator[bytes]:
+    if not (sys.stderr.isatty() and stream.seekable()):
+        yield from stream
+        return
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    total = stream.seek(0, 2)
+    stream.seek(0)
+    with wrap_file(stream, total, description="scanning", console=Console(stderr=True)) as wrapped:
+        yield from wrapped
+
+
+def _parse_row(line: bytes, where: str, number: int) -> tuple[Any, str]:
+    try:
+        row = orjson.loads(line)
+        return row.get("id", number), str(row["text"])
+    except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
+        raise ProblemsError(
+            Problem(where=where, what="not a JSON object with a field `text`", hint="one object a line")
+        ) from error
+
+
+def _row(identity: Any, verdict: "PhiVerdict") -> dict[str, Any]:
+    return {
+        "id": identity,
+        "verdict": verdict.phi.word,
+        "subject": verdict.subject_phi.word,
+        "findings": [
+            {
+                "kind": finding.kind,
+                "group": finding.group.value,
+                "part": finding.part,
+                "start": finding.start,
+                "end": finding.end,
+                "weight": finding.weight,
+                "sensitive": finding.sensitive,
+            }
+            for finding in verdict.findings
+        ],
+        "truncated": verdict.truncated,
+    }
+
+
+def mask(text: str) -> str:
+    """The shape of a text without the text: letters and digits stand as ``x`` and ``9``."""
+    return "".join(
+        "9" if char.isdigit() else "x" if char.isalpha() else " " if char.isspace() else char for char in text
+    )
+
+
+def _explain(verdict: "PhiVerdict", reading: "Reading") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    texts = {passage.part: passage.text for passage in reading.passages}
+    console = Console()
+    console.print(f"verdict: {verdict.phi.word}    subject: {verdict.subject_phi.word}    ({verdict.engine})")
+    if not verdict.findings:
+        return
+    table = Table("group", "kind", "part", "span", "weight", "masked", box=None)
+    for finding in verdict.findings:
+        table.add_row(
+            finding.group.value,
+            f"{finding.kind} ({finding.sensitive})" if finding.sensitive else finding.kind,
+            finding.part,
+            f"{finding.start}-{finding.end}",
+            f"{finding.weight:.2f}",
+            Text(_masked(finding, texts)),
+        )
+    console.print(table)
+    if verdict.truncated:
+        console.print("more findings than are listed")
+
+
+def _masked(finding: "Finding", texts: dict[str, str]) -> str:
+    return mask(texts.get(finding.part, "")[finding.start : min(finding.end, finding.start + _CONTEXT * 2)])

@@ -1,0 +1,87 @@
+"""The scanner that intake sees: small messages on the spot, the rest in the helper, and an answer in any case."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relay.core.ports import ScanReport
+from relay.extract.engine import ScanEngine, unreadable_report
+from relay.extract.wire import LENGTH, decode_report, frame, rekey
+
+_MAX_REPLY: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanServiceLimits:
+    """Where and how long a message is scanned.
+
+    Attributes:
+        inline: octets up to which a message is scanned on the event loop.
+        deadline: seconds for the helper's answer, connecting included; then ``unreadable: timeout``.
+    """
+
+    inline: int = 256 * 1024
+    deadline: float = 10.0
+
+
+class ScanService:
+    """Implements :class:`~relay.core.ports.Scanner`."""
+
+    def __init__(
+        self,
+        engine: ScanEngine,
+        socket_path: Path,
+        digest: Callable[[str], str],
+        limits: ScanServiceLimits | None = None,
+    ) -> None:
+        self._engine = engine
+        self._socket_path = socket_path
+        self._digest = digest
+        self._limits = limits or ScanServiceLimits()
+
+    async def scan(self, content: bytes) -> ScanReport:
+        """Scan a message. Never raises for what is in it, nor for a helper that is away (law 3).
+
+        When the helper gives no answer, what can be read on the spot is judged all the same, with the finding
+        ``unreadable: timeout`` or ``unreadable: crash`` beside it.
+        """
+        if len(content) > self._limits.inline:
+            return await self._in_helper(content)
+        try:
+            reading = self._engine.read(content)
+            if not reading.deferred:
+                return self._engine.report(reading)
+        except Exception:  # noqa: BLE001 - closed when in doubt (law 3): a fault of ours must not let a message through
+            return unreadable_report("crash")
+        return await self._in_helper(content)
+
+    async def _in_helper(self, content: bytes) -> ScanReport:
+        try:
+            async with asyncio.timeout(self._limits.deadline):
+                return rekey(await self._ask(content), self._digest)
+        except TimeoutError:
+            return self._without_helper(content, "timeout")
+        except (OSError, EOFError, ValueError):
+            return self._without_helper(content, "crash")
+
+    async def _ask(self, content: bytes) -> ScanReport:
+        reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
+        try:
+            writer.write(frame(content))
+            await writer.drain()
+            size = int.from_bytes(await reader.readexactly(LENGTH), "big")
+            if size > _MAX_REPLY:
+                raise ValueError("the helper's reply is over its limit")
+            return decode_report(await reader.readexactly(size))
+        finally:
+            writer.close()
+
+    def _without_helper(self, content: bytes, reason: str) -> ScanReport:
+        """Judge the beginning on the spot: the header and the first part usually lie there."""
+        try:
+            reading = self._engine.read(content[: self._limits.inline])
+            return self._engine.report(reading, (("1", reason),))
+        except Exception:  # noqa: BLE001 - as above
+            return unreadable_report(reason)

@@ -1,0 +1,240 @@
+"""The helper process: parses what strangers wrote, where a crash costs one job and nothing else.
+
+It is started before any key is read, gives up the network, and forks job processes from one that has everything loaded.
+A job process that crashes, hangs or runs over its CPU time or memory is killed and forked anew; its message is
+``unreadable`` with the reason.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+from relay.extract import sandbox
+from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
+from relay.extract.wire import LENGTH, encode_report, frame
+
+_LOG: Final = structlog.get_logger("postern.extract")
+_MAX_REPLY: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractLimits:
+    """What the helper may cost.
+
+    Attributes:
+        jobs: messages read at the same time, a process each.
+        seconds: wall time of one job.
+        cpu_seconds: CPU time of one job.
+        memory: octets of address space of a job process.
+        content: octets of a message taken.
+        request_seconds: wall time for a client to send its request.
+        uid, gid: run as these when started as root; ``None``: as started.
+        engine: limits of reading and judging.
+    """
+
+    jobs: int = 2
+    seconds: float = 9.0
+    cpu_seconds: int = 9
+    memory: int = 1024 * 1024 * 1024
+    content: int = 64 * 1024 * 1024
+    request_seconds: float = 10.0
+    uid: int | None = None
+    gid: int | None = None
+    engine: EngineLimits = field(default_factory=EngineLimits)
+
+
+class _Job:
+    """A forked process that answers one request at a time over a socket pair."""
+
+    def __init__(self, engine: ScanEngine, limits: ExtractLimits, close: list[socket.socket]) -> None:
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run_job(engine, limits, theirs, [ours, *close])
+        theirs.close()
+        ours.settimeout(0)
+        self._socket = ours
+
+    async def ask(self, content: bytes) -> bytes:
+        """The reply's payload.
+
+        Raises:
+            EOFError: the process died.
+            OSError: likewise.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._socket, frame(content))
+        size = int.from_bytes(await self._exactly(LENGTH), "big")
+        if size > _MAX_REPLY:
+            raise EOFError
+        return await self._exactly(size)
+
+    async def _exactly(self, size: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        data = bytearray()
+        while len(data) < size:
+            piece = await loop.sock_recv(self._socket, min(size - len(data), 1 << 20))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def kill(self) -> None:
+        """End the process and collect it."""
+        self._socket.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket, close: list[socket.socket]) -> NoReturn:
+    """The job process: never returns to the parent's loop."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for other in close:
+            other.close()
+        link.settimeout(None)
+        sandbox.die_with_parent()
+        sandbox.limit_memory(limits.memory)
+        sandbox.limit_files()
+        while True:
+            size = int.from_bytes(_read_exactly(link, LENGTH), "big")
+            content = _read_exactly(link, size)
+            sandbox.allow_cpu(limits.cpu_seconds)
+            link.sendall(frame(_answer(engine, content)))
+    except BaseException:  # noqa: BLE001 - whatever it was, the parent sees the end of the stream and starts another
+        os._exit(1)
+    os._exit(0)
+
+
+def _answer(engine: ScanEngine, content: bytes) -> bytes:
+    try:
+        return encode_report(engine.scan(content))
+    except MemoryError:
+        return encode_report(unreadable_report("memory"))
+
+
+def _read_exactly(link: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = link.recv(min(size - len(data), 1 << 20))
+        if not piece:
+            os._exit(0)
+        data += piece
+    return bytes(data)
+
+
+class _Pool:
+    """Job processes, at most ``limits.jobs``; a free one is kept warm."""
+
+    def __init__(self, engine: ScanEngine, limits: ExtractLimits, listener: socket.socket) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._listener = listener
+        self._slots = asyncio.Semaphore(limits.jobs)
+        self._idle: list[_Job] = []
+
+    async def scan(self, content: bytes) -> bytes:
+        """The reply for a message, whatever becomes of the job."""
+        async with self._slots:
+            job = self._idle.pop() if self._idle else _Job(self._engine, self._limits, [self._listener])
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    reply = await job.ask(content)
+            except (EOFError, OSError) as error:
+                job.kill()
+                reason = "timeout" if isinstance(error, TimeoutError) else "crash"
+                _LOG.warning("extraction failed", reason=reason, octets=len(content))
+                return encode_report(unreadable_report(reason))
+            except BaseException:
+                job.kill()
+                raise
+            self._idle.append(job)
+            return reply
+
+    def close(self) -> None:
+        """End every process."""
+        while self._idle:
+            self._idle.pop().kill()
+
+
+async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: asyncio.Event | None = None) -> None:
+    """Run the helper until cancelled.
+
+    Args:
+        socket_path: the Unix socket to make, mode 0600; one left by a dead helper is replaced.
+        limits: what it may cost.
+        ready: set when requests are taken.
+
+    Raises:
+        OSError: the socket cannot be made.
+    """
+    limits = limits or ExtractLimits()
+    engine = ScanEngine(load_judge(lambda plain: plain), limits.engine)
+    listener = _listen(socket_path, limits)
+    steps = {"network": sandbox.leave_network, "privileges": sandbox.no_new_privileges}
+    if limits.uid is not None:
+        uid, gid = limits.uid, limits.gid if limits.gid is not None else limits.uid
+        steps = {"network": sandbox.leave_network, "user": lambda: sandbox.become(uid, gid), **steps}
+    missing = sandbox.give_up(steps)
+    if missing:
+        _LOG.warning("the kernel or user does not allow every limit of the helper", missing=missing)
+    pool = _Pool(engine, limits, listener)
+    server = await asyncio.start_unix_server(
+        lambda reader, writer: _handle(pool, limits, reader, writer), sock=listener
+    )
+    try:
+        if ready is not None:
+            ready.set()
+        await server.serve_forever()
+    finally:
+        server.close()
+        pool.close()
+        _remove(socket_path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # as another user it may not: the next start replaces it
+        path.unlink(missing_ok=True)
+
+
+def _listen(path: Path, limits: ExtractLimits) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)  # before it listens: nobody else can have connected
+        if limits.uid is not None and os.geteuid() != 0:
+            _LOG.warning("not started as root: the helper keeps its user")
+        listener.listen(64)
+    except OSError:
+        listener.close()
+        raise
+    listener.settimeout(0)
+    return listener
+
+
+async def _handle(
+    pool: _Pool, limits: ExtractLimits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    try:
+        async with asyncio.timeout(limits.request_seconds):
+            size = int.from_bytes(await reader.readexactly(LENGTH), "big")
+            if size > limits.content:
+                writer.write(frame(encode_report(unreadable_report("size"))))
+                await writer.drain()
+                return
+            content = await reader.readexactly(size)
+        writer.write(frame(await pool.scan(content)))
+        await writer.drain()
+    except (OSError, EOFError):
+        _LOG.info("a request for a scan was given up by its client")
+    finally:
+        writer.close()

@@ -1,0 +1,52 @@
+"""Text in the one form that detectors are written for."""
+
+import re
+import unicodedata
+from typing import Final
+
+from relay.mail.charset import decode
+from relay.mail.html import html_to_text
+
+_INVISIBLE: Final = (
+    0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070), 0xFEFF, *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0080),
+)  # fmt: skip
+_DASHES: Final = (*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63, 0xFF0D)
+_QUOTES: Final = {0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x02BC: "'", 0x2032: "'",
+                  0x201C: '"', 0x201D: '"', 0x201E: '"', 0x2033: '"'}  # fmt: skip
+_DIGIT_ZEROS: Final = (0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0E50)
+
+_TABLE: Final[dict[int, str | None]] = {
+    **dict.fromkeys(_INVISIBLE),
+    **dict.fromkeys(_DASHES, "-"),
+    **_QUOTES,
+    **{zero + value: str(value) for zero in _DIGIT_ZEROS for value in range(10)},
+    0x2028: "\n",
+    0x2029: "\n",
+    0x0085: "\n",
+    0x00A0: " ",
+}
+_SOFT_BREAK: Final = re.compile(r"(?<=\w)-[ \t]*\n[ \t]*(?=[a-z])")
+
+
+def normalise(text: str) -> str:
+    r"""The form that detectors read: NFKC, decimal digits of other scripts as ASCII, one dash, straight quotes.
+
+    Soft hyphens, zero-width characters, variation selectors and direction marks are removed; line ends are ``\n``.
+    A word that hyphenation split over two lines is joined.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
+    if "-\n" in text or "- \n" in text:
+        text = _SOFT_BREAK.sub("", text)
+    return text
+
+
+def text_of(data: bytes, content_type: str, charset: str) -> str:
+    """Normalised text of a decoded text part, HTML converted. Never raises."""
+    text = decode(data, charset)
+    if content_type in {"text/html", "application/xhtml+xml"}:
+        text = html_to_text(text)
+    return normalise(text)

@@ -1,0 +1,86 @@
+"""Words and phrases, looked up by hash: a pass over a message costs the same for ten terms or a hundred thousand."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from relay.scan.model import Term
+
+Phrase = tuple[tuple[bytes, ...], Term]
+"""The words after the first, and the term."""
+
+
+def _fold() -> bytes:
+    """Latin-1 byte to what words are compared in: lower case without accents; all else a space."""
+    accents = {
+        "a": "àáâãäåÀÁÂÃÄÅ", "c": "çÇ", "e": "èéêëÈÉÊË", "i": "ìíîïÌÍÎÏ", "n": "ñÑ", "o": "òóôõöøÒÓÔÕÖØ",
+        "u": "ùúûüÙÚÛÜ", "y": "ýÿÝ", "s": "ß", "d": "ðÐ", "t": "þÞ",
+    }  # fmt: skip
+    table = bytearray(b" " * 256)
+    for code in range(128):
+        if chr(code).isalnum():
+            table[code] = ord(chr(code).lower())
+    for letter, variants in accents.items():
+        for variant in variants:
+            table[ord(variant)] = ord(letter)
+    return bytes(table)
+
+
+FOLD: Final = _fold()
+"""For :meth:`bytes.translate`: one byte a character before and after, so that places stay true."""
+
+
+def words_of(text: str) -> list[bytes]:
+    """The folded words of a term or text."""
+    return text.encode("latin-1", "replace").translate(FOLD).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Terms by first word.
+
+    Attributes:
+        singles: one-word terms.
+        phrases: first word to the phrases that begin with it, longest first.
+        vocabulary: every word that either begins with.
+    """
+
+    singles: Mapping[bytes, Term]
+    phrases: Mapping[bytes, tuple[Phrase, ...]]
+    vocabulary: frozenset[bytes]
+
+    @classmethod
+    def parse(cls, sources: Iterable[str], levels: Mapping[str, float]) -> "Lexicon":
+        """Read lexicon files: ``@`` lines set kind, level and sensitive; other lines list terms; ``#`` comments.
+
+        Raises:
+            ValueError: a term before its ``@`` line, or an unknown level.
+        """
+        singles: dict[bytes, Term] = {}
+        phrases: dict[bytes, list[Phrase]] = {}
+        for source in sources:
+            term: Term | None = None
+            for line in source.splitlines():
+                if not line or line.startswith("#"):
+                    continue
+                if line.startswith("@"):
+                    term = _attributes(line[1:], levels)
+                    continue
+                if term is None:
+                    raise ValueError("a lexicon lists terms before it says what they are")
+                for entry in line.split(","):
+                    words = words_of(entry)
+                    if len(words) == 1:
+                        singles[words[0]] = term
+                    elif words:
+                        phrases.setdefault(words[0], []).append((tuple(words[1:]), term))
+        ordered = {first: tuple(sorted(rest, key=lambda phrase: -len(phrase[0]))) for first, rest in phrases.items()}
+        return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
+
+
+def _attributes(line: str, levels: Mapping[str, float]) -> Term:
+    values = dict(item.split("=", 1) for item in line.split())
+    level = values.get("level", "")
+    if level not in levels or "kind" not in values:
+        raise ValueError(f"a lexicon names no kind, or a level that the weights file lacks: {level}")
+    return Term(kind=values["kind"], weight=levels[level], sensitive=values.get("sensitive", ""))

@@ -1,0 +1,150 @@
+"""Shapes of identifiers and codes, as RE2 patterns over Latin-1 bytes, and what tells the true from the look-alike.
+
+RE2 has no lookaround and runs in linear time; what a pattern cannot say a validator does. Group 1 is the value.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core.phi import FindingGroup
+
+_SEPARATORS: Final = re.compile(rb"[^0-9A-Za-z]+")
+_KNOWN_FAKE_SSN: Final = frozenset({b"078051120", b"219099999", b"123456789", b"987654321", b"111111111"})
+_MONTHS: Final = rb"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+DATE: Final = (
+    rb"(?:\d{1,2}[-/. ]{1,3}\d{1,2}[-/. ]{1,3}\d{2,4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}"
+    rb"|" + _MONTHS + rb"\.?[ ,]{1,3}\d{1,2}(?:st|nd|rd|th)?[ ,]{1,3}\d{2,4}|\d{1,2}(?:st|nd|rd|th)?[ -]{1,3}"
+    + _MONTHS + rb"[ ,.-]{1,3}\d{2,4})"
+)  # fmt: skip
+_SEP: Final = rb"[\s:#.=|>*_()-]{0,12}"
+_NUMBER: Final = rb"(?:number|num|no|nbr|id|#)?"
+_VALUE: Final = rb"([a-z0-9][a-z0-9-]{3,24})"
+
+
+def compact(value: bytes) -> bytes:
+    """Letters and digits only, upper case: equal numbers compare equal however they were written."""
+    return _SEPARATORS.sub(b"", value).upper()
+
+
+def is_ssn(value: bytes) -> bool:
+    """Area, group and serial that SSA can have issued (20 CFR 422.103; never 000, 666, 900 and up); no known fake."""
+    digits = compact(value)
+    return (
+        len(digits) == 9
+        and digits[:3] not in {b"000", b"666"}
+        and digits[0] != ord("9")
+        and digits[3:5] != b"00"
+        and digits[5:] != b"0000"
+        and digits not in _KNOWN_FAKE_SSN
+        and len(set(digits)) > 1
+    )
+
+
+def has_digits(value: bytes) -> bool:
+    """A number by label: at least three digits that are not all the same."""
+    digits = [char for char in value if 48 <= char <= 57]
+    return len(digits) >= 3 and len(set(digits)) > 1
+
+
+def is_phone(value: bytes) -> bool:
+    """A number of the North American Numbering Plan: area code and exchange begin with 2 to 9, no 555-01xx fiction."""
+    digits = compact(value)
+    if len(digits) == 11 and digits[:1] == b"1":
+        digits = digits[1:]
+    return (
+        len(digits) == 10 and digits[0] > 49 and digits[3] > 49 and digits[:3] not in {b"800", b"888", b"877", b"866"}
+    )
+
+
+def is_date(value: bytes) -> bool:
+    """Any date whose numbers can be a day, a month and a year."""
+    numbers = [int(number) for number in re.findall(rb"\d+", value)]
+    if not numbers:
+        return False
+    words = re.search(rb"[A-Za-z]{3}", value) is not None
+    return all(number <= 31 or 32 < number < 100 or 1890 <= number <= 2100 for number in numbers) and (
+        len(numbers) == (2 if words else 3) and any(1 <= number <= 31 for number in numbers)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """One shape.
+
+    Attributes:
+        kind: the finding's kind.
+        group: what it is evidence of.
+        regex: RE2, case-insensitive; group 1 is the value.
+        valid: judges the value.
+    """
+
+    kind: str
+    group: FindingGroup
+    regex: bytes
+    valid: Callable[[bytes], bool] = bool
+
+
+_ID: Final = FindingGroup.IDENTIFIER
+PATTERNS: Final = (
+    Pattern(
+        kind="ssn",
+        group=_ID,
+        regex=rb"\b(?:ssn|ss\s?#|social\s+security(?:\s+(?:number|no|num))?)\b"
+        + _SEP
+        + rb"(\d{3}[- .]{0,3}\d{2}[- .]{0,3}\d{4})\b",
+        valid=is_ssn,
+    ),
+    Pattern(kind="ssn-unlabelled", group=_ID, regex=rb"\b(\d{3}-\s?\d{2}-\s?\d{4})\b", valid=is_ssn),
+    Pattern(
+        kind="mbi",
+        group=_ID,
+        regex=(
+            rb"\b([1-9][ac-hj-km-np-rt-y][0-9ac-hj-km-np-rt-y]\d[- ]?[ac-hj-km-np-rt-y][0-9ac-hj-km-np-rt-y]\d"
+            rb"[- ]?[ac-hj-km-np-rt-y]{2}\d{2})\b"
+        ),
+    ),
+    Pattern(
+        kind="mrn",
+        group=_ID,
+        regex=rb"\b(?:mrn|mr\s?#|medical\s+record|med\s+rec|chart|patient)\s*" + _NUMBER + rb"\b" + _SEP + _VALUE,
+        valid=has_digits,
+    ),
+    Pattern(
+        kind="member-number",
+        group=_ID,
+        regex=(
+            rb"\b(?:member|subscriber|policy|beneficiary|insurance|group|claim|authori[sz]ation|account|acct|rx|prescription)\s*"
+            rb"(?:number|num|no|nbr|id|#)[\s:#.=|>*_()-]{0,12}" + _VALUE
+        ),
+        valid=has_digits,
+    ),
+    Pattern(
+        kind="date-of-birth",
+        group=_ID,
+        regex=rb"\b(?:d\.?o\.?b\.?|birth\s?date|date\s+of\s+birth|born(?:\s+on)?)" + _SEP + rb"(" + DATE + rb")",
+        valid=is_date,
+    ),
+    Pattern(
+        kind="phone",
+        group=_ID,
+        regex=rb"(?:^|[^\d.-])((?:\+?1[-. ]?)?\(?[2-9]\d{2}\)?[-. ]{0,2}[2-9]\d{2}[-. ]{1,2}\d{4})\b",
+        valid=is_phone,
+    ),
+    Pattern(
+        kind="email",
+        group=_ID,
+        regex=rb"\b([a-z0-9][a-z0-9._%+-]{0,63}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,8})\b",
+    ),
+    Pattern(
+        kind="age",
+        group=FindingGroup.HEALTH,
+        regex=(
+            rb"\b(\d{1,3}[- ]{0,2}(?:years?|yrs?|y/?o|y\.o\.|months?)(?:[- ]old)?,?[- ]"
+            rb"(?:old|male|female|man|woman|boy|girl|m|f)\b|\d{1,3}[- ]?y/?o\b|\d{1,3} y\.o\.)"
+        ),
+    ),
+    Pattern(kind="icd10", group=FindingGroup.HEALTH, regex=rb"\b([a-tv-z]\d[0-9a-z](?:\.[0-9a-z]{1,4})?)\b"),
+)  # fmt: skip
+"""Every shape, labelled ones before the same shape without label: where two findings overlap the first stays."""
