@@ -1,13 +1,11 @@
 """The systems that may send: one YAML file each in ``clients_dir``, read together and written atomically."""
 
 import hashlib
-import hmac
 import os
 import secrets
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +19,6 @@ from relay.core.errors import Problem, ProblemsError
 MAX_CLIENTS: Final = 10_000
 _SUFFIX: Final = ".yaml"
 _MODE: Final = 0o640
-_NO_SECRET: Final = "0" * 64
 _ALPHABET: Final = string.ascii_letters + string.digits
 _LENGTH: Final = 43  # 62 ** 43 is just over 2 ** 256
 
@@ -51,15 +48,6 @@ class ClientDirectory:
 
     def __len__(self) -> int:
         return len(self.clients)
-
-    def authenticate(self, name: str, secret: str, now: datetime) -> ClientSettings | None:
-        """The client if name and secret fit, compared in constant time; ``None`` alike for an unknown name."""
-        client = self.clients.get(name)
-        offered = digest(secret)
-        current = hmac.compare_digest(offered, client.secret_sha256 if client else _NO_SECRET)
-        previous = hmac.compare_digest(offered, (client.previous_secret_sha256 if client else None) or _NO_SECRET)
-        in_overlap = client is not None and client.previous_until is not None and now < client.previous_until
-        return client if client and (current or (previous and in_overlap)) else None
 
 
 def load_clients(directory: Path) -> ClientDirectory:

@@ -44,8 +44,12 @@ class DnsSettings(Section):
     cache_entries: Integer = setting(
         20_000, "Answers a worker keeps; the least used go first.", "answers", ge=100, le=10_000_000
     )
+    min_ttl: Duration = setting("5s", "Shortest time an answer is kept.", "duration", ge=0, le=3600)
     max_ttl: Duration = setting("1d", "Longest time an answer is kept.", "duration", ge=1, le=604_800)
     negative_ttl: Duration = setting("5m", "Longest time a negative answer is kept.", "duration", ge=1, le=86_400)
+    failure_ttl: Duration = setting(
+        "10s", "Time a failed look-up is remembered (RFC 9520 3.2: 1s to 5m).", "duration", ge=1, le=300
+    )
     validating: Boolean = switch(
         "The nameservers validate DNSSEC and the way to them is safe (loopback): believe their AD bit.", on=False
     )
@@ -143,7 +147,8 @@ class DeliverySettings(Section):
     port: Port = setting(25, "Port of the domains' mail servers; another one only makes sense in tests.", "TCP port")
     source_ipv4: OptionalIp = setting(None, "IPv4 address to connect from; null: the system's choice.", "IP address")
     source_ipv6: OptionalIp = setting(None, "IPv6 address to connect from; null: the system's choice.", "IP address")
-    ipv6: Boolean = switch("Connect over IPv6 too.", on=True)
+    ipv4: Boolean = switch("Connect over IPv4.", on=True)
+    ipv6: Boolean = switch("Connect over IPv6.", on=True)
     allowed_special_networks: tuple[Network, ...] = setting(
         [], "Special-purpose networks (RFC 6890: private, loopback ...) that DNS may lead us into.", "list of networks"
     )
@@ -162,9 +167,8 @@ class DeliverySettings(Section):
     session_idle: Duration = setting(
         "20s", "How long an idle connection is kept for the next message.", "duration", ge=0, le=600
     )
-    hosts_per_attempt: Integer = setting(
-        10, "Addresses of mail servers tried in one attempt.", "addresses", ge=1, le=100
-    )
+    hosts_per_attempt: Integer = setting(10, "Mail servers tried in one attempt.", "hosts", ge=1, le=100)
+    addresses_per_host: Integer = setting(4, "Addresses tried of one mail server.", "addresses", ge=1, le=100)
     in_hand: Integer = setting(200, "Entries a worker has in hand.", "entries", ge=1, le=100_000)
     in_hand_size: Size = setting(
         "64MiB", "Bytes of fresh messages a worker keeps in memory until they are delivered.", "size", ge=0, le=1 << 40
@@ -178,6 +182,14 @@ class DeliverySettings(Section):
     )
     retry: RetrySettings = setting({}, "When a deferred copy is tried again.")
     timeouts: TimeoutSettings = setting({}, "How long each phase may wait for the other side.")
+
+    @model_validator(mode="after")
+    def _reaches_something(self) -> "DeliverySettings":
+        if not (self.ipv4 or self.ipv6):
+            raise ValueError("ipv4 and ipv6 are both false, so no mail could go out|set one of them to true")
+        if 0 < self.expire <= self.warn:
+            raise ValueError("warn is not before expire|make warn shorter, or 0 for no warning")
+        return self
 
     @field_validator("source_ipv4", "source_ipv6")
     @classmethod

@@ -1,5 +1,6 @@
 """Proofs about files: secrets private, keys that fit their certificates, certificates valid now."""
 
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -133,7 +134,7 @@ def prove_certificate(
     if not any(_names_host(name, hostname) for name in names):
         listed = ", ".join(names) or "nothing"
         yield warning(where, f"{path} names {listed}, not {hostname}", "clients that check names will refuse it")
-    if any(one.issuer != issuer.subject for one, issuer in zip(chain, chain[1:], strict=False)):
+    if any(one.issuer != issuer.subject for one, issuer in itertools.pairwise(chain)):
         yield warning(where, f"the chain in {path} is not in order", "certificate first, then each one's issuer")
 
 

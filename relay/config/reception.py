@@ -229,11 +229,15 @@ class LimitSettings(Section):
     command_line: Size = setting(
         "2KiB", "Longest command line (RFC 5321 4.5.3.1.4 asks for 512B), then 500 5.5.6.", "size", ge=512, le=65536
     )
-    auth_line: Size = setting(
-        "12KiB", "Longest line of an AUTH exchange (RFC 4954 section 4 asks for 12288B).", "size", ge=1024, le=65536
+    message_line: Size = setting(
+        "64KiB", "Longest line of a message (RFC 5321 4.5.3.1.6 asks for 1000B), then 500 5.6.0.", "size",
+        ge=1000, le=1 << 24,
+    )  # fmt: skip
+    idle_commands_per_connection: Integer = setting(
+        100, "NOOP, RSET, EHLO and the like between two messages, then 421 4.7.0.", "commands", ge=10, le=100_000
     )
-    commands_per_connection: Integer = setting(
-        20_000, "Commands a connection may send, then 421 4.7.0.", "commands", ge=100, le=10_000_000
+    auth_failures_per_connection: Integer = setting(
+        3, "Failed AUTH on one connection, then 421 4.7.0.", "failures", ge=1, le=100
     )
     errors_per_connection: Integer = setting(
         20, "Refused commands a connection may send, then 421 4.7.0.", "commands", ge=1, le=10_000
@@ -246,7 +250,7 @@ class LimitSettings(Section):
         20, "MIME parts inside one another that are read; deeper ones are unreadable.", "levels", ge=2, le=100
     )
     mime_parts: Integer = setting(
-        1000, "MIME parts of a message that are read; more are unreadable.", "parts", ge=10, le=100_000
+        500, "MIME parts of a message that are read; more are unreadable.", "parts", ge=10, le=100_000
     )
     received_hops: Integer = setting(
         100,
@@ -256,9 +260,6 @@ class LimitSettings(Section):
         le=1000,
     )
     queue_size: Size = setting("20GiB", "Bytes of mail in the queue, then 452 4.3.1.", "size", ge=1 << 20, le=1 << 50)
-    queue_messages: Integer = setting(
-        1_000_000, "Messages in the queue, then 452 4.3.1.", "messages", ge=100, le=1_000_000_000
-    )
     disk_reserve: Size = setting(
         "1GiB", "Free space under data_dir that is never used for new mail: then 452 4.3.1.", "size", ge=0, le=1 << 50
     )
@@ -304,6 +305,7 @@ class ClientSettings(Section):
         [], "Domains it may send as; *.x means below x.", "list of domains", examples=[["clinic.example"]]
     )
     null_sender: Boolean = switch("May send with the null sender <> (receipts, notifications).", on=True)
+    check_from: Boolean = switch("Its From field, too, must be a mailbox it may send as.", on=False)
     networks: tuple[Network, ...] = setting([], "Networks it may connect from; empty: any.", "list of networks")
     messages_per_minute: Integer = setting(
         600, "Messages a minute, then 450 4.7.1.", "messages a minute", ge=1, le=1_000_000

@@ -1,0 +1,87 @@
+"""``postern check``: the configuration, and what only running would show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import orjson
+
+from relay.core.errors import Problem, ProblemsError
+
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+
+
+@click.command(name="check")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration to check.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the configuration and end.")
+@click.option("--print-example", is_flag=True, help="Print every setting with its unit and default and end.")
+def command(config: Path, *, as_json: bool, print_schema: bool, print_example: bool) -> None:
+    """Check the configuration, and what only running would show.
+
+    Proves that ports can be listened on, keys are private and fit their certificates, certificates are valid,
+    directories can be written to, space is left, nameservers answer, the policy loads and every client's file is right.
+    Tells everything at once; the exit status is 1 when something is wrong, 0 when there are warnings at most.
+    """
+    if print_schema or print_example:
+        _print_made(schema_too=print_schema)
+        return
+    errors, warnings = _check(config)
+    if as_json:
+        shown = {"ok": not errors, "errors": _plain(errors), "warnings": _plain(warnings)}
+        click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
+    else:
+        _tell("error", errors, "red")
+        _tell("warning", warnings, "yellow")
+        click.echo(_summary(config, len(errors), len(warnings)))
+    if errors:
+        raise SystemExit(1)
+
+
+def _print_made(*, schema_too: bool) -> None:
+    from relay.config.describe import HEADER, annotated, schema
+    from relay.config.settings import Settings
+
+    made = schema(Settings, "Postern configuration").decode() if schema_too else annotated(Settings, HEADER)
+    click.echo(made, nl=False)
+
+
+def _check(config: Path) -> tuple[Sequence[Problem], Sequence[Problem]]:
+    from datetime import UTC, datetime
+
+    from relay.config.load import load_with_places
+    from relay.config.prove import prove
+
+    try:
+        loaded = load_with_places(config)
+    except ProblemsError as error:
+        return error.problems, ()
+    proof = prove(loaded, now=datetime.now(UTC))
+    return proof.errors, proof.warnings
+
+
+def _plain(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    return [{"where": one.where, "what": one.what, "hint": one.hint} for one in problems]
+
+
+def _tell(kind: str, problems: Sequence[Problem], colour: str) -> None:
+    for one in problems:
+        click.echo(f"{click.style(kind, fg=colour, bold=True)}: {one.where}: {one.what}")
+        if one.hint:
+            click.echo(f"    {one.hint}")
+
+
+def _summary(config: Path, errors: int, warnings: int) -> str:
+    if not errors and not warnings:
+        return f"{config} is right, and this machine is ready for it."
+    counts = [f"{count} {kind}{'s' if count > 1 else ''}" for count, kind in ((errors, "error"), (warnings, "warning"))]
+    return f"{config}: {' and '.join(text for text in counts if not text.startswith('0'))}."

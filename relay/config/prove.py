@@ -1,0 +1,261 @@
+"""What only running would show, shown before: ``postern check`` and every start and reload ask this.
+
+Nothing is changed on the machine save a probe file that is removed at once; every wait has a deadline.
+"""
+
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from relay.config.clients import ClientDirectory, load_clients
+from relay.config.load import Loaded
+from relay.config.proof_files import (
+    Finding,
+    error,
+    prove_certificate,
+    prove_dkim_key,
+    prove_password,
+    prove_private,
+    prove_roots,
+    read_key,
+    warning,
+)
+from relay.config.proof_system import (
+    answers,
+    prove_directory,
+    prove_dns,
+    prove_group,
+    prove_listening,
+    prove_space,
+    prove_trusted_path,
+    prove_user,
+)
+from relay.config.reception import ListenerAuth, ListenerTls
+from relay.core.decision import MethodName
+from relay.core.errors import Problem, ProblemsError
+
+RING: str = "ring.json"
+"""The key ring's file in ``keys_dir``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was found.
+
+    Attributes:
+        errors: Postern would not run, or not rightly.
+        warnings: Postern runs, and a person should look.
+    """
+
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is proved.
+
+    Attributes:
+        ports: that listeners could listen.
+        dns: that nameservers answer.
+        policy: that the policy loads.
+        key_ring: that the key ring is there.
+        methods: the methods of protection that are configured, which the policy is judged by.
+    """
+
+    ports: bool = True
+    dns: bool = True
+    policy: bool = True
+    key_ring: bool = True
+    methods: frozenset[MethodName] = frozenset({MethodName.TLS})
+
+
+EVERYTHING = Extent()
+
+
+def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proof:
+    """Prove a configuration on this machine. Never raises for what it finds: it is all in the answer."""
+    owners = _owners(loaded)
+    found: list[Finding] = []
+    found += _users(loaded)
+    found += _directories(loaded)
+    found += _listener_files(loaded, now, owners)
+    found += _listening(loaded) if extent.ports else ()
+    found += _roots(loaded, now)
+    found += _routes(loaded, owners)
+    found += _dkim(loaded, now, owners)
+    found += _key_ring(loaded, owners) if extent.key_ring else ()
+    found += _clients(loaded)
+    found += _nameservers(loaded) if extent.dns else ()
+    found += _policy(loaded, extent.methods, now) if extent.policy else ()
+    return Proof(
+        errors=tuple(dict.fromkeys(one.problem for one in found if not one.warning)),
+        warnings=tuple(dict.fromkeys(one.problem for one in found if one.warning)),
+    )
+
+
+def _owners(loaded: Loaded) -> frozenset[int]:
+    """Who may own a secret: root, who runs this, and who Postern is to run as."""
+    owners = {0, os.geteuid()}
+    if loaded.settings.user:
+        try:
+            owners.add(pwd.getpwnam(loaded.settings.user).pw_uid)
+        except KeyError:
+            return frozenset(owners)  # told by the proof of users
+    return frozenset(owners)
+
+
+def _users(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
+    if settings.user:
+        yield from prove_user(settings.user, loaded.where("user"))
+    for number, name in enumerate(settings.control.operators):
+        yield from prove_user(name, loaded.where("control", "operators", number))
+    for number, name in enumerate(settings.control.operator_groups):
+        yield from prove_group(name, loaded.where("control", "operator_groups", number))
+
+
+def _directories(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
+    yield from prove_directory(settings.data_dir, loaded.where("data_dir"), private=True)
+    yield from prove_directory(settings.run_dir, loaded.where("run_dir"), private=False)
+    yield from prove_directory(settings.audit.dir, loaded.where("audit", "dir"), private=True)
+    yield from prove_directory(settings.control.socket.parent, loaded.where("control", "socket"), private=False)
+    if settings.log.file:
+        yield from prove_directory(settings.log.file.parent, loaded.where("log", "file"), private=False)
+    if settings.audit.heads_file:
+        yield from prove_directory(settings.audit.heads_file.parent, loaded.where("audit", "heads_file"), private=False)
+    yield from prove_space(settings.data_dir, settings.limits.disk_reserve, loaded.where("data_dir"))
+
+
+def _listener_files(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:
+    for number, listener in enumerate(loaded.settings.listeners):
+        where = loaded.where("listeners", number, "name")
+        if listener.tls is not ListenerTls.NONE and listener.key and listener.certificate:
+            found: list[Finding] = []
+            key = read_key(listener.key, loaded.where("listeners", number, "key"), owners, found)
+            yield from found
+            yield from prove_certificate(
+                listener.certificate,
+                key,
+                loaded.where("listeners", number, "certificate"),
+                hostname=loaded.settings.hostname,
+                now=now,
+            )
+        if listener.auth is ListenerAuth.OFF and not listener.trust_networks:
+            what = f"nobody could send through {listener.name}: auth is off and trust_networks is empty"
+            yield warning(where, what, "trust a client's network, or ask for auth")
+        if listener.legacy_tls:
+            what = f"{listener.name} takes TLS 1.0 and 1.1, which protect little"
+            yield warning(loaded.where("listeners", number, "legacy_tls"), what, "keep it to the networks that need it")
+
+
+def _listening(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
+    running = answers(settings.control.socket)
+    for number, listener in enumerate(settings.listeners):
+        where = loaded.where("listeners", number, "port")
+        yield from prove_listening(listener.address, listener.port, where, running=running)
+    yield from prove_listening(
+        settings.admin.address, settings.admin.port, loaded.where("admin", "port"), running=running
+    )
+
+
+def _roots(loaded: Loaded, now: datetime) -> Iterator[Finding]:
+    tls = loaded.settings.tls
+    if tls.trust_roots:
+        yield from prove_roots(tls.trust_roots, loaded.where("tls", "trust_roots"), now)
+    for number, path in enumerate(tls.extra_roots):
+        yield from prove_roots(path, loaded.where("tls", "extra_roots", number), now)
+
+
+def _routes(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:
+    for number, route in enumerate(loaded.settings.routes):
+        if route.auth:
+            where = loaded.where("routes", number, "auth", "password_file")
+            yield from prove_password(route.auth.password_file, where, owners)
+
+
+def _dkim(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:
+    for number, domain in enumerate(loaded.settings.dkim.domains):
+        today = now.date()
+        for place, key in enumerate(domain.keys):
+            where = loaded.where("dkim", "domains", number, "keys", place, "key")
+            yield from prove_dkim_key(key.key, key.algorithm, where, owners)
+        signing = [
+            key
+            for key in domain.keys
+            if (key.valid_from or today) <= today and (key.valid_until is None or today < key.valid_until)
+        ]
+        if not signing:
+            where = loaded.where("dkim", "domains", number, "domain")
+            yield warning(where, f"no key of {domain.domain} signs today", "see valid_from and valid_until")
+    where = loaded.where("dkim", "dir")
+    for path in _private_keys_in(loaded.settings.dkim.dir):
+        yield from prove_private(path, where, owners)
+
+
+def _private_keys_in(directory: Path) -> list[Path]:
+    """Files below the directory of signing keys that hold private keys, by name."""
+    return sorted(path for pattern in ("*.pem", "*.key") for path in directory.rglob(pattern))
+
+
+def _key_ring(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:
+    where, ring = loaded.where("keys_dir"), loaded.settings.keys_dir / RING
+    if not ring.exists():
+        yield error(where, f"there is no key ring in {ring.parent}", "make one with `postern keys init`")
+        return
+    yield from prove_private(ring, where, owners)
+
+
+def _clients(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
+    try:
+        clients = load_clients(settings.clients_dir)
+    except ProblemsError as problems:
+        yield from (Finding(problem) for problem in problems.problems)
+        return
+    for path in sorted(settings.clients_dir.glob("*.yaml")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o022:
+            yield error(str(path), f"others could change it (mode {mode:04o})", f"chmod 640 {path}")
+    if not len(clients):
+        where = loaded.where("clients_dir")
+        yield warning(where, f"no client in {settings.clients_dir}: nobody may send", "postern client add")
+    yield from _trusted_clients(loaded, clients)
+
+
+def _trusted_clients(loaded: Loaded, clients: ClientDirectory) -> Iterator[Finding]:
+    for number, listener in enumerate(loaded.settings.listeners):
+        for network, name in listener.trust_networks.items():
+            if clients.get(name) is None:
+                where = loaded.where("listeners", number, "trust_networks", str(network))
+                yield error(where, f"{network} is trusted as {name}, and no client has that name", "postern client add")
+
+
+def _nameservers(loaded: Loaded) -> Iterator[Finding]:
+    dns = loaded.settings.dns
+    where = loaded.where("dns", "nameservers")
+    yield from prove_dns(dns.nameservers, dns.port, dns.timeout, where)
+    if dns.validating:
+        yield from prove_trusted_path(dns.nameservers, loaded.where("dns", "validating"))
+
+
+def _policy(loaded: Loaded, methods: frozenset[MethodName], now: datetime) -> Iterator[Finding]:
+    from relay.config.policies import load_policy  # noqa: PLC0415 - heavy, and only a whole proof needs it
+
+    try:
+        policy = load_policy(loaded.settings.policy, methods=methods, now=now.timestamp())
+    except ProblemsError as problems:
+        yield from (Finding(problem) for problem in problems.problems)
+        return
+    yield from (Finding(problem, warning=True) for problem in policy.warnings)
+    known = {route.name for route in loaded.settings.routes}
+    for rule in policy.rules:
+        if rule.treatment.route and rule.treatment.route not in known:
+            what = f"the rule {rule.id} takes the route {rule.treatment.route}, which the configuration does not have"
+            yield error(rule.where, what, f"routes are: {', '.join(sorted(known)) or 'none'}")
