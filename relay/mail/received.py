@@ -14,12 +14,13 @@ from typing import Final
 from relay.core.envelope import ClientSession, Envelope
 
 _INTERESTING: Final = re.compile(
-    rb"^(?:(?P<received>received)|(?P<date>date)|(?P<id>message-id)|(?P<bcc>(?:resent-)?bcc))[ \t]*:", re.I | re.M
+    rb"^(?:(?P<received>received)|(?P<date>date)|(?P<id>message-id)|(?P<bcc>(?:resent-)?bcc))[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
 )
 _FIELD_NAME: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 _FOLDED: Final = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MBOX_LINE: Final = re.compile(rb">?From [^\n]*\n")
-_FROM: Final = re.compile(rb"^from[ \t]*:(?P<value>[^\n]*\n(?:[ \t][^\n]*\n)*)", re.I | re.M)
+_FROM: Final = re.compile(rb"^from[ \t]*:(?P<value>[^\n]*\n(?:[ \t][^\n]*\n)*)", re.IGNORECASE | re.MULTILINE)
 _COMMENT_UNSAFE: Final = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e]")
 _MAX_MESSAGE_ID: Final = 255
 

@@ -6,13 +6,13 @@ it feeds it with :meth:`ServerSession.receive`, answers its questions with :meth
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from relay.core.envelope import Envelope, Recipient
 from relay.core.reply import Reply
 from relay.smtp import server_replies as say
 from relay.smtp.endofdata import BareNewlines, DataReader
+from relay.smtp.lines import LineReader, Overlong
 from relay.smtp.sasl import MECHANISMS, Exchange
 from relay.smtp.server_events import (
     AuthRequest,
@@ -27,59 +27,13 @@ from relay.smtp.server_events import (
     Refused,
     StartTls,
 )
-from relay.smtp.server_state import (
-    COMMANDS,
-    FOREIGN,
-    IDLE_COMMANDS,
-    MOVES,
-    SEQUENCE_HINTS,
-    UNOFFERED,
-    WITHOUT_TLS,
-    State,
-)
+from relay.smtp.server_limits import SessionLimits
+from relay.smtp.server_state import FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
 from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, parse_rcpt
-
-_MAX_SKIPPED: Final = 65536  # octets of one over-long command line before the session is closed
-_MAX_AUTH_LINE: Final = 12288  # octets, RFC 4954 section 4
 
 _SENDER_OK: Final = say.SENDER_OK.encode()
 _RECIPIENT_OK: Final = say.RECIPIENT_OK.encode()
 _GO_AHEAD: Final = say.GO_AHEAD.encode()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
-    """What one session may do.
-
-    Attributes:
-        hostname: our name in the greeting and in EHLO.
-        max_size: octets of a message; offered as SIZE.
-        max_recipients: of one message; RFC 5321 section 4.5.3.1.8 wants at least 100.
-        max_command: octets of a command line without CRLF (RFC 5321 wants 510; addresses outside ASCII need more).
-        max_line: octets of a line of the message without CRLF.
-        max_errors: refused commands after which the session ends with 421.
-        max_idle_commands: NOOP, RSET, EHLO and the like between two messages before it ends with 421.
-        max_auth_failures: failed authentications before it ends with 421.
-        bare_newlines: whether a CR or LF outside CRLF refuses the message or is mended.
-        starttls: offer STARTTLS.
-        require_tls: answer 530 to all that needs TLS before it.
-        auth: offer AUTH.
-        auth_over_clear: offer AUTH without TLS too: for closed networks with old clients only.
-    """
-
-    hostname: str
-    max_size: int = 50 * 1024 * 1024
-    max_recipients: int = 1000
-    max_command: int = 2048
-    max_line: int = 65536
-    max_errors: int = 10
-    max_idle_commands: int = 100
-    max_auth_failures: int = 3
-    bare_newlines: BareNewlines = BareNewlines.REFUSE
-    starttls: bool = False
-    require_tls: bool = False
-    auth: bool = False
-    auth_over_clear: bool = False
 
 
 class ServerSession:
@@ -105,10 +59,11 @@ class ServerSession:
         self.max_size = limits.max_size
         self.max_recipients = limits.max_recipients
         self.progress = 0
-        self._buffer = bytearray()
+        self._input = LineReader()
         self._out: list[bytes] = []
         self._question: Question | None = None
-        self._skipping = 0
+        self._commands = 0
+        self._messages = 0
         self._errors = 0
         self._idle = 0
         self._auth_failures = 0
@@ -132,7 +87,7 @@ class ServerSession:
     @property
     def held(self) -> int:
         """Octets of message and of unread input in memory."""
-        return len(self._buffer) + (self._data.held if self._data else 0)
+        return self._input.held + (self._data.held if self._data else 0)
 
     def greet(self, refusal: Reply | None = None) -> list[Event]:
         """Open the conversation with 220, or refuse it (421, 554)."""
@@ -147,7 +102,7 @@ class ServerSession:
             return []
         if self.state is State.TLS:
             return self._close(say.TLS_PIPELINED, "octets in the clear after STARTTLS")
-        self._buffer += data
+        self._input.feed(data)
         return self._advance()
 
     def reply(self, reply: Reply | None = None) -> list[Event]:
@@ -177,7 +132,7 @@ class ServerSession:
         """TLS is up: forget all that was said in the clear (RFC 3207 section 4.2)."""
         self.state, self.secure = State.CONNECTED, True
         self.helo, self.extended, self.authenticated = "", False, False
-        self._buffer.clear()
+        self._input.clear()
         self._forget()
 
     def take_output(self) -> bytes:
@@ -196,56 +151,51 @@ class ServerSession:
         return events
 
     def _read_line(self, events: list[Event]) -> bool:
-        end = self._buffer.find(b"\n")
-        if end < 0:
-            limit = _MAX_AUTH_LINE if self.state is State.AUTH else self.limits.max_command
-            if self._skipping or len(self._buffer) > limit + 1:
-                self._skipping += len(self._buffer)
-                self._buffer.clear()
-            if self._skipping > _MAX_SKIPPED:
-                events += self._close(say.LONG_COMMAND, "an endless command line")
+        limits = self.limits
+        line = self._input.next(limits.max_auth_line if self.state is State.AUTH else limits.max_command)
+        if line is None:
             return False
-        line = bytes(memoryview(self._buffer)[: end + 1])
-        del self._buffer[: end + 1]
         self.progress += 1
-        self._line(line, events)
-        return True
-
-    def _line(self, line: bytes, events: list[Event]) -> None:
-        limit = _MAX_AUTH_LINE if self.state is State.AUTH else self.limits.max_command
-        length, self._skipping = self._skipping + len(line), 0
-        if length > _MAX_SKIPPED:
+        self._commands += 1
+        if line is Overlong.ENDLESS:
             events += self._close(say.LONG_COMMAND, "an endless command line")
-        elif length > limit + 2:
-            self._exchange = None
+        elif self._commands > limits.max_commands:
+            events += self._close(say.TOO_MANY_COMMANDS, "too many commands")
+        elif line is Overlong.LINE:
+            long = say.LONG_AUTH_LINE if self.state is State.AUTH else say.LONG_COMMAND
             self._leave_auth()
-            self._refuse("", say.LONG_COMMAND, events)
-        elif not line.endswith(b"\r\n") and self.limits.bare_newlines is BareNewlines.REFUSE:
+            self._refuse("", long, events)
+        elif not line.endswith(b"\r\n") and limits.bare_newlines is BareNewlines.REFUSE:
             self._leave_auth()
             self._refuse("", say.BARE_NEWLINE, events)
         else:
-            try:
-                text = decode_line(line.removesuffix(b"\n").removesuffix(b"\r"))
-                if self.state is State.AUTH:
-                    self._continue_auth(text, events)
-                else:
-                    self._command(text, events)
-            except CommandError as error:
-                self._leave_auth()
-                self._refuse(line[:8].split(b" ")[0].decode("ascii", "replace").upper().strip(), error.reply, events)
+            self._line(line.removesuffix(b"\n").removesuffix(b"\r"), events)
+        return True
+
+    def _line(self, line: bytes, events: list[Event]) -> None:
+        verb = "AUTH" if self.state is State.AUTH else ""
+        try:
+            text = decode_line(line)
+            if self.state is State.AUTH:
+                self._continue_auth(text, events)
+            else:
+                verb = text.partition(" ")[0].upper()
+                self._command(verb, text[len(verb) :].strip(" \t"), events)
+        except CommandError as error:
+            self._leave_auth()
+            self._refuse(verb, error.reply, events)
 
     def _read_data(self, events: list[Event]) -> bool:
         reader = self._data
         if reader is None:
             raise RuntimeError("reading data without a reader")
-        rest = reader.feed(bytes(self._buffer))
-        self._buffer.clear()
+        rest = reader.feed(self._input.take())
         if reader.hopeless:
             events += self._close(say.TOO_BIG, "a message far over the limit")
             return False
         if rest is None:
             return False
-        self._buffer += rest
+        self._input.feed(rest)
         self.progress += 1
         result = reader.result()
         self._data = None
@@ -267,11 +217,9 @@ class ServerSession:
 
     # --- commands ----------------------------------------------------------
 
-    def _command(self, text: str, events: list[Event]) -> None:
-        word, _, argument = text.partition(" ")
-        verb = word.upper()
-        argument = argument.strip(" \t")
-        refusal = self._out_of_place(verb, argument)
+    def _command(self, verb: str, argument: str, events: list[Event]) -> None:
+        locked = self.limits.require_tls and not self.secure
+        refusal = out_of_place(self.state, verb, argument, locked=locked)
         if refusal is not None:
             self._refuse(verb, refusal, events)
             return
@@ -284,23 +232,7 @@ class ServerSession:
             if self._idle > self.limits.max_idle_commands:
                 events += self._close(say.TOO_MANY_IDLE, "too many commands without a message")
                 return
-        _HANDLERS[verb](self, argument, events)
-
-    def _out_of_place(self, verb: str, argument: str) -> Reply | None:
-        """The refusal of a command that does not exist or may not come now."""
-        if verb in FOREIGN:
-            return None
-        if verb in UNOFFERED:
-            return say.UNOFFERED
-        if verb not in COMMANDS:
-            return say.UNKNOWN
-        if self.limits.require_tls and not self.secure and verb not in WITHOUT_TLS:
-            return say.TLS_FIRST
-        if verb not in MOVES[self.state]:
-            return Reply.of(503, "5.5.1", SEQUENCE_HINTS.get((self.state, verb), "Not now: bad sequence of commands"))
-        if argument and verb in {"DATA", "RSET", "QUIT", "STARTTLS"}:
-            return say.NO_ARGUMENT
-        return None
+        self._HANDLERS[verb](self, argument, events)
 
     def _hello(self, verb: str, argument: str, events: list[Event]) -> bool:
         if not argument:
@@ -382,7 +314,7 @@ class ServerSession:
             self._refuse("STARTTLS", say.TLS_ALREADY, events)
         elif not self.limits.starttls:
             self._refuse("STARTTLS", say.TLS_UNOFFERED, events)
-        elif self._buffer:
+        elif self._input.held:
             # Whoever sent this in one piece, perhaps a man in the middle, must not have it obeyed inside TLS
             # (CVE-2011-0411).
             events.append(Refused(verb="STARTTLS", reply=say.TLS_PIPELINED))
@@ -448,6 +380,9 @@ class ServerSession:
             self._forget()
             self._idle = 0
             self._say(reply or say.QUEUED)
+            self._messages += 1
+            if self._messages >= self.limits.max_messages:
+                events += self._close(say.TOO_MANY_MESSAGES, "enough messages for one session")
         else:
             self._answer_auth(reply or say.AUTH_OK, events)
         if reply is not None and reply.code == 421:
@@ -492,22 +427,21 @@ class ServerSession:
             self._say(reply)
         self._forget()
         self.state, self._question, self._exchange = State.CLOSED, None, None
-        self._buffer.clear()
+        self._input.clear()
         return [Closed(reason=reason)]
 
-
-_HANDLERS: Final[dict[str, Callable[[ServerSession, str, list[Event]], None]]] = {
-    "HELO": ServerSession._do_helo,  # noqa: SLF001 - the table belongs to the class
-    "EHLO": ServerSession._do_ehlo,  # noqa: SLF001
-    "MAIL": ServerSession._do_mail,  # noqa: SLF001
-    "RCPT": ServerSession._do_rcpt,  # noqa: SLF001
-    "DATA": ServerSession._do_data,  # noqa: SLF001
-    "RSET": ServerSession._do_rset,  # noqa: SLF001
-    "NOOP": ServerSession._do_noop,  # noqa: SLF001
-    "HELP": ServerSession._do_help,  # noqa: SLF001
-    "VRFY": ServerSession._do_vrfy,  # noqa: SLF001
-    "EXPN": ServerSession._do_expn,  # noqa: SLF001
-    "QUIT": ServerSession._do_quit,  # noqa: SLF001
-    "STARTTLS": ServerSession._do_starttls,  # noqa: SLF001
-    "AUTH": ServerSession._do_auth,  # noqa: SLF001
-}
+    _HANDLERS: ClassVar[dict[str, Callable[..., None]]] = {
+        "HELO": _do_helo,
+        "EHLO": _do_ehlo,
+        "MAIL": _do_mail,
+        "RCPT": _do_rcpt,
+        "DATA": _do_data,
+        "RSET": _do_rset,
+        "NOOP": _do_noop,
+        "HELP": _do_help,
+        "VRFY": _do_vrfy,
+        "EXPN": _do_expn,
+        "QUIT": _do_quit,
+        "STARTTLS": _do_starttls,
+        "AUTH": _do_auth,
+    }

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
+from relay.core.reply import Reply
+from relay.smtp import server_replies as say
+
 
 class State(Enum):
     """Where a session stands. It never leaves ``CLOSED``."""
@@ -81,3 +84,29 @@ SEQUENCE_HINTS: Final[Mapping[tuple[State, str], str]] = {
     (State.MAIL, "MAIL"): "A message is under way already",
     (State.RCPT, "MAIL"): "A message is under way already",
 }
+
+_NO_ARGUMENT: Final = frozenset({"DATA", "RSET", "QUIT", "STARTTLS"})
+
+
+def out_of_place(state: State, verb: str, argument: str, *, locked: bool) -> Reply | None:
+    """The refusal of a command that does not exist or may not come now; ``None`` when it may.
+
+    Args:
+        state: where the session stands.
+        verb: upper case.
+        argument: what follows it.
+        locked: whether TLS is required and has not begun.
+    """
+    if verb in FOREIGN:
+        return None
+    if verb in UNOFFERED:
+        return say.UNOFFERED
+    if verb not in COMMANDS:
+        return say.UNKNOWN
+    if locked and verb not in WITHOUT_TLS:
+        return say.TLS_FIRST
+    if verb not in MOVES[state]:
+        return Reply.of(503, "5.5.1", SEQUENCE_HINTS.get((state, verb), "Not now: bad sequence of commands"))
+    if argument and verb in _NO_ARGUMENT:
+        return say.NO_ARGUMENT
+    return None

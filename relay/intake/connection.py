@@ -1,0 +1,443 @@
+"""One SMTP connection: carries octets between a transport and the session machine, keeps the deadlines, asks the rooms.
+
+The only code here that waits is a task for the question that needs it (AUTH, the end of a message, the TLS handshake).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import structlog
+
+from relay.core.envelope import ClientSession
+from relay.core.reply import Reply
+from relay.intake import replies as say
+from relay.intake.clients import Client
+from relay.intake.deadline import Deadline
+from relay.intake.limits import NO_ROOM, address_key
+from relay.intake.tls import LEGACY_VERSIONS
+from relay.smtp.server import ServerSession
+from relay.smtp.server_events import (
+    AuthRequest,
+    Closed,
+    Event,
+    Helo,
+    Mail,
+    MessageComplete,
+    Quit,
+    Rcpt,
+    Refused,
+    StartTls,
+)
+
+if TYPE_CHECKING:
+    from relay.intake.listener import Listener
+
+log = structlog.get_logger("intake")
+
+_BACKLOG: Final = 65536  # unread octets held while a question waits, before reading pauses
+_WRITE_BUFFER: Final = 65536  # unsent octets before a peer counts as one that does not read
+
+
+class Connection(asyncio.Protocol):
+    """Lives as long as its transport. All options and rooms are the listener's."""
+
+    __slots__ = (
+        "_budgeted", "_closing", "_counted", "_data_since", "_deadline", "_draining", "_key", "_listener",
+        "_loop", "_paused", "_progress", "_session", "_task", "_transport", "address", "client", "identity",
+        "tls_cipher", "tls_version",
+    )  # fmt: skip
+
+    def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._session = ServerSession(listener.options.limits)
+        self._transport: asyncio.Transport | None = None
+        self._deadline = Deadline(loop, self._on_deadline)
+        self._data_since: float | None = None
+        self._progress = -1
+        self._budgeted = 0
+        self._task: asyncio.Task[None] | None = None
+        self._paused = self._closing = self._draining = self._counted = False
+        self._key = ""
+        self.address = ""
+        self.client: Client | None = None
+        self.identity = self.tls_version = self.tls_cipher = ""
+
+    # --- asyncio.Protocol ---------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit or refuse; greet, or begin TLS where it comes first."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("an SMTP connection needs a stream transport")
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0].partition("%")[0] if peer else ""
+        refusal = self._admission()
+        if refusal is not None:
+            self._listener.metrics.count(
+                "connections_refused", {"listener": self._listener.options.name, "code": str(refusal.code)}
+            )
+            log.info("connection refused", listener=self._listener.options.name, peer=self.address, code=refusal.code)
+            if self._listener.options.implicit_tls:
+                self._abort()
+            else:
+                self._drive(self._session.greet(refusal))
+            return
+        self._listener.metrics.count("connections_in", {"listener": self._listener.options.name})
+        self._listener.joined(self)
+        if self._listener.options.implicit_tls:
+            transport.pause_reading()
+            self._start(self._handshake(greet=True))
+        else:
+            self._greet()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the machine, act on what it says, write what it answers."""
+        if self._closing:
+            return
+        try:
+            self._drive(self._session.receive(data))
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection, not the worker
+            self._fail(error)
+
+    def eof_received(self) -> bool:
+        """The peer will send no more: finish the message in hand, then close (RFC 5321 section 4.1.1.10)."""
+        if self._task is not None and not self._task.done():
+            self._closing = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """The peer does not read what we say: stop listening to it until it does, and not for ever."""
+        self._paused = True
+        self._pause_reading()
+        self._deadline.within(self._listener.options.command_timeout)
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._paused = False
+        self._resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
+        """Forget it. A message that is being kept goes on being kept: perhaps its reply is lost, never the message."""
+        self._closing = True
+        self._deadline.cancel()
+        self._session.close(None, "the connection was lost")
+        if self._task is None or self._task.done():
+            self._budget(0)
+        self._transport = None
+        if self._counted:
+            self._counted = False
+            self._listener.left(self, self._key)
+
+    # --- for the listener ---------------------------------------------------
+
+    def drain(self) -> None:
+        """Say 421 now, or after the reply to the message in hand."""
+        self._draining = True
+        busy = self._session.in_data or (self._task is not None and not self._task.done())
+        if not busy and not self._closing:
+            self._drive(self._session.close(say.SHUTTING_DOWN, "drained"))
+
+    def abort(self) -> None:
+        """Cut it off; a message that is being kept goes on being kept."""
+        self._abort()
+
+    # --- the conversation ---------------------------------------------------
+
+    def _admission(self) -> Reply | None:
+        if not self._listener.admits(self.address):
+            return say.NOT_ADMITTED
+        self._key = address_key(self.address)
+        refusal = self._listener.count_in(self._key)
+        self._counted = refusal is None
+        return refusal
+
+    def _greet(self) -> None:
+        self._identify(self._listener.client_by_network(self.address))
+        self._drive(self._session.greet(say.SHUTTING_DOWN if self._draining else None))
+
+    def _identify(self, client: Client | None) -> None:
+        self.client = client
+        limits = self._listener.options.limits
+        self._session.max_size = limits.max_size
+        self._session.max_recipients = limits.max_recipients
+        if client is not None:
+            self._session.max_size = min(limits.max_size, client.max_size or limits.max_size)
+            self._session.max_recipients = min(limits.max_recipients, client.max_recipients or limits.max_recipients)
+
+    def _drive(self, events: list[Event]) -> None:
+        """Act on events, and on those that the answers lead to, until the machine wants octets or an answer waits."""
+        while events:
+            following: list[Event] = []
+            for event in events:
+                following += self._ACTIONS[type(event)](self, event)
+            events = following
+        self._flush()
+        if self._closing or self._transport is None:
+            return
+        self._account()
+        self._keep_time()
+
+    def _flush(self) -> None:
+        output = self._session.take_output()
+        if output and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(output)
+
+    def _account(self) -> None:
+        """Reserve room for what this connection holds, and stop reading while a question waits and much is unread."""
+        session = self._session
+        if session.in_data:
+            if not self._budget(session.held):
+                session.refuse_data(NO_ROOM)
+                self._budget(session.held, force=True)
+        elif session.question is None:
+            self._budget(0)
+            if self._draining:
+                self._drive(session.close(say.SHUTTING_DOWN, "drained"))
+        elif session.held > _BACKLOG:
+            self._pause_reading()
+
+    def _budget(self, octets: int, *, force: bool = False) -> bool:
+        budget = self._listener.budget
+        grown = octets - self._budgeted
+        if grown > 0 and not force:
+            if not budget.take(grown):
+                return False
+        else:
+            budget.give(-grown)
+        self._budgeted = octets
+        return True
+
+    def _on_helo(self, event: Helo) -> list[Event]:  # noqa: ARG002 - one signature for all events
+        return []
+
+    def _on_refused(self, event: Refused) -> list[Event]:
+        self._refused(event.verb, event.reply)
+        return []
+
+    def _on_quit(self, event: Quit) -> list[Event]:  # noqa: ARG002
+        return []
+
+    def _on_closed(self, event: Closed) -> list[Event]:
+        if event.reason not in {"quit", "drained", "refused at connect"}:
+            log.info("connection ended", peer=self.address, listener=self._listener.options.name, why=event.reason)
+        self._flush()
+        self._closing = True
+        if self._transport is not None:
+            self._deadline.within(self._listener.options.close_timeout)
+            self._transport.close()
+        return []
+
+    def _on_starttls(self, event: StartTls) -> list[Event]:  # noqa: ARG002
+        self._flush()
+        self._pause_reading()
+        self._start(self._handshake(greet=False))
+        return []
+
+    def _on_mail(self, event: Mail) -> list[Event]:
+        refusal = self._may_begin(event)
+        if refusal is not None:
+            self._refused("MAIL", refusal)
+        return self._session.reply(refusal)
+
+    def _may_begin(self, event: Mail) -> Reply | None:
+        client = self.client
+        if client is None:
+            return say.AUTH_REQUIRED if self._listener.options.limits.auth else say.NO_CLIENT
+        if self._draining:
+            return say.SHUTTING_DOWN
+        if not client.may_send(event.reverse_path):
+            return say.SENDER_REFUSED
+        if self._listener.budget.is_high:
+            return NO_ROOM
+        return self._listener.rates.admit(client)
+
+    def _on_rcpt(self, event: Rcpt) -> list[Event]:  # noqa: ARG002 - where mail may go is the policy's business
+        return self._session.reply()
+
+    def _on_auth(self, event: AuthRequest) -> list[Event]:
+        self._start(self._authenticate(event))
+        return []
+
+    def _on_message(self, event: MessageComplete) -> list[Event]:
+        self._budget(len(event.content), force=True)
+        self._start(self._accept(event))
+        return []
+
+    # --- what waits ---------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, list[Event]]) -> None:
+        self._task = self._loop.create_task(self._finish(work))
+        self._listener.working(self._task)
+
+    async def _finish(self, work: Coroutine[Any, Any, list[Event]]) -> None:
+        try:
+            events = await work
+            self._task = None
+            if self._transport is None:
+                self._budget(0)
+                return
+            closing_after = self._closing
+            self._drive(events)
+            if closing_after:
+                self._transport.close()
+            else:
+                self._resume_reading()
+        except Exception as error:  # noqa: BLE001 - as in data_received
+            self._fail(error)
+
+    async def _authenticate(self, event: AuthRequest) -> list[Event]:
+        listener = self._listener
+        labels = {"listener": listener.options.name, "mechanism": event.mechanism}
+        reply = await listener.throttle.refusal(self.address, event.identity)
+        if reply is None:
+            client = listener.directory.authenticate(
+                event.identity, event.password, address=self.address, now=listener.clock()
+            )
+            if client is not None:
+                listener.throttle.succeeded(self.address, event.identity)
+                listener.metrics.count("auth", {**labels, "result": "succeeded"})
+                self.identity = event.identity
+                self._identify(client)
+                return self._session.reply() if self._session.question is event else []
+            await listener.throttle.failed(self.address, event.identity)
+            reply = say.AUTH_FAILED
+        listener.metrics.count("auth", {**labels, "result": "failed" if reply is say.AUTH_FAILED else "throttled"})
+        log.warning("AUTH refused", peer=self.address, listener=listener.options.name, code=reply.code)
+        return self._session.reply(reply) if self._session.question is event else []
+
+    async def _accept(self, event: MessageComplete) -> list[Event]:
+        try:
+            reply = await self._listener.accept(self.describe(), event.envelope, event.content, client=self.client)
+        except Exception as error:  # noqa: BLE001 - the acceptor answers for itself; this is the net below it
+            log.error("acceptance failed", peer=self.address, error=type(error).__name__)
+            reply = say.FAULT
+        return self._session.reply(reply) if self._session.question is event else []
+
+    async def _handshake(self, *, greet: bool) -> list[Event]:
+        listener, transport = self._listener, self._transport
+        if transport is None or listener.tls is None:
+            raise RuntimeError("no transport or no certificate to begin TLS with")
+        try:
+            upgraded = await self._loop.start_tls(
+                transport,
+                self,
+                listener.tls,
+                server_side=True,
+                ssl_handshake_timeout=listener.options.command_timeout,
+                ssl_shutdown_timeout=listener.options.close_timeout,
+            )
+        except (TimeoutError, OSError, ssl.SSLError) as error:
+            listener.metrics.count("tls_handshakes_failed", {"listener": listener.options.name})
+            log.info("TLS handshake failed", peer=self.address, listener=listener.options.name, why=_ssl_reason(error))
+            self._abort()
+            return []
+        if upgraded is None:
+            return []
+        self._transport = upgraded
+        upgraded.set_write_buffer_limits(high=_WRITE_BUFFER)
+        self._describe_tls(upgraded)
+        self._session.tls_started()
+        self._identify(listener.client_by_network(self.address))
+        return self._session.greet(say.SHUTTING_DOWN if self._draining else None) if greet else []
+
+    def _describe_tls(self, transport: asyncio.Transport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        self.tls_version = tls.version() or ""
+        self.tls_cipher = (tls.cipher() or ("",))[0]
+        name = self._listener.options.name
+        self._listener.metrics.count("tls_in", {"listener": name, "tls_version": self.tls_version})
+        if self.tls_version in LEGACY_VERSIONS:
+            self._listener.metrics.count("tls_legacy", {"listener": name, "tls_version": self.tls_version})
+            log.warning("a peer used legacy TLS", peer=self.address, listener=name, tls_version=self.tls_version)
+
+    def describe(self) -> ClientSession:
+        """Who gives us this message."""
+        client = self.client
+        return ClientSession(
+            client=client.name if client is not None else "",
+            tenant=client.tenant if client is not None else "",
+            listener=self._listener.options.name,
+            network=self.address,
+            identity=self.identity,
+            helo=self._session.helo,
+            tls_version=self.tls_version,
+            tls_cipher=self.tls_cipher,
+            esmtp=self._session.extended,
+        )
+
+    # --- deadlines ----------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        options, now = self._listener.options, self._loop.time()
+        if self._session.question is not None or self._task is not None:
+            return  # what we wait for then is our own work, and has deadlines of its own
+        if self._session.in_data:
+            if self._data_since is None:
+                self._data_since = now
+            self._deadline.within(min(options.data_idle_timeout, self._data_since + options.data_timeout - now))
+        elif self._session.progress != self._progress or self._data_since is not None:
+            self._data_since, self._progress = None, self._session.progress
+            self._deadline.within(options.idle_timeout)
+        elif self._session.held:
+            # A line was begun and not ended: dripping octets does not win more time.
+            self._deadline.at_most(options.command_timeout)
+
+    def _on_deadline(self) -> None:
+        if self._transport is None:
+            return
+        if self._closing or self._paused:
+            self._abort()
+        elif self._task is not None:
+            self._deadline.within(self._listener.options.idle_timeout)
+        else:
+            self._listener.metrics.count("intake_timeouts", {"listener": self._listener.options.name})
+            self._drive(self._session.close(say.TIMED_OUT, "timed out"))
+
+    # --- the rest -----------------------------------------------------------
+
+    def _refused(self, verb: str, reply: Reply) -> None:
+        name = self._listener.options.name
+        self._listener.metrics.count(
+            "commands_refused", {"listener": name, "code": str(reply.code), "enhanced": str(reply.enhanced or "")}
+        )
+        log.info("refused", peer=self.address, listener=name, verb=verb[:16], code=reply.code, why=reply.text)
+
+    def _fail(self, error: Exception) -> None:
+        log.error("the connection failed inside", peer=self.address, error=type(error).__name__, exc_info=False)
+        self._listener.metrics.count("intake_errors", {"stage": "connection"})
+        self._session.close(say.FAULT, "a fault of ours")
+        self._on_closed(Closed(reason="a fault of ours"))
+
+    def _pause_reading(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._paused and not self._closing and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def _abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    _ACTIONS: ClassVar[dict[type[Event], Callable[..., list[Event]]]] = {
+        Helo: _on_helo,
+        StartTls: _on_starttls,
+        AuthRequest: _on_auth,
+        Mail: _on_mail,
+        Rcpt: _on_rcpt,
+        MessageComplete: _on_message,
+        Refused: _on_refused,
+        Quit: _on_quit,
+        Closed: _on_closed,
+    }
+
+
+def _ssl_reason(error: BaseException) -> str:
+    return getattr(error, "reason", None) or type(error).__name__

@@ -1,0 +1,91 @@
+"""What a worker's intake holds at a time: connections and octets (law 6)."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core.reply import Reply
+from relay.intake.clients import canonical
+
+TOO_MANY: Final = Reply.of(421, "4.3.2", "Too many connections; try again later")
+TOO_MANY_OF_YOURS: Final = Reply.of(421, "4.7.0", "Too many connections from your address")
+NO_ROOM: Final = Reply.of(452, "4.3.1", "Too much mail in flight; try again later")
+
+_IPV6_SITE: Final = 64  # bits: one site owns a whole /64, so it counts as one address
+
+
+def address_key(address: str) -> str:
+    """The address under which a peer is counted: IPv4 as it is, IPv6 by its /64."""
+    parsed = canonical(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(parsed) >> _IPV6_SITE << _IPV6_SITE, _IPV6_SITE)).network_address)
+    return str(parsed)
+
+
+class ByteBudget:
+    """Octets of messages that are in memory and not yet kept, over all listeners of a worker.
+
+    New messages are refused beyond ``high`` (four fifths), so that those under way have room to end.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+
+    @property
+    def is_high(self) -> bool:
+        """Whether no new message should be begun."""
+        return self.used > self._limit * 4 // 5
+
+    def take(self, count: int) -> bool:
+        """Reserve octets; ``False``, and nothing reserved, when they do not fit."""
+        if self.used + count > self._limit:
+            return False
+        self.used += count
+        return True
+
+    def give(self, count: int) -> None:
+        """Return octets."""
+        self.used -= count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """How many connections there may be at a time, of one listener or of all together.
+
+    Attributes:
+        total: from all addresses.
+        per_address: from one IPv4 address or IPv6 /64; ``None``: no limit of its own.
+    """
+
+    total: int = 1000
+    per_address: int | None = 50
+
+
+class ConnectionCount:
+    """Open connections against their limits. Whoever opened one must close it, once."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._by_address: dict[str, int] = {}
+        self.total = 0
+
+    def open(self, key: str) -> Reply | None:
+        """Count a connection under :func:`address_key`; or the reply that refuses it, and nothing is counted."""
+        if self.total >= self._limits.total:
+            return TOO_MANY
+        mine = self._by_address.get(key, 0)
+        if self._limits.per_address is not None and mine >= self._limits.per_address:
+            return TOO_MANY_OF_YOURS
+        self.total += 1
+        self._by_address[key] = mine + 1
+        return None
+
+    def close(self, key: str) -> None:
+        """A counted connection ended."""
+        self.total -= 1
+        left = self._by_address[key] - 1
+        if left:
+            self._by_address[key] = left
+        else:
+            del self._by_address[key]

@@ -1,0 +1,216 @@
+"""A listener: an address and port that takes mail in, its options and the rooms its connections ask."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from relay.core.envelope import ClientSession, Envelope
+from relay.core.errors import Problem, ProblemsError
+from relay.core.ports import Clock, Metrics
+from relay.core.reply import Reply
+from relay.intake.clients import Client, ClientDirectory, Network, contains
+from relay.intake.connection import Connection
+from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
+from relay.intake.throttle import AuthThrottle, RateLimiter
+from relay.smtp.server_limits import SessionLimits
+
+log = structlog.get_logger("intake")
+
+
+class Accept(Protocol):
+    """What takes a message: :meth:`relay.intake.accept.Acceptor.accept`."""
+
+    def __call__(
+        self, session: ClientSession, envelope: Envelope, content: bytes, *, client: Client | None = None
+    ) -> Awaitable[Reply]:
+        """Answer the final dot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions:
+    """One listener's settings.
+
+    Attributes:
+        name: in logs, metrics, policies.
+        address: IP address to listen on.
+        port: 0 for any free one.
+        limits: of a session; also which of STARTTLS and AUTH it offers and requires.
+        implicit_tls: TLS from the first octet (RFC 8314); ``limits.starttls`` is off then.
+        networks: who may connect; empty: anyone.
+        trusted: networks whose peers are a named client without AUTH.
+        connections: limits of this listener in this worker.
+        idle_timeout: seconds until the next command (RFC 5321 section 4.5.3.2.7).
+        command_timeout: seconds for a begun command line, and for a TLS handshake.
+        data_timeout: seconds for a whole message.
+        data_idle_timeout: seconds between two pieces of a message.
+        close_timeout: seconds for the last reply to be read.
+        backlog: connections the kernel queues.
+    """
+
+    name: str
+    address: str
+    port: int
+    limits: SessionLimits
+    implicit_tls: bool = False
+    networks: tuple[Network, ...] = ()
+    trusted: tuple[tuple[Network, str], ...] = ()
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    idle_timeout: float = 300.0
+    command_timeout: float = 60.0
+    data_timeout: float = 1800.0
+    data_idle_timeout: float = 180.0
+    close_timeout: float = 5.0
+    backlog: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What all listeners of a worker share."""
+
+    accept: Accept
+    throttle: AuthThrottle
+    rates: RateLimiter
+    budget: ByteBudget
+    connections: ConnectionCount
+    metrics: Metrics
+    clock: Clock
+
+
+class Listener:
+    """Listens with ``SO_REUSEPORT``, so that every worker has a socket of its own and the kernel shares the load out.
+
+    Attributes:
+        tls: the context for new handshakes; replace it to change the certificate while running.
+        directory: the clients; replace it on reload.
+    """
+
+    def __init__(
+        self, options: ListenerOptions, rooms: Rooms, directory: ClientDirectory, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if tls is None and (options.implicit_tls or options.limits.starttls):
+            raise ValueError(f"listener {options.name}: TLS is wanted and there is no certificate")
+        self.options = options
+        self.directory = directory
+        self.tls = tls
+        self.accept = rooms.accept
+        self.throttle, self.rates = rooms.throttle, rooms.rates
+        self.budget, self.metrics, self.clock = rooms.budget, rooms.metrics, rooms.clock
+        self._all = rooms.connections
+        self._mine = ConnectionCount(options.connections)
+        self._open: set[Connection] = set()
+        self._work: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the chosen one where 0 was configured.
+
+        Raises:
+            RuntimeError: it does not listen.
+        """
+        if self._server is None:
+            raise RuntimeError(f"listener {self.options.name} is not started")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Bind and listen.
+
+        Raises:
+            ProblemsError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        options = self.options
+        try:
+            bound = _bind(options.address, options.port)
+        except OSError as error:
+            raise ProblemsError(
+                Problem(
+                    where=f"listener {options.name}",
+                    what=f"cannot listen on {options.address} port {options.port}: {error.strerror}",
+                    hint="another program may hold the port, or the address is not this machine's",
+                )
+            ) from error
+        self._server = await loop.create_server(lambda: Connection(self, loop), sock=bound, backlog=options.backlog)
+        log.info("listening", listener=options.name, address=options.address, port=self.port)
+
+    async def drain(self, deadline: float) -> None:
+        """Stop listening; answer the messages in hand, say 421 to all; cut off what is left after ``deadline`` seconds.
+
+        A message whose acceptance is under way is waited for in any case: its store may be committing it.
+        """
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._open):
+            connection.drain()
+        try:
+            await asyncio.wait_for(self._empty.wait(), deadline)
+        except TimeoutError:
+            log.warning("connections cut off", listener=self.options.name, connections=len(self._open))
+            for connection in list(self._open):
+                connection.abort()
+        while self._work:
+            await asyncio.wait(set(self._work))
+
+    # --- for its connections ------------------------------------------------
+
+    def admits(self, address: str) -> bool:
+        """Whether a peer may connect at all."""
+        return not self.options.networks or (bool(address) and contains(self.options.networks, address))
+
+    def count_in(self, key: str) -> Reply | None:
+        """Count a connection here and over all listeners, or say why it is one too many."""
+        refusal = self._mine.open(key)
+        if refusal is not None:
+            return refusal
+        refusal = self._all.open(key)
+        if refusal is not None:
+            self._mine.close(key)
+        return refusal
+
+    def joined(self, connection: Connection) -> None:
+        """A counted connection begins."""
+        self._open.add(connection)
+        self._empty.clear()
+        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+
+    def left(self, connection: Connection, key: str) -> None:
+        """A counted connection ended."""
+        self._mine.close(key)
+        self._all.close(key)
+        self._open.discard(connection)
+        if not self._open:
+            self._empty.set()
+        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+
+    def working(self, task: asyncio.Task[None]) -> None:
+        """Hold a task until it is done, the connection's end notwithstanding."""
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def client_by_network(self, address: str) -> Client | None:
+        """The client that this listener takes a peer for without AUTH."""
+        return self.directory.by_network(self.options.trusted, address) if self.options.trusted else None
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address != "::" else 0)
+        bound.setblocking(False)  # noqa: FBT003 - the signature is the socket's
+        bound.bind((address, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
