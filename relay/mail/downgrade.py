@@ -1,0 +1,137 @@
+"""Raw 8-bit header fields made ASCII without losing anything (RFC 2047, RFC 2231), and over-long ones folded anew."""
+
+import re
+from email.header import Header
+from typing import Final
+from urllib.parse import quote
+
+from relay.mail import edit
+from relay.mail.words import decode_value
+
+_ADDRESSES: Final = frozenset({
+    b"from", b"to", b"cc", b"bcc", b"sender", b"reply-to", b"resent-from", b"resent-to", b"resent-cc",
+    b"resent-sender", b"resent-reply-to", b"disposition-notification-to", b"return-receipt-to",
+})  # fmt: skip
+_PARAMETERS: Final = frozenset({b"content-type", b"content-disposition"})
+_STRUCTURED: Final = frozenset({
+    b"message-id", b"in-reply-to", b"references", b"date", b"mime-version", b"content-transfer-encoding", b"content-id",
+    b"return-path", b"dkim-signature", b"arc-seal", b"arc-message-signature", b"list-unsubscribe", b"list-post",
+    b"list-help", b"list-archive", b"list-owner", b"list-subscribe", b"resent-message-id", b"resent-date",
+})  # fmt: skip
+"""Fields in which no encoded word may stand (RFC 2047 section 5)."""
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|<[^>]*>|[^\s"<>,;:()]+|[,;:()]|\s+|.', re.DOTALL)
+_PARAMETER: Final = re.compile(r';\s*([A-Za-z0-9-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s"]*)')
+_SEPARATORS: Final = frozenset(",;:()")
+_FOLD_AT: Final = 76
+_MAX_LINE: Final = 998
+
+
+class DowngradeError(Exception):
+    """A header that cannot be made ASCII: its status (RFC 3463, RFC 6531) and why, without content."""
+
+    def __init__(self, status: str, why: str) -> None:
+        self.status = status
+        self.why = why
+        super().__init__(why)
+
+
+def downgrade_headers(head: bytes, *, keep_utf8: bool) -> bytes:
+    """The header section with every field that is 8-bit (unless ``keep_utf8``) or over-long written anew.
+
+    Raises:
+        DowngradeError: a mailbox outside ASCII (5.6.7), or a field that no encoding allows (5.6.3).
+    """
+    pieces: list[bytes] = []
+    position = 0
+    for field in edit.fields(head):
+        raw = head[field.start : field.end]
+        pieces.append(head[position : field.start])
+        pieces.append(_field(field, raw, keep_utf8=keep_utf8))
+        position = field.end
+    pieces.append(head[position:])
+    whole = b"".join(pieces)
+    if not (keep_utf8 or whole.isascii()):
+        raise DowngradeError("5.6.3", "a line of the header is neither ASCII nor a field")
+    return whole
+
+
+def _field(field: edit.HeaderField, raw: bytes, *, keep_utf8: bool) -> bytes:
+    too_long = max(len(line) for line in raw.split(b"\r\n")) > _MAX_LINE
+    if (keep_utf8 or raw.isascii()) and not too_long:
+        return raw
+    name = raw.partition(b":")[0].decode("ascii", "replace").strip()
+    text = field.unfolded.decode("ascii") if field.unfolded.isascii() else _rewritten(field)
+    try:
+        return edit.encode_field(name, text)
+    except ValueError as error:
+        raise DowngradeError("5.6.3", f"the header {name[:40]} cannot be converted: {error}") from None
+
+
+def _rewritten(field: edit.HeaderField) -> str:
+    if field.name in _ADDRESSES:
+        return _address_list(_text(field.unfolded))
+    if field.name in _PARAMETERS:
+        return _parameters(_text(field.unfolded))
+    if field.name in _STRUCTURED:
+        raise DowngradeError("5.6.3", "a structured header is not ASCII and cannot be converted")
+    return decode_value(field.unfolded.decode("utf-8", "surrogateescape"))
+
+
+def _text(value: bytes) -> str:
+    """UTF-8 where it is that (RFC 6532); else Latin-1, which loses no octet."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _address_list(text: str) -> str:
+    """Display names and comments as encoded words; a mailbox outside ASCII cannot be (RFC 6531 section 3.7.1)."""
+    out: list[str] = []
+    phrase: list[str] = []
+    for token in _TOKEN.findall(text):
+        is_mailbox = token.startswith("<") or (not _is_quoted(token) and "@" in token)
+        if is_mailbox and not token.isascii():
+            raise DowngradeError("5.6.7", "a mailbox in the header is not ASCII, which needs SMTPUTF8")
+        if is_mailbox or token in _SEPARATORS or (token.isspace() and not phrase):
+            out += (_phrase(phrase), token)
+            phrase = []
+        else:
+            phrase.append(token)
+    return "".join((*out, _phrase(phrase)))
+
+
+def _phrase(tokens: list[str]) -> str:
+    """Words of a display name: as they are, or all of them as one run of encoded words."""
+    whole = "".join(tokens)
+    if whole.isascii():
+        return whole
+    text = "".join(_unquoted(token) for token in tokens)
+    return _word(text.strip()) + text[len(text.rstrip()) :]
+
+
+def _is_quoted(token: str) -> bool:
+    return len(token) >= 2 and token[0] == '"' == token[-1]
+
+
+def _unquoted(token: str) -> str:
+    return re.sub(r"\\(.)", r"\1", token[1:-1]) if _is_quoted(token) else token
+
+
+def _word(text: str) -> str:
+    return Header(text, "utf-8", maxlinelen=_FOLD_AT).encode(linesep="").replace("\n", "")
+
+
+def _parameters(text: str) -> str:
+    """8-bit parameter values in the extended form of RFC 2231 section 4."""
+
+    def extended(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if value.isascii():
+            return match[0]
+        return f"; {name}*=utf-8''{quote(_unquoted(value), safe='')}"
+
+    changed = _PARAMETER.sub(extended, text)
+    if not changed.isascii():
+        raise DowngradeError("5.6.3", "a MIME header is not ASCII and cannot be converted")
+    return changed
