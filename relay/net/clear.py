@@ -7,7 +7,7 @@ from relay.core.level import Level
 from relay.core.outcome import Transaction, TransactionResult
 from relay.core.ports import Metrics
 
-CLEAR_TOTAL: Final = "postern_deliveries_clear_total"
+CLEAR_TOTAL: Final = "postern_clear_deliveries_total"
 
 
 async def send_in_the_clear(
@@ -15,7 +15,7 @@ async def send_in_the_clear(
     transaction: Transaction,
     metrics: Metrics | None,
 ) -> TransactionResult:
-    """Run a transaction over a connection without TLS, and count it.
+    """Run a transaction over a connection without TLS, and count each copy before it leaves.
 
     Raises:
         AssertionError: the transaction's floor is above ``CLEAR``. The callers never let it come to that; should one
@@ -24,5 +24,6 @@ async def send_in_the_clear(
     if transaction.floor is not Level.CLEAR:
         raise AssertionError("a copy whose floor is above clear was about to be sent in the clear")
     if metrics is not None:
-        metrics.count(CLEAR_TOTAL)
+        for _, recipient in transaction.recipients:
+            metrics.count(CLEAR_TOTAL, {"recipient_domain": recipient.address.domain})
     return await exchange(transaction)
