@@ -40,7 +40,7 @@ class Metric:
     """One metric family.
 
     Attributes:
-        name: as exposed and as given to :class:`relay.core.ports.Metrics`; counters end in ``_total``.
+        name: as exposed; counters end in ``_total``. Code may leave out ``postern_`` and ``_total``.
         mode: for gauges, how the values of several processes become one (of live processes alone).
         buckets: for histograms, upper bounds in the metric's unit.
         at_scrape: read from the store when scraped; code does not set it.
@@ -86,6 +86,8 @@ METHOD: Final = Label(name="method", help="method of protection", values=("tls",
 TLS_VERSION: Final = Label(
     name="version", help="TLS version, `none` in the clear", values=("none", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 )
+CLIENT_TLS: Final = Label(name="tls_version", help="TLS version", values=("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
+CODE: Final = Label(name="code", help="SMTP reply code", pool="code", limit=40)
 RESULT: Final = Label(name="result", help="how it went", values=("ok", "failed"))
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -107,17 +109,36 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: Label)
 
 METRICS: Final[tuple[Metric, ...]] = (
     # Intake
-    _counter("connections", "Connections that clients made.", LISTENER),
+    _counter("connections_in", "Connections that clients made.", LISTENER),
     _gauge("connections_open", "Connections of clients open now.", LISTENER),
-    _counter("connections_refused", "Connections turned away before EHLO.", LISTENER, REASON),
+    _counter("connections_refused", "Connections turned away before EHLO.", LISTENER, CODE),
+    _counter("tls_in", "TLS handshakes with clients by version.", LISTENER, CLIENT_TLS),
+    _counter(
+        "tls_legacy", "TLS handshakes below version 1.2, let in by a listener's legacy switch.", LISTENER, CLIENT_TLS
+    ),
+    _counter("tls_handshakes_failed", "TLS handshakes with clients that failed.", LISTENER),
+    _counter(
+        "auth", "AUTH of clients.", LISTENER,
+        Label(name="mechanism", help="SASL mechanism", values=("PLAIN", "LOGIN", "EXTERNAL")),
+        Label(name="result", help="how it went", values=("succeeded", "failed", "throttled")),
+    ),
+    _counter(
+        "commands_refused", "Commands answered 4yz or 5yz.", LISTENER, CODE,
+        Label(name="enhanced", help="enhanced status code, `none` without one", pool="enhanced", limit=64),
+    ),
     _counter("messages_received", "Messages answered 250 after DATA.", LISTENER, CLIENT),
-    _counter("received_bytes", "Octets of the messages answered 250.", LISTENER),
-    _counter("messages_refused", "Commands and messages refused at SMTP time, by why.", LISTENER, REASON),
-    _counter("auth_failures", "Failed AUTH.", LISTENER, REASON),
-    _counter("tls_connections", "Connections of clients by TLS version.", LISTENER, TLS_VERSION),
-    _counter("legacy_tls_connections", "Connections below TLS 1.2, let in by a listener's legacy switch.", LISTENER),
+    _counter("messages_refused", "Messages answered 4yz or 5yz after DATA.", LISTENER, CODE),
+    _histogram(
+        "message_size_bytes", "Octets of a received message.",
+        (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864),
+    ),
     _gauge("in_flight_bytes", "Octets of messages taken and not yet kept or refused."),
     _histogram("accept_seconds", "From the end of DATA to its answer.", SECONDS),
+    _counter("intake_timeouts", "Clients that were silent for too long.", LISTENER),
+    _counter(
+        "intake_errors", "Faults of Postern while it took a message; each was answered 451.",
+        Label(name="stage", help="where", pool="stage", limit=16),
+    ),
     # Scan and policy
     _histogram("scan_seconds", "Time to scan a message.", SECONDS),
     _counter(
@@ -133,7 +154,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         Label(name="result", help="how it went", values=("ok", "unreadable", "timeout", "crashed")),
     ),
     _counter(
-        "decisions", "Recipients' copies by the rule that decided and what it did.", RULE,
+        "messages_decided", "Recipients' copies by the rule that decided and what it did.", RULE,
         Label(name="action", help="what becomes of the copy", values=("deliver", "hold", "reject")),
     ),
     _counter("policy_errors", "Evaluations that failed; each held its copy."),
@@ -154,6 +175,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("delivery_tls", "Transactions delivered, by TLS version.", TLS_VERSION),
     _counter("clear_deliveries", "Recipients' copies that left in the clear, their floor allowing it.",
              RECIPIENT_DOMAIN),
+    _counter("deliveries_clear", "Transactions sent in the clear, whatever came of them."),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),
     _gauge("delivery_connections_open", "Connections to recipients' servers open now."),
@@ -199,6 +221,8 @@ METRICS: Final[tuple[Metric, ...]] = (
 )  # fmt: skip
 
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
+"""By the exposed name, and by the short one that code may use: without ``postern_`` and ``_total``."""
+BY_NAME.update({metric.name.removeprefix("postern_").removesuffix("_total"): metric for metric in METRICS})
 
 
 _INTRODUCTION: Final = (

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead as _forget_gauges
 
 from relay.core.ports import QueueStats
 from relay.observe.catalogue import BY_NAME, OTHER, RECIPIENT_DOMAIN
-from relay.observe.labels import Labels
+from relay.observe.labels import LabelLimits, Labels
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -56,13 +56,14 @@ def reap(directory: Path) -> int:
     return len(dead)
 
 
-def render(directory: Path, stats: QueueStats | None, *, now: float) -> bytes:
+def render(directory: Path, stats: QueueStats | None, *, now: float, limits: LabelLimits | None = None) -> bytes:
     """The text for Prometheus.
 
     Args:
         directory: where the processes count.
         stats: the store's figures; ``None`` when it cannot be read, then its gauges are missing, not zero.
         now: unix seconds, for ages.
+        limits: the same as all processes have.
     """
     reap(directory)
     registry = CollectorRegistry()
@@ -70,7 +71,7 @@ def render(directory: Path, stats: QueueStats | None, *, now: float) -> bytes:
     text = generate_latest(registry)
     if stats is not None:
         figures = CollectorRegistry()
-        figures.register(_StoreFigures(stats, Labels(directory), now))
+        figures.register(_StoreFigures(stats, Labels(directory, limits), now))
         text += generate_latest(figures)
     return text
 

@@ -3,10 +3,11 @@
 import fcntl
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relay.observe.catalogue import OTHER, Label
+from relay.observe.catalogue import OTHER, RECIPIENT_DOMAIN, SENDING_DOMAIN, Label
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}\Z")
 """What a value may look like: no mailbox, space or control character ever becomes a label (law 4)."""
@@ -47,11 +48,24 @@ class Pool:
             self._read = size
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelLimits:
+    """How many domains get a label of their own, over all processes, until restart."""
+
+    recipient_domains: int = RECIPIENT_DOMAIN.limit
+    sending_domains: int = SENDING_DOMAIN.limit
+
+
 class Labels:
     """Bounds labels; pools lie as files in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, limits: LabelLimits | None = None) -> None:
+        limits = limits or LabelLimits()
         self._directory = directory
+        self._limits = {
+            RECIPIENT_DOMAIN.pool: limits.recipient_domains,
+            SENDING_DOMAIN.pool: limits.sending_domains,
+        }
         self._pools: dict[str, Pool] = {}
 
     def bound(self, label: Label, value: str) -> str:
@@ -60,5 +74,6 @@ class Labels:
             return value if value in label.values else OTHER
         pool = self._pools.get(label.pool)
         if pool is None:
-            pool = self._pools[label.pool] = Pool(self._directory / f"labels-{label.pool}", label.limit)
+            limit = self._limits.get(label.pool, label.limit)
+            pool = self._pools[label.pool] = Pool(self._directory / f"labels-{label.pool}", limit)
         return pool.admit(value or "none")

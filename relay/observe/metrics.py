@@ -11,7 +11,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from relay.observe.catalogue import BY_NAME, METRICS, Kind, Metric
-from relay.observe.labels import Labels
+from relay.observe.labels import LabelLimits, Labels
 
 log = structlog.get_logger("metrics")
 
@@ -31,10 +31,10 @@ class SharedMetrics:
     ``postern_metric_errors_total`` and logged once each.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Count into files of this process below ``directory``, made by :func:`prepare`."""
+    def __init__(self, directory: Path, limits: LabelLimits | None = None) -> None:
+        """Count into files of this process below ``directory``, which ``exposition.prepare`` made."""
         self._directory = directory
-        self._labels = Labels(directory)
+        self._labels = Labels(directory, limits)
         self._values: Any = prometheus_client.values.MultiProcessValue()  # type: ignore[no-untyped-call]  # untyped upstream
         self._families: dict[str, Counter | Gauge | Histogram] = {}
         self._adders: dict[tuple[str, ...], _Add] = {}

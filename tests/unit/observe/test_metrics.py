@@ -161,6 +161,12 @@ def test_store_figures_come_from_the_scrape(directory, metrics):
     assert not at_scrape & {name for name, _ in samples(directory)}
 
 
+def test_short_names_are_the_same_metrics(directory, metrics):
+    metrics.count("policy_errors")
+    metrics.count("postern_policy_errors_total")
+    assert samples(directory)["postern_policy_errors_total", ()] == 2
+
+
 def test_prepare_begins_a_new_life(directory, metrics):
     metrics.count("postern_policy_errors_total")
     metrics.close()
@@ -187,4 +193,4 @@ def test_every_metric_can_be_counted_with_its_labels(directory, metrics):
         if not metric.at_scrape:
             assert (f"{metric.name}_count" if metric.kind is Kind.HISTOGRAM else metric.name) in seen
     assert samples(directory)["postern_metric_errors_total", ()] == 1  # its own turn above
-    assert len(BY_NAME) == len(METRICS)
+    assert len(BY_NAME) == 2 * len(METRICS)
