@@ -31,8 +31,8 @@ _BOUNDS: Final = {
 }
 
 
-def explain(error: Any, document: Document, model: type[BaseModel]) -> Problem:
-    """One error of pydantic's as a problem at its line.
+def explain(error: Any, document: Document, model: type[BaseModel]) -> list[Problem]:
+    """One error of pydantic's as problems at its line; more than one when a section tells several faults at once.
 
     Args:
         error: an item of ``ValidationError.errors()``.
@@ -43,13 +43,17 @@ def explain(error: Any, document: Document, model: type[BaseModel]) -> Problem:
     name = _dotted(location)
     kind: str = error["type"]
     if kind == "extra_forbidden":
-        what, hint = _unknown_key(str(error["loc"][-1]), _model_at(model, location[:-1]), name)
+        told = [_unknown_key(str(error["loc"][-1]), _model_at(model, location[:-1]), name)]
     elif kind == "missing":
-        what, hint = _missing(error["loc"], model)
+        told = [_missing(error["loc"], model)]
+    elif kind == "value_error":
+        faults = [line.partition("|") for line in str(error["ctx"]["error"]).split("\n")]
+        told = [(f"{name}: {what}" if name else what, hint) for what, _, hint in faults]
     else:
         text, hint = _told(error, document.raw(location))
-        what = f"{name}: {text}" if name else text
-    return Problem(where=document.where(location), what=what, hint=hint)
+        told = [(f"{name}: {text}" if name else text, hint)]
+    where = document.where(location)
+    return [Problem(where=where, what=what, hint=hint) for what, hint in told]
 
 
 def _existing(loc: tuple[str | int, ...], document: Document) -> Location:
@@ -67,9 +71,6 @@ def _dotted(location: Location) -> str:
 
 def _told(error: Any, raw: Any) -> tuple[str, str]:
     kind: str = error["type"]
-    if kind == "value_error":
-        text, _, hint = str(error["ctx"]["error"]).partition("|")
-        return text, hint
     if kind in _BOUNDS:
         key, form = _BOUNDS[kind]
         return form.format(_as_written(error["ctx"][key], raw)), ""

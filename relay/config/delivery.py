@@ -27,6 +27,7 @@ from relay.config.types import (
     Size,
     TlsFloor,
     TlsVersion,
+    refuse,
     setting,
     switch,
 )
@@ -184,11 +185,13 @@ class DeliverySettings(Section):
     timeouts: TimeoutSettings = setting({}, "How long each phase may wait for the other side.")
 
     @model_validator(mode="after")
-    def _reaches_something(self) -> "DeliverySettings":
+    def _can_deliver(self) -> "DeliverySettings":
+        faults = []
         if not (self.ipv4 or self.ipv6):
-            raise ValueError("ipv4 and ipv6 are both false, so no mail could go out|set one of them to true")
-        if 0 < self.expire <= self.warn:
-            raise ValueError("warn is not before expire|make warn shorter, or 0 for no warning")
+            faults.append(("ipv4 and ipv6 are both false, so no mail could go out", "set one of them to true"))
+        if self.expire <= self.warn:
+            faults.append(("warn is not before expire", "make warn shorter, or 0 for no warning"))
+        refuse(faults)
         return self
 
     @field_validator("source_ipv4", "source_ipv6")

@@ -71,7 +71,7 @@ def validate(found: Document, model: type[Model], base: Path) -> Model:
     try:
         return model.model_validate(found.data, context={"base": base.absolute()})
     except ValidationError as error:
-        problems = [explain(one, found, model) for one in _telling(error.errors(include_url=False))]
+        problems = [told for one in _telling(error.errors(include_url=False)) for told in explain(one, found, model)]
         raise ProblemsError(*_in_order(problems)) from None
 
 

@@ -170,7 +170,7 @@ def prove_dkim_key(secret: SecretFile, algorithm: str, where: str, owners: froze
             where, f"{secret} is not a key for {algorithm}", "set algorithm to the key's kind, or name another key"
         )
     elif isinstance(key, rsa.RSAPrivateKey) and key.key_size < _MIN_RSA:
-        yield error(where, f"{secret} has {key.key_size} bits", f"{_MIN_RSA} at least (RFC 8301)")
+        yield error(where, f"{secret} has {key.key_size} bits", f"{_MIN_RSA} at least, RFC 8301")
 
 
 def _public(key: PrivateKeyTypes) -> bytes:

@@ -1,6 +1,7 @@
 """Settings of the receiving side: listeners, what they may take in, and the systems that may send."""
 
 import ipaddress
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -31,6 +32,7 @@ from relay.config.types import (
     Section,
     Size,
     TlsVersion,
+    refuse,
     setting,
     switch,
 )
@@ -156,33 +158,29 @@ class ListenerSettings(Section):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "ListenerSettings":
-        implicit = self.tls is ListenerTls.IMPLICIT
-        if implicit != (self.kind is ListenerKind.SUBMISSIONS):
-            raise ValueError("tls: implicit and kind: submissions go together|kind is submissions when TLS comes first")
-        if self.tls is not ListenerTls.NONE and not (self.certificate and self.key):
-            raise ValueError(
-                f"tls is {self.tls} and certificate or key is missing|name both files, or say tls: none where the "
-                "network protects the mail"
-            )
-        if self.tls is ListenerTls.NONE and self.auth is not ListenerAuth.OFF:
-            raise ValueError("auth needs TLS: passwords never travel in the clear|set tls, or auth: off")
-        if self.legacy_tls and self.minimum_tls == "1.3":
-            raise ValueError("legacy_tls and minimum_tls: 1.3 contradict one another|remove one of them")
-        if self.kind is ListenerKind.RELAY and not self.networks:
-            raise ValueError(
-                "a relay listener must say which networks may connect|networks: [10.20.0.0/16], or [0.0.0.0/0, ::/0]"
-            )
-        self._check_trust()
+        refuse([*self._tls_faults(), *self._trust_faults()])
         return self
 
-    def _check_trust(self) -> None:
+    def _tls_faults(self) -> Iterator[tuple[str, str]]:
+        if (self.tls is ListenerTls.IMPLICIT) != (self.kind is ListenerKind.SUBMISSIONS):
+            yield "tls: implicit and kind: submissions go together", "kind is submissions when TLS comes first"
+        if self.tls is not ListenerTls.NONE and not (self.certificate and self.key):
+            hint = "name both files, or say tls: none where the network protects the mail"
+            yield f"tls is {self.tls} and certificate or key is missing", hint
+        if self.tls is ListenerTls.NONE and self.auth is not ListenerAuth.OFF:
+            yield "auth needs TLS: passwords never travel in the clear", "set tls, or auth: off"
+        if self.legacy_tls and self.minimum_tls == "1.3":
+            yield "legacy_tls and minimum_tls: 1.3 contradict one another", "remove one of them"
+
+    def _trust_faults(self) -> Iterator[tuple[str, str]]:
+        if self.kind is ListenerKind.RELAY and not self.networks:
+            what = "a relay listener must say which networks may connect"
+            yield what, "networks: [10.20.0.0/16], or [0.0.0.0/0, ::/0]"
         for network in self.trust_networks:
             if network.prefixlen == 0:
-                raise ValueError(f"trust_networks: {network} would trust everyone|name the client's own network")
-            if self.networks and not any(inside(network, allowed) for allowed in self.networks):
-                raise ValueError(
-                    f"trust_networks: {network} is not within networks, so it could not connect|add it there"
-                )
+                yield f"trust_networks: {network} would trust everyone", "name the client's own network"
+            elif self.networks and not any(inside(network, allowed) for allowed in self.networks):
+                yield f"trust_networks: {network} is not within networks, so it could not connect", "add it there"
 
     def admits(self, address: IPAddress) -> bool:
         """Whether a peer at ``address`` may connect at all."""
@@ -323,8 +321,12 @@ class ClientSettings(Section):
 
     @model_validator(mode="after")
     def _may_send_as_someone(self) -> "ClientSettings":
+        faults = []
         if not self.senders and not self.sender_domains:
-            raise ValueError("may send as nobody: senders and sender_domains are empty|name a sender or a domain")
+            faults.append(("may send as nobody: senders and sender_domains are empty", "name a sender or a domain"))
         if "*" in self.sender_domains:
-            raise ValueError("sender_domains: * would let it send as anyone|name the domains")
+            faults.append(("sender_domains: * would let it send as anyone", "name the domains"))
+        if (self.previous_secret_sha256 is None) != (self.previous_until is None):
+            faults.append(("previous_secret_sha256 and previous_until go together", "give both or neither"))
+        refuse(faults)
         return self

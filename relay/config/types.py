@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +55,17 @@ class Section(BaseModel):
 def setting(default: Any, description: str, unit: str = "", **more: Any) -> Any:
     """A setting: its default (``...`` when it must be given), what it does, its unit, and bounds as for ``Field``."""
     return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **more)
+
+
+def refuse(faults: Iterable[tuple[str, str]]) -> None:
+    """Tell all faults of a section at once, each (what, hint).
+
+    Raises:
+        ValueError: there is one at least; a fault a line, its hint after a bar, as ``complaints`` reads them.
+    """
+    told = [f"{what}|{hint}" for what, hint in faults]
+    if told:
+        raise ValueError("\n".join(told))
 
 
 def switch(description: str, *, on: bool) -> Any:
@@ -135,8 +147,8 @@ def domain_name(value: object) -> str:
     """
     try:
         name = normalise_domain(value if isinstance(value, str) else "")
-    except AddressError as error:
-        raise ValueError(f"is not a domain: {error}") from None
+    except AddressError:
+        raise ValueError("is not a domain|write it as in clinic.example") from None
     if name.startswith("["):
         raise ValueError("is an address literal: write a domain")
     return name
