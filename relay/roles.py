@@ -1,4 +1,4 @@
-"""The life of one process: start, heartbeat, reload on SIGHUP, drain on SIGTERM; what it does is its service's affair."""
+"""The life of one process: start, heartbeat, reload on SIGHUP, drain on SIGTERM; what it does is a service's affair."""
 
 import argparse
 import asyncio
@@ -8,13 +8,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import uvloop
 from setproctitle import setproctitle
 
 from relay import app
+from relay.app.base import Service
 from relay.core.errors import PosternError
 from relay.observe import notify
 
@@ -24,24 +25,7 @@ EX_CONFIG: Final = 78
 """Exit status for a configuration that cannot be used, sysexits.h."""
 _PR_SET_PDEATHSIG: Final = 1
 _BEAT: Final = 5.0
-"""Seconds between heartbeats when nobody says how often; else a third of what is asked (sd_watchdog_enabled(3))."""
-
-
-class Service(Protocol):
-    """What a role does between start and stop."""
-
-    async def start(self) -> None:
-        """Be able to serve when this returns.
-
-        Raises:
-            PosternError: with a text for operators.
-        """
-
-    async def reload(self) -> None:
-        """Swap to the current snapshot; on any fault keep what runs, and log it."""
-
-    async def stop(self) -> None:
-        """Finish what is under way and let go of everything."""
+"""Seconds between heartbeats when nobody says how often."""
 
 
 def die_with_supervisor() -> None:
@@ -62,16 +46,16 @@ async def live(service: Service) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     await service.start()
-    notify.notify("READY=1")
+    notify.notify(notify.READY)
     try:
         await _serve(service, stop, reload)
     finally:
-        notify.notify("STOPPING=1")
+        notify.notify(notify.STOPPING)
         await service.stop()
 
 
 async def _serve(service: Service, stop: asyncio.Event, reload: asyncio.Event) -> None:
-    beat = int(os.environ.get("WATCHDOG_USEC", "0")) / 3_000_000 or _BEAT
+    beat = notify.watchdog_interval() or _BEAT
     while not stop.is_set():
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, reload)]
         await asyncio.wait(waits, timeout=beat, return_when=asyncio.FIRST_COMPLETED)
@@ -79,10 +63,10 @@ async def _serve(service: Service, stop: asyncio.Event, reload: asyncio.Event) -
             wait.cancel()
         if reload.is_set():
             reload.clear()
-            notify.notify("RELOADING=1")
+            notify.reloading()
             await service.reload()
-            notify.notify("READY=1")
-        notify.notify("WATCHDOG=1")
+            notify.notify(notify.READY)
+        notify.notify(notify.WATCHDOG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

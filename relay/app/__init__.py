@@ -1,0 +1,32 @@
+"""The composition root: settings to objects. Only here do concrete classes of all rooms meet."""
+
+from pathlib import Path
+
+from relay.app.base import Life, Service, Site
+
+
+def service(role: str, name: str, *, snapshot: Path | None, config: Path | None) -> Service:
+    """The service of one role process.
+
+    Args:
+        role: ``worker``, ``admin`` or ``extract``.
+        name: the process's name in logs and leases.
+        snapshot: the snapshot directory that the supervisor wrote, or
+        config: the configuration file, when the role runs alone.
+
+    Raises:
+        PosternError: what it reads cannot be used.
+    """
+    site = Site.of(snapshot=snapshot, config=config)
+    life = Life(site=site, name=name)
+    if role == "extract":
+        from relay.app.helper import HelperService  # noqa: PLC0415  a role loads what it needs alone
+
+        return HelperService(life)
+    if role == "admin":
+        from relay.app.admin import AdminService  # noqa: PLC0415  a role loads what it needs alone
+
+        return AdminService(life)
+    from relay.app.worker import WorkerService  # noqa: PLC0415  a role loads what it needs alone
+
+    return WorkerService(life)

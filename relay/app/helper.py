@@ -1,0 +1,72 @@
+"""The extraction helper as a service: it starts before any key is read, and reads none."""
+
+import asyncio
+import os
+import pwd
+from typing import Final
+
+from relay.app.base import Life
+from relay.config.settings import Settings
+from relay.extract.engine import EngineLimits
+from relay.extract.helper import ExtractLimits, serve
+from relay.mail.mime import MimeLimits
+from relay.scan.judge import ScanLimits
+
+_NOBODY: Final = "nobody"
+_MARGIN: Final = 1.0
+"""Seconds by which the helper gives a job up before its client stops waiting."""
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """Limits of reading and judging, the same in workers and helper."""
+    return EngineLimits(
+        mime=MimeLimits(depth=settings.limits.mime_depth, parts=settings.limits.mime_parts),
+        scan=ScanLimits(findings=settings.scan.max_findings),
+    )
+
+
+def extract_limits(settings: Settings) -> ExtractLimits:
+    """What the helper may cost; as root it becomes nobody."""
+    seconds = max(settings.scan.timeout - _MARGIN, settings.scan.timeout / 2)
+    nobody = pwd.getpwnam(_NOBODY) if os.geteuid() == 0 else None
+    return ExtractLimits(
+        jobs=settings.scan.helpers * settings.workers,
+        seconds=seconds,
+        cpu_seconds=max(1, int(seconds)),
+        memory=settings.scan.helper_memory,
+        content=settings.limits.message_size + (1 << 20),
+        uid=nobody.pw_uid if nobody else None,
+        gid=nobody.pw_gid if nobody else None,
+        engine=engine_limits(settings),
+    )
+
+
+class HelperService:
+    """Serves extraction requests until stopped; a reload changes nothing that a restart would not."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen on the helper's socket."""
+        self._life.configure_log()
+        ready = asyncio.Event()
+        settings = self._life.settings
+        self._serving = asyncio.create_task(serve(settings.run_dir / "extract.sock", extract_limits(settings), ready))
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({self._serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._serving.done():
+            await self._serving
+
+    async def reload(self) -> None:
+        """Take up where the log goes."""
+        self._life.site = self._life.site.again()
+        self._life.configure_log()
+
+    async def stop(self) -> None:
+        """End the jobs under way: whoever waits for them answers ``unreadable``."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})

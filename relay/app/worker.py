@@ -1,0 +1,241 @@
+"""A worker: listeners and delivery over one store, in one process."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import ssl
+from typing import Final
+
+import structlog
+
+from relay.app import options
+from relay.app.base import CLOCK, CONFIGURED, Life
+from relay.app.helper import engine_limits
+from relay.app.stock import dsn_writer, load_signers, open_vault
+from relay.config.clients import load_clients
+from relay.config.policies import RunningPolicy
+from relay.config.settings import Settings
+from relay.core.address import Address
+from relay.core.decision import MethodName, Treatment
+from relay.core.errors import PosternError
+from relay.core.ids import ENTROPY_BYTES, queue_id
+from relay.delivery.limits import Pacer
+from relay.extract.client import ScanService, ScanServiceLimits
+from relay.extract.engine import ScanEngine, load_judge
+from relay.intake.accept import Acceptor, Parts
+from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
+from relay.intake.listener import Listener, Rooms
+from relay.intake.throttle import AuthThrottle, RateLimiter
+from relay.intake.tls import server_context
+from relay.methods.tls import TlsMethod
+from relay.net.connect import SmtpConnector
+from relay.net.mx import HostFinder
+from relay.net.resolver import Resolver
+from relay.net.tls import make_contexts
+from relay.observe.metrics import SharedMetrics
+from relay.store import SqliteStore
+from relay.worker.attempt import Attempter
+from relay.worker.dispatch import Dispatcher
+from relay.worker.notices import Notices
+from relay.worker.outgoing import Outgoing
+from relay.worker.record import Recorder
+
+log = structlog.get_logger("worker")
+
+_REAP: Final = 5.0
+"""Seconds between looks for leases of dead workers."""
+_CHANCE: Final = random.SystemRandom()
+
+
+def new_id(now: float) -> str:
+    """A queue id."""
+    return queue_id(now, os.urandom(ENTROPY_BYTES))
+
+
+class WorkerService:
+    """Composes and runs one worker."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[Listener] = []
+
+    # --- composing ---------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store, load policy and keys, claim, and only then listen.
+
+        Raises:
+            PosternError: something that all of this needs cannot be used.
+        """
+        self._life.configure_log()
+        settings = self._life.settings
+        self._metrics = SharedMetrics(settings.run_dir / "metrics")
+        self._vault = open_vault(settings)
+        self._store = SqliteStore(
+            settings.data_dir / "queue",
+            settings.run_dir,
+            self._vault,
+            options.store_options(settings),
+            CLOCK,
+            observe_batch=lambda size: self._metrics.observe("postern_commit_batch_units", size),
+        )
+        await self._store.open(f"{socket.gethostname()}-{self._life.name}-{os.getpid()}-{os.urandom(4).hex()}")
+        self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+        self._dispatcher = self._compose_delivery(settings)
+        self._acceptor = self._compose_accept(settings)
+        await self._listen(settings)
+        self._tasks = [asyncio.create_task(self._dispatcher.run()), asyncio.create_task(self._reap())]
+
+    def _compose_delivery(self, settings: Settings) -> Dispatcher:
+        retry = options.retry_options(settings)
+        self._routes = options.route_table(settings)
+        self._outgoing = Outgoing(load_signers(settings), CLOCK, self._metrics)
+        self._notices = Notices(dsn_writer(settings), self._routes, retry, new_id)
+        self._resolver = Resolver(options.resolver_options(settings))
+        connector = SmtpConnector(
+            options.connector_options(settings),
+            HostFinder(self._resolver, options.mx_options(settings)),
+            make_contexts(options.tls_options(settings)),
+            metrics=self._metrics,
+        )
+        self._attempter = Attempter(
+            store=self._store,
+            policy=self._policy,
+            methods={MethodName.TLS: TlsMethod()},
+            connector=connector,
+            routes=self._routes,
+            outgoing=self._outgoing,
+            recorder=Recorder(self._notices, retry, _CHANCE.random, self._metrics),
+            settled=self._on_settled,
+            clock=CLOCK,
+            metrics=self._metrics,
+        )
+        pacer = Pacer(options.pace(settings))
+        return Dispatcher(
+            self._store,
+            self._attempter,
+            lambda destination: pacer.take(destination, CLOCK()),
+            options.dispatch_options(settings, self._number()),
+            CLOCK,
+            self._metrics,
+        )
+
+    def _on_settled(self) -> None:
+        self._dispatcher.settled()
+
+    def _number(self) -> int:
+        digits = self._life.name.rpartition("-")[2]
+        return int(digits) if digits.isdigit() else 1
+
+    def _compose_accept(self, settings: Settings) -> Acceptor:
+        limits = engine_limits(settings)
+        engine = ScanEngine(load_judge(self._vault.digest, limits.scan), limits)
+        scanner = ScanService(
+            engine,
+            settings.run_dir / "extract.sock",
+            self._vault.digest,
+            ScanServiceLimits(inline=settings.scan.inline_limit, deadline=settings.scan.timeout),
+        )
+        parts = Parts(
+            scanner=scanner,
+            policy=self._policy,
+            store=self._store,
+            hand=self._dispatcher,
+            metrics=self._metrics,
+            route_for=self._route_for,
+            bounce=self._notices.refused,
+            clock=CLOCK,
+            entropy=os.urandom,
+        )
+        return Acceptor(options.accept_options(settings), parts)
+
+    def _route_for(self, address: Address, treatment: Treatment) -> str:
+        return self._routes.destination(address, treatment.route)
+
+    async def _listen(self, settings: Settings) -> None:
+        throttle = options.throttle_options(settings)
+        self._rates = RateLimiter(self._store, CLOCK, throttle)
+        rooms = Rooms(
+            accept=self._acceptor.accept,
+            throttle=AuthThrottle(self._store, CLOCK, throttle),
+            rates=self._rates,
+            budget=ByteBudget(settings.limits.bytes_in_flight),
+            connections=ConnectionCount(ConnectionLimits(total=settings.limits.connections, per_address=None)),
+            metrics=self._metrics,
+            clock=CLOCK,
+        )
+        directory = options.clients(load_clients(settings.clients_dir))
+        for configured in settings.listeners:
+            files = options.certificate_files(configured)
+            context = (
+                server_context(*files, minimum=configured.minimum_tls, legacy=configured.legacy_tls) if files else None
+            )
+            self._listeners.append(Listener(options.listener_options(settings, configured), rooms, directory, context))
+        for listener in self._listeners:
+            await listener.start()
+
+    # --- while it runs -------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Take up policy, clients, keys, certificates and log of the current snapshot; all of it or nothing.
+
+        Changed listeners, routes and limits come with a new generation of workers.
+        """
+        try:
+            site = self._life.site.again()
+            policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
+            directory = options.clients(load_clients(site.settings.clients_dir))
+            signers = load_signers(site.settings)
+            contexts = [self._context_of(site.settings, listener) for listener in self._listeners]
+            ring = open_vault(site.settings).ring
+        except PosternError as error:
+            self._metrics.count("postern_config_reloads_total", {"result": "failed"})
+            log.error("reload refused, what runs stays", problems=str(error))
+            return
+        self._life.site = site
+        self._life.configure_log()
+        self._vault.adopt(ring)
+        self._policy.current = policy.current
+        self._outgoing.adopt(signers)
+        for listener, context in zip(self._listeners, contexts, strict=True):
+            listener.directory, listener.tls = directory, context
+        self._metrics.count("postern_config_reloads_total", {"result": "ok"})
+        log.info("reloaded", policy=self._policy.version[:12])
+
+    @staticmethod
+    def _context_of(settings: Settings, listener: Listener) -> ssl.SSLContext | None:
+        configured = next((one for one in settings.listeners if one.name == listener.options.name), None)
+        files = options.certificate_files(configured) if configured is not None else None
+        if configured is None or files is None:
+            return listener.tls
+        return server_context(*files, minimum=configured.minimum_tls, legacy=configured.legacy_tls)
+
+    async def _reap(self) -> None:
+        """Free the leases of workers that died."""
+        while True:
+            await asyncio.sleep(_REAP)
+            try:
+                freed = await self._store.reap()
+            except PosternError as error:
+                log.warning("looking for leases of the dead failed", error=str(error))
+                continue
+            if freed:
+                log.warning("freed the leases of a dead worker", entries=freed)
+
+    async def stop(self) -> None:
+        """Stop accepting, finish what is under way, give back the rest, close the store last."""
+        drain = self._life.settings.process.drain
+        await asyncio.gather(*(listener.drain(drain) for listener in self._listeners))
+        await self._dispatcher.drain(drain)
+        await self._attempter.finish()
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._rates.aclose()
+        await self._resolver.close()
+        await self._store.close()
+        self._metrics.close()

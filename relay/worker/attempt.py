@@ -1,0 +1,257 @@
+"""One attempt at one queue entry: plan, render, connect, check, sign, send, record.
+
+An attempt never raises for what a peer, a message or a policy does. It ends in exactly one unit of work, and the entry
+stays under this worker's lease until that unit is on disk.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from relay.core.decision import MethodName
+from relay.core.entry import Claimed, EntryState
+from relay.core.envelope import Origin
+from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
+from relay.core.level import Level, Proof
+from relay.core.outcome import Failure, RecipientResult, Stage, Transaction, Trouble
+from relay.core.ports import (
+    Clock,
+    ConnectError,
+    Connector,
+    DeliverySession,
+    Method,
+    Metrics,
+    PolicyEngine,
+    QueueStore,
+    Rendering,
+    Unavailable,
+)
+from relay.delivery import plan as planning
+from relay.delivery.plan import Move, Plan
+from relay.delivery.routing import RouteTable
+from relay.worker.facts import facts_of
+from relay.worker.outgoing import Outgoing
+from relay.worker.record import Recorder, Settlement
+
+log = structlog.get_logger("attempt")
+
+_COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries to record an outcome while the store is away; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What came of sending: a result a recipient, and the proof of the connection when there was one."""
+
+    results: tuple[RecipientResult, ...]
+    proof: Proof | None = None
+
+
+class Attempter:
+    """Makes attempts. One object a worker; calls may run side by side.
+
+    Args:
+        store: where outcomes are recorded.
+        policy: the running policy, for floors at each attempt (law 2).
+        methods: the configured methods.
+        connector: finds and connects to hosts.
+        routes: the fixed next hops, each with a floor of its own.
+        outgoing: adapts and signs what a method rendered.
+        recorder: turns results into units of work.
+        settled: told when an entry has left this worker's hand.
+        clock: unix seconds.
+        metrics: counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: QueueStore,
+        policy: PolicyEngine,
+        methods: Mapping[MethodName, Method],
+        connector: Connector,
+        routes: RouteTable,
+        outgoing: Outgoing,
+        recorder: Recorder,
+        settled: Callable[[], None],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._methods = methods
+        self._connector = connector
+        self._routes = routes
+        self._outgoing = outgoing
+        self._recorder = recorder
+        self._settled = settled
+        self._clock = clock
+        self._metrics = metrics
+        self._recording: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
+        """Try the entry; returns the session to go on with. See ``lanes.Attempt``."""
+        started = self._clock()
+        try:
+            settlement, session = await self._attempt(claimed, session, started)
+        except CorruptError as error:
+            settlement = self._recorder.hold(claimed, why=f"set aside: {error}", now=started, alert="corrupt")
+        except StoreError as error:
+            log.warning("the store failed in an attempt", message_id=claimed.message.id, error=str(error))
+            settlement = self._recorder.defer(claimed, self._local("the store failed"), now=started)
+        except Exception:
+            log.exception("an attempt failed inside", message_id=claimed.message.id, entry=claimed.entry.id)
+            settlement = self._recorder.defer(claimed, self._local("an error of our own"), now=started)
+        self._metrics.observe("postern_attempt_seconds", self._clock() - started)
+        task = asyncio.get_running_loop().create_task(self._record(claimed, settlement))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+        return session
+
+    async def finish(self) -> None:
+        """Wait until every outcome so far is on disk."""
+        while self._recording:
+            await asyncio.wait(set(self._recording))
+
+    # --- the way of one attempt ------------------------------------------
+
+    async def _attempt(
+        self, claimed: Claimed, session: DeliverySession | None, now: float
+    ) -> tuple[Settlement, DeliverySession | None]:
+        entry = claimed.entry
+        if now >= entry.expires_at:
+            return self._recorder.expire(await self._readable(claimed), now=now), session
+        if claimed.content is None:
+            claimed = replace(claimed, content=await self._store.content(entry.message_id))
+        content = claimed.content or b""
+        if entry.state is EntryState.HELD:
+            return self._recorder.keep_held(claimed, now=now), session
+        plan = planning.plan(entry, now=now, configured=self._methods.keys())
+        if plan.move is not Move.ATTEMPT:
+            return self._recorder.move(claimed, plan, now=now), session
+        rendering = await self._methods[plan.method].render(entry, claimed.message, content)
+        if isinstance(rendering, Unavailable):
+            plan = planning.unavailable(entry, configured=self._methods.keys(), why=rendering.reason)
+            return self._recorder.move(claimed, plan, now=now), session
+        floor = planning.transport_floor(
+            plan.method,
+            decided=entry.treatment.floor,
+            running=self._running_floor(claimed, content),
+            rendered=max(rendering.floor, self._routes.floor(entry.destination)),
+        )
+        sent, session = await self._send(claimed, rendering, floor, session)
+        return self._conclude(claimed, plan, floor, sent), session
+
+    async def _readable(self, claimed: Claimed) -> Claimed:
+        """With its content if that can still be read: an expired entry ends also when its body is damaged."""
+        try:
+            return replace(claimed, content=claimed.content or await self._store.content(claimed.entry.message_id))
+        except CorruptError:
+            return claimed
+
+    def _running_floor(self, claimed: Claimed, content: bytes) -> Level:
+        """What the running policy asks of this copy now; nothing more than decided when it is the same policy."""
+        entry = claimed.entry
+        if claimed.message.origin is not Origin.CLIENT or entry.treatment.policy_version == self._policy.version:
+            return Level.CLEAR
+        facts = facts_of(claimed.message, content)
+        return max(self._policy.floor(facts, state.recipient.address) for state in entry.recipients)
+
+    async def _send(
+        self, claimed: Claimed, rendering: Rendering, floor: Level, session: DeliverySession | None
+    ) -> tuple[Sent, DeliverySession | None]:
+        """Send over the lane's session if it is good enough, else over a new one; again if a kept one was stale."""
+        kept = session is not None and session.alive and session.proof.level >= floor
+        if session is not None and not kept:
+            await session.close()
+            session = None
+        if session is None:
+            try:
+                session = await self._connect(claimed, floor)
+            except ConnectError as error:
+                return Sent(results=self._all(claimed, error.failures[-1])), None
+        sent = await self._transact(claimed, rendering, floor, session)
+        if kept and not session.alive and _was_stale(sent):
+            await session.close()
+            return await self._send(claimed, rendering, floor, None)
+        if not session.alive:
+            await session.close()
+            return sent, None
+        return sent, session
+
+    async def _connect(self, claimed: Claimed, floor: Level) -> DeliverySession:
+        try:
+            session = await self._connector.connect(
+                claimed.entry.destination, floor=floor, tls_failures=claimed.entry.tls_failures
+            )
+        except ConnectError:
+            self._metrics.count("postern_delivery_connections_total", {"result": "failed"})
+            raise
+        self._metrics.count("postern_delivery_connections_total", {"result": "ok"})
+        return session
+
+    async def _transact(self, claimed: Claimed, rendering: Rendering, floor: Level, session: DeliverySession) -> Sent:
+        message, entry = claimed.message, claimed.entry
+        prepared = self._outgoing.prepare(message, entry, rendering.content, session.features)
+        if isinstance(prepared, Failure):
+            return Sent(results=self._all(claimed, prepared), proof=session.proof)
+        result = await session.transact(
+            Transaction(
+                reverse_path_text=str(message.envelope.reverse_path),
+                recipients=tuple((state.number, state.recipient) for state in entry.recipients),
+                content=prepared.content,
+                floor=floor,
+                body_8bit=prepared.body_8bit,
+                smtputf8=prepared.smtputf8,
+                require_tls=message.envelope.require_tls,
+                envelope_id=message.envelope.envelope_id,
+                ret=message.envelope.ret,
+            )
+        )
+        return Sent(results=result.results, proof=result.proof)
+
+    def _conclude(self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent) -> Settlement:
+        return self._recorder.conclude(
+            claimed, method=plan.method, floor=floor, results=sent.results, proof=sent.proof, now=self._clock()
+        )
+
+    @staticmethod
+    def _all(claimed: Claimed, failure: Failure) -> tuple[RecipientResult, ...]:
+        return tuple(RecipientResult(number=state.number, failure=failure) for state in claimed.entry.recipients)
+
+    @staticmethod
+    def _local(detail: str) -> Failure:
+        return Failure(trouble=Trouble.LOCAL, stage=Stage.PLAN, detail=detail)
+
+    # --- recording -------------------------------------------------------
+
+    async def _record(self, claimed: Claimed, settlement: Settlement) -> None:
+        """Commit the outcome. While the store is away or full, try again: the peer may already have the copy."""
+        for number in itertools.count():
+            try:
+                await self._store.commit(settlement.unit)
+            except (StoreUnavailableError, StoreFullError) as error:
+                log.warning("recording waits for the store", message_id=claimed.message.id, error=str(error))
+                await asyncio.sleep(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
+            except StoreError as error:
+                self._metrics.count("postern_alerts_total", {"kind": "outcome-not-recorded"})
+                log.error("outcome not recorded", message_id=claimed.message.id, entry=claimed.entry.id, why=str(error))
+                break
+            else:
+                self._recorder.tell(claimed, settlement)
+                break
+        self._settled()
+
+
+def _was_stale(sent: Sent) -> bool:
+    """Whether a kept connection had ended before it took anything: the peer closed it while it was idle."""
+    return all(
+        result.failure is not None
+        and result.failure.trouble is Trouble.NETWORK
+        and result.failure.stage is Stage.MAIL
+        and result.failure.reply is None
+        for result in sent.results
+    )

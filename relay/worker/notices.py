@@ -1,0 +1,159 @@
+"""Messages of our own about others: failure and delay notices to senders, double bounces to the postmaster."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.core.address import NULL_SENDER, Address
+from relay.core.change import AuditEvent, Change, Keep, Note
+from relay.core.decision import MethodName, Otherwise, Treatment
+from relay.core.entry import EntryState, QueueEntry, RecipientState
+from relay.core.envelope import Envelope, Message, Origin, Recipient
+from relay.core.level import Level
+from relay.core.reply import EnhancedStatus, Reply
+from relay.delivery import schedule
+from relay.delivery.routing import RouteTable
+from relay.delivery.schedule import RetryOptions
+from relay.delivery.trouble import Course, Disposition
+from relay.mail import dsn
+
+
+class Told(StrEnum):
+    """Who was told of a failure."""
+
+    SENDER = "sender"
+    POSTMASTER = "postmaster"
+    NOBODY = "nobody"
+    """It was a notice to the postmaster itself that failed: an alert is all that is left."""
+    NOT_WANTED = "not-wanted"
+    """The sender asked for NOTIFY=NEVER, or without FAILURE (RFC 3461 section 4.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Changes that keep the notices, for the same unit of work as what they tell of."""
+
+    changes: tuple[Change, ...] = ()
+    told: Told = Told.NOT_WANTED
+
+
+class Notices:
+    """Builds notices as new queue entries: a message of ours skips policy and has a fixed floor.
+
+    Args:
+        writer: the DSN's own settings (postmaster, reporting MTA).
+        routes: where a notice goes; an internal route may carry it at any level.
+        retry: how long it is tried.
+        new_id: a new queue id for a time.
+    """
+
+    def __init__(
+        self, writer: dsn.DsnWriter, routes: RouteTable, retry: RetryOptions, new_id: Callable[[float], str]
+    ) -> None:
+        self._writer = writer
+        self._routes = routes
+        self._retry = retry
+        self._new_id = new_id
+
+    def failure(
+        self,
+        message: Message,
+        content: bytes | None,
+        failed: Sequence[tuple[RecipientState, Disposition]],
+        *,
+        now: float,
+    ) -> Notice:
+        """Tell the sender (or, for the null sender, the postmaster) which recipients failed, and why."""
+        wanted = [item for item in failed if _wants(item[0].recipient, "FAILURE")]
+        if message.origin is Origin.NOTICE:
+            return Notice(told=Told.NOBODY)
+        if not wanted:
+            return Notice()
+        sender = message.envelope.reverse_path.address
+        reports = tuple(_report(state, course, now=now) for state, course in wanted)
+        if sender is not None:
+            body = self._writer.failure(message, content, reports, to=sender, now=now)
+            return Notice(changes=self._keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
+        postmaster = self._writer.postmaster
+        body = self._writer.failure(message, content, reports, to=postmaster, now=now)
+        return Notice(changes=self._keep(body, postmaster, Origin.NOTICE, message, now=now), told=Told.POSTMASTER)
+
+    def refused(
+        self, message: Message, content: bytes, refusals: Sequence[tuple[Recipient, Reply, str]]
+    ) -> Change | None:
+        """The failure notice for recipients that policy refused while others of the message were taken."""
+        now = message.received_at
+        failed = [
+            (
+                RecipientState(number=number, recipient=recipient),
+                Disposition(course=Course.FAIL, status=reply.enhanced or EnhancedStatus(5, 7, 1), why=why, reply=reply),
+            )
+            for number, (recipient, reply, why) in enumerate(refusals)
+        ]
+        notice = self.failure(message, content, failed, now=now)
+        return notice.changes[0] if notice.changes else None
+
+    def delay(self, message: Message, content: bytes | None, entry: QueueEntry, *, now: float) -> Notice:
+        """Tell the sender that recipients wait; the null sender is never told (RFC 3464 section 2, RFC 5321 6.1)."""
+        sender = message.envelope.reverse_path.address
+        waiting = [state for state in entry.recipients if _wants(state.recipient, "DELAY")]
+        if sender is None or not waiting or message.origin is not Origin.CLIENT:
+            return Notice()
+        reports = tuple(
+            dsn.Report(recipient=state.recipient, why=entry.reason, will_retry_until=entry.expires_at)
+            for state in waiting
+        )
+        body = self._writer.delay(message, content, reports, to=sender, now=now)
+        return Notice(changes=self._keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
+
+    def _keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:
+        message_id = self._new_id(now)
+        destination = self._routes.destination(to)
+        route = self._routes.route_of(destination)
+        treatment = Treatment(
+            methods=(MethodName.TLS,),
+            floor=Level.CLEAR if route is not None and route.internal else Level.VERIFIED,
+            rule=origin.value,
+            otherwise=Otherwise.DEFER,
+        )
+        recipient = Recipient(address=to)
+        message = Message(
+            id=message_id,
+            origin=origin,
+            received_at=now,
+            session=about.session,
+            envelope=Envelope(reverse_path=NULL_SENDER, recipients=(recipient,), smtputf8=not to.is_ascii),
+            size=len(body),
+        )
+        entry = QueueEntry(
+            id=f"{message_id}.1",
+            message_id=message_id,
+            destination=destination,
+            treatment=treatment,
+            method=MethodName.TLS,
+            recipients=(RecipientState(number=1, recipient=recipient),),
+            state=EntryState.READY,
+            created_at=now,
+            due_at=now,
+            expires_at=schedule.expires_at(treatment, self._retry, accepted_at=now),
+        )
+        event = AuditEvent(
+            kind="notice", at=now, message_id=message_id, facts={"origin": origin.value, "about": about.id}
+        )
+        return (Keep(message=message, content=body, entries=(entry,)), Note(events=(event,)))
+
+
+def _wants(recipient: Recipient, what: str) -> bool:
+    """Whether NOTIFY asks for it; without NOTIFY failures and delays are told (RFC 3461 section 4.1)."""
+    return not recipient.notify or what in recipient.notify
+
+
+def _report(state: RecipientState, course: Disposition, *, now: float) -> dsn.Report:
+    return dsn.Report(
+        recipient=state.recipient,
+        status=course.status,
+        why=course.why,
+        reply=course.reply,
+        host=course.host,
+        at=now,
+    )

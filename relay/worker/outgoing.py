@@ -1,0 +1,122 @@
+"""The bytes that leave: what a method rendered, adapted to the peer's EHLO, signed last over exactly those bytes."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+from typing import Final
+
+from relay.core.address import Address
+from relay.core.entry import QueueEntry
+from relay.core.envelope import Message
+from relay.core.errors import AddressError
+from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
+from relay.core.ports import Clock, Metrics
+from relay.core.reply import EnhancedStatus
+from relay.mail import edit
+from relay.mail.adapt import Impossible, adapt
+from relay.protect.dkim import SignerSet
+
+_CACHED_BYTES: Final = 32 * 1024 * 1024
+"""How much signed content a worker keeps for further entries of the same message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Content for one kind of peer, and the MAIL parameters it needs."""
+
+    content: bytes = field(repr=False)
+    body_8bit: bool = False
+    smtputf8: bool = False
+
+
+class Outgoing:
+    """Prepares content for a peer; a message with many destinations is adapted and signed once a variant.
+
+    Args:
+        signers: the signing keys now in force; replaced by ``adopt`` on reload.
+    """
+
+    def __init__(self, signers: SignerSet, clock: Clock, metrics: Metrics) -> None:
+        self._signers = signers
+        self._clock = clock
+        self._metrics = metrics
+        self._cache: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
+        self._cached = 0
+
+    def adopt(self, signers: SignerSet) -> None:
+        """Sign with other keys from now on."""
+        self._signers = signers
+        self._cache.clear()
+        self._cached = 0
+
+    def prepare(
+        self, message: Message, entry: QueueEntry, content: bytes, features: PeerFeatures
+    ) -> Prepared | Failure:
+        """Adapt and sign ``content``; a ``Failure`` says which extension the peer lacks.
+
+        Args:
+            message: the message.
+            entry: the entry: its treatment says who signs.
+            content: what the method rendered.
+            features: what the peer's EHLO offered on this very connection.
+        """
+        shared = len(message.envelope.recipients) > 1
+        treatment = entry.treatment
+        key = (
+            message.id,
+            entry.method,
+            treatment.headers,
+            treatment.strip_subject_tags,
+            treatment.sign_as,
+            features.eight_bit_mime,
+            features.smtputf8,
+        )
+        if shared and (known := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return known
+        prepared = self._make(message, entry, content, features)
+        if shared and isinstance(prepared, Prepared):
+            self._keep(key, prepared)
+        return prepared
+
+    def _make(self, message: Message, entry: QueueEntry, content: bytes, features: PeerFeatures) -> Prepared | Failure:
+        wants_utf8 = message.envelope.smtputf8
+        adapted = adapt(content, features, smtputf8=wants_utf8)
+        if isinstance(adapted, Impossible):
+            return Failure(
+                trouble=Trouble.UNSUPPORTED,
+                stage=Stage.RENDER,
+                status=EnhancedStatus.parse(adapted.status),
+                detail=adapted.why,
+            )
+        signature, selection = self._signers.sign(
+            adapted, author_domain=author_domain(adapted), now=self._clock(), sign_as=entry.treatment.sign_as
+        )
+        for key in selection.keys:
+            self._metrics.count("postern_dkim_signatures_total", {"algorithm": f"{key.algorithm}-sha256"})
+        if not selection.keys:
+            self._metrics.count("postern_dkim_failures_total")
+        return Prepared(
+            content=signature + adapted,
+            body_8bit=features.eight_bit_mime and not adapted.isascii(),
+            smtputf8=wants_utf8 and features.smtputf8,
+        )
+
+    def _keep(self, key: tuple[object, ...], prepared: Prepared) -> None:
+        self._cache[key] = prepared
+        self._cached += len(prepared.content)
+        while self._cached > _CACHED_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached -= len(oldest.content)
+
+
+def author_domain(content: bytes) -> str:
+    """The domain of the first From mailbox (RFC 5322 section 3.6.2); empty when there is none that can be read."""
+    value = edit.get(content, "From")
+    if value is None:
+        return ""
+    _, mailbox = parseaddr(value.decode("utf-8", "replace"))
+    try:
+        return Address.parse(mailbox).domain
+    except AddressError:
+        return ""
