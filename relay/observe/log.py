@@ -40,7 +40,7 @@ class Format(StrEnum):
     """How a line looks."""
 
     JSON = "json"
-    CONSOLE = "console"
+    TEXT = "console"
     """For people."""
     AUTO = "auto"
     """For people on a terminal, JSON elsewhere."""
@@ -109,7 +109,7 @@ def configure(options: LogOptions) -> None:
         previous.close()
     _State.process = options.process
     on_terminal = options.file is None and sys.stderr is not None and sys.stderr.isatty()
-    _State.text = options.format is Format.CONSOLE or (options.format is Format.AUTO and on_terminal)
+    _State.text = options.format is Format.TEXT or (options.format is Format.AUTO and on_terminal)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[options.level]),

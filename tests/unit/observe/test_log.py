@@ -119,7 +119,7 @@ def test_levels_are_filtered_and_a_long_value_is_cut():
 
 def test_text_form_lets_no_control_character_through(tmp_path):
     code = """
-plog.configure(plog.LogOptions(process="p", file=Path(sys.argv[1]), format=plog.Format.CONSOLE))
+plog.configure(plog.LogOptions(process="p", file=Path(sys.argv[1]), format=plog.Format.TEXT))
 log.warning("evil", helo="\\x1b]0;owned\\x07\\n2026 forged line")
 """
     run(code, tmp_path / "log")
