@@ -24,7 +24,7 @@ class RetryOptions:
         longest: no span is longer.
         jitter: a span is lengthened or shortened by up to this share of itself, so that a domain's copies spread out.
         expire_after: the copy ends as expired this long after acceptance, when its rule says nothing else.
-        warn_after: the sender is warned of the delay after this long, when the rule says nothing else.
+        warn_after: the sender is warned of the delay after this long, when the rule says nothing else; 0: never.
     """
 
     first: float = 5 * MINUTE
@@ -57,10 +57,10 @@ def expires_at(treatment: Treatment, options: RetryOptions, *, accepted_at: floa
 
 
 def warn_at(treatment: Treatment, options: RetryOptions, *, accepted_at: float) -> float | None:
-    """When the delay warning goes out; ``None`` when the copy would have expired by then."""
+    """When the delay warning goes out; ``None`` when none is wanted, or the copy would have expired by then."""
     after = treatment.warn_after if treatment.warn_after is not None else options.warn_after
     at = accepted_at + after
-    return at if at < expires_at(treatment, options, accepted_at=accepted_at) else None
+    return at if after > 0 and at < expires_at(treatment, options, accepted_at=accepted_at) else None
 
 
 def deadline(entry: QueueEntry) -> float | None:

@@ -61,11 +61,13 @@ class DsnOptions:
     Attributes:
         reporting_mta: our host name.
         postmaster: whom notices are from, and who gets double bounces.
+        from_name: display name of notices, printable ASCII.
         help: a sentence of the operator's for the reader, such as whom to call; may be empty.
     """
 
     reporting_mta: str
     postmaster: Address
+    from_name: str = "Mail Delivery System"
     help: str = ""
 
 
@@ -136,7 +138,7 @@ class _Notice:
         subject = "Message not delivered" if self._failed else "Message delayed, delivery is still being tried"
         kind = "failure-notice" if self._failed else "delay-notice"
         lines = [
-            f"From: Mail delivery <{self._options.postmaster}>",
+            f"From: {_display(self._options.from_name)} <{self._options.postmaster}>",
             f"To: <{self._to}>",
             f"Subject: {subject}",
             f"Date: {_date(self._now)}",
@@ -178,7 +180,7 @@ class _Notice:
         if report.reply is not None:
             lines.append(_wrap(f"Its server answered: {self._answer(report, report.reply)}", indent=4))
         if self._failed:
-            lines.append(_wrap(f"What to do: {advice(report.status or _FAILED)}", indent=4))
+            lines.append(_wrap(f"What to do: {advice(self._status(report))}", indent=4))
         elif report.will_retry_until:
             lines.append(_wrap(f"It is tried again until {_date(report.will_retry_until)}.", indent=4))
         return "".join(f"{line}\r\n" for line in lines).rstrip("\r\n") + "\r\n"
@@ -209,7 +211,7 @@ class _Notice:
         return f"Content-Type: {kind}\r\n{encoding}Content-Description: Delivery report\r\n\r\n{text}"
 
     def _fields(self, report: Report) -> list[str]:
-        status = report.status or (_FAILED if self._failed else _DEFERRED)
+        status = self._status(report)
         lines = []
         if original := self._original_recipient(report.recipient):
             lines.append(f"Original-Recipient: {original}")
@@ -225,6 +227,10 @@ class _Notice:
         if report.will_retry_until and not self._failed:
             lines.append(f"Will-Retry-Until: {_date(report.will_retry_until)}")
         return lines
+
+    def _status(self, report: Report) -> EnhancedStatus:
+        given = report.status or (report.reply.enhanced if report.reply is not None else None)
+        return given or (_FAILED if self._failed else _DEFERRED)
 
     def _answer(self, report: Report, reply: Reply) -> str:
         status = f" {reply.enhanced}" if reply.enhanced else ""
@@ -287,6 +293,10 @@ class _Notice:
             if address.is_ascii or self._global:
                 found.append(f"<{address}>")
         return found
+
+
+def _display(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _private(report: Report) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,16 +34,20 @@ class Route:
     """A static route or smarthost: the destination ``route:NAME``.
 
     Attributes:
-        hosts: in the order they are tried. They are looked up without MX and may lie in any network.
-        username, password: for AUTH; empty: none. The password comes from a file, never from a setting's text.
-        auth_floor: the level a connection must reach before a password is sent.
+        hosts: in the order they are tried, looked up without MX.
+        floor: the least its connection must reach, whatever the copy's floor.
+        implicit_tls: TLS from the first octet instead of STARTTLS (RFC 8314).
+        internal: its hosts may lie in special-purpose networks.
+        username, password: for AUTH; empty: none. A password is sent only over a connection that is ``VERIFIED``.
         source_addresses: local addresses to send from, instead of the connector's.
     """
 
     hosts: tuple[RouteHost, ...]
     username: str = ""
     password: str = field(default="", repr=False)
-    auth_floor: Level = Level.VERIFIED
+    floor: Level = Level.VERIFIED
+    implicit_tls: bool = False
+    internal: bool = False
     source_addresses: tuple[str, ...] = ()
 
 
@@ -127,6 +132,7 @@ class SmtpConnector:
         self, destination: str, floor: Level, tls_failures: int, failures: list[Failure]
     ) -> SmtpSession | None:
         route = self._route(destination)
+        floor = max(floor, route.floor) if route is not None else floor
         left = self._options.max_connections
         for host, port in await self._candidates(destination, route, failures):
             voucher = Voucher.ROUTE if route is not None else await self._vouching.vouch(destination, host)
@@ -163,7 +169,7 @@ class SmtpConnector:
         found = []
         for one in route.hosts:
             try:
-                found.append((await self._finder.named(one.host), one.port))
+                found.append((await self._finder.named(one.host, internal=route.internal), one.port))
             except ConnectError as error:
                 failures.extend(error.failures)
         return found
@@ -193,7 +199,8 @@ class SmtpConnector:
     @staticmethod
     def _may_go_clear(target: _Target) -> bool:
         """TLS was offered and failed: in the clear only at floor ``CLEAR``, and only if an attempt failed so before."""
-        return target.floor is Level.CLEAR and target.tls_failures >= 1
+        implicit = target.route is not None and target.route.implicit_tls
+        return target.floor is Level.CLEAR and target.tls_failures >= 1 and not implicit
 
     async def _dial(self, target: _Target, level: Level, *, failure: str = "") -> SmtpSession:
         """One connection, begun so that it can reach ``level``; what it reached is judged when it stands."""
@@ -210,10 +217,14 @@ class SmtpConnector:
             raise
 
     async def _open(self, shake: Handshake, target: _Target, level: Level, failure: str) -> SmtpSession:
-        await shake.greet()
-        features = await shake.ehlo()
-        if level > Level.CLEAR:
-            features, failure = await self._secure(shake, features, target, level, failure)
+        if target.route is not None and target.route.implicit_tls:
+            await shake.greet_in_tls(self._context(level), _tls_name(target))
+            features = await shake.ehlo()
+        else:
+            await shake.greet()
+            features = await shake.ehlo()
+            if level > Level.CLEAR:
+                features, failure = await self._secure(shake, features, target, level, failure)
         proof = judge(
             shake.tls_object, host=_tls_name(target), address=target.address, voucher=target.voucher, failure=failure
         )
@@ -239,14 +250,16 @@ class SmtpConnector:
             if target.floor > Level.CLEAR:
                 raise HostError(_below(target, detail))
             return features, detail
-        context = self._contexts.verifying if level >= Level.VERIFIED else self._contexts.encrypting
-        await shake.starttls(context, _tls_name(target))
+        await shake.starttls(self._context(level), _tls_name(target))
         return await shake.ehlo(), failure
+
+    def _context(self, level: Level) -> ssl.SSLContext:
+        return self._contexts.verifying if level >= Level.VERIFIED else self._contexts.encrypting
 
     @staticmethod
     async def _login(shake: Handshake, route: Route, proof: Proof) -> None:
-        if proof.level < route.auth_floor:
-            detail = f"the route's password needs a connection of level {route.auth_floor.word}"
+        if proof.level < Level.VERIFIED:
+            detail = "a password is sent only over a verified connection"
             raise HostError(
                 Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.AUTH, detail=detail, host=proof.host),
             )

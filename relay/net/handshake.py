@@ -12,9 +12,10 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
 from relay.net.deadlines import Deadlines
@@ -22,6 +23,7 @@ from relay.net.tls import certificate_fault
 from relay.smtp.replies import ReplyError, make_reply
 
 _HELO_INSTEAD: Final = frozenset({500, 501, 502, 504, 550})  # EHLO unknown: RFC 5321 section 3.2
+_READY: Final = 220
 _MAX_SIZE_DIGITS: Final = 20  # RFC 1870 section 4
 
 
@@ -77,6 +79,7 @@ class Handshake:
         self._deadlines = deadlines
         self._smtp = aiosmtplib.SMTP(sock=sock, local_hostname=helo, start_tls=False, timeout=deadlines.ehlo)
         self._sock = sock
+        self._begun = False
 
     async def greet(self) -> None:
         """Read the greeting.
@@ -84,8 +87,31 @@ class Handshake:
         Raises:
             HostError: another code than 220, something that is not SMTP, or nothing in time.
         """
+        self._begun = True
         with self._typed(Stage.GREETING):
             await self._smtp.connect(timeout=self._deadlines.greeting)
+
+    async def greet_in_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """TLS from the first octet (RFC 8314 section 3.3), then the greeting.
+
+        Raises:
+            HostError: as for :meth:`starttls` and :meth:`greet`.
+        """
+        loop = asyncio.get_running_loop()
+        protocol = SMTPProtocol(loop=loop, connection_lost_callback=lambda _: self._smtp.close())
+        self._begun = True
+        with self._tls_typed():
+            self._smtp.transport, self._smtp.protocol = await loop.create_connection(
+                lambda: protocol,
+                sock=self._sock,
+                ssl=context,
+                server_hostname=name,
+                ssl_handshake_timeout=self._deadlines.handshake,
+            )
+        with self._typed(Stage.GREETING):
+            answer = await protocol.read_response(timeout=self._deadlines.greeting)
+            if answer.code != _READY:
+                raise aiosmtplib.SMTPConnectResponseError(answer.code, answer.message)
 
     async def ehlo(self) -> PeerFeatures:
         """Say EHLO, or HELO to a server that does not know it; what the peer offers.
@@ -109,8 +135,13 @@ class Handshake:
         Raises:
             HostError: with ``certificate`` or ``handshake`` set, and trouble ``BELOW_FLOOR``.
         """
-        try:
+        with self._tls_typed():
             await self._smtp.starttls(tls_context=context, server_hostname=name, timeout=self._deadlines.handshake)
+
+    @contextlib.contextmanager
+    def _tls_typed(self) -> Iterator[None]:
+        try:
+            yield
         except ssl.SSLCertVerificationError as error:
             fault = certificate_fault(error)
             raise HostError(self._below(f"the certificate does not verify: {fault}"), certificate=fault) from None
@@ -137,8 +168,11 @@ class Handshake:
     @property
     def tls_object(self) -> ssl.SSLObject | None:
         """The live TLS object, to be judged."""
-        transport = self._smtp.transport
-        return None if transport is None else transport.get_extra_info("ssl_object")
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
+
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        return cast("asyncio.Transport | None", self._smtp.transport)  # uvloop's are no subclasses of asyncio's
 
     def release(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """Hand the live connection to another protocol; this object is of no further use.
@@ -146,8 +180,8 @@ class Handshake:
         Raises:
             HostError: the connection has ended meanwhile.
         """
-        transport = self._smtp.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+        transport = self._transport
+        if transport is None or transport.is_closing():
             raise HostError(_failure(Trouble.NETWORK, Stage.EHLO, "the connection ended", self._host))
         transport.set_protocol(protocol)
         self._smtp.transport = None
@@ -156,11 +190,10 @@ class Handshake:
 
     def abort(self) -> None:
         """Drop the connection, whatever state it is in. Harmless after ``release``."""
-        transport = self._smtp.transport
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
-        elif self._smtp.protocol is None and self._smtp.loop is None:
-            self._sock.close()  # aiosmtplib never took it over
+        if self._transport is not None:
+            self._transport.abort()
+        elif not self._begun:
+            self._sock.close()  # no transport ever took it over
         self._smtp.close()
 
     @contextlib.contextmanager

@@ -93,16 +93,21 @@ class HostFinder:
                 return await self._implicit(domain, secure=answer.secure)
         return await self._explicit(domain, answer)
 
-    async def named(self, name: str) -> Host:
-        """A host that an operator configured by name or address: looked up without MX, allowed wherever it lies.
+    async def named(self, name: str, *, internal: bool = False) -> Host:
+        """A host that an operator configured by name or address: looked up without MX.
+
+        ``internal`` allows it to lie in a special-purpose network; a configured address may in any case.
 
         Raises:
-            ConnectError: it has no address now.
+            ConnectError: it has no address now that may be used.
         """
         try:
             return Host(name=name, addresses=(str(ipaddress.ip_address(name.strip("[]"))),), literal=True)
         except ValueError:
-            found = await self._addresses(name, guarded=False)
+            found = await self._addresses(name, guarded=not internal)
+        if not found.usable and found.forbidden and not internal:
+            detail = "the configured host is in a special-purpose network, and its route is not internal"
+            raise _refusal(Trouble.FORBIDDEN_ADDRESS, detail, name)
         if not found.usable:
             raise _refusal(Trouble.DNS, "the configured host has no address now", name)
         return Host(name=name, addresses=found.usable, secure=found.secure)

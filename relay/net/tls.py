@@ -20,10 +20,16 @@ class TlsOptions:
     Attributes:
         system_trust: the operating system's roots are trusted.
         trust_files: PEM files with roots trusted besides.
+        minimum: oldest version spoken.
     """
 
     system_trust: bool = True
     trust_files: tuple[str, ...] = ()
+    minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+
+    def __post_init__(self) -> None:
+        if self.minimum < ssl.TLSVersion.TLSv1_2:
+            raise ValueError("TLS before 1.2 protects nothing (RFC 8996)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +53,14 @@ def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
     """
     options = options or TlsOptions()
     verifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    verifying.minimum_version = ssl.TLSVersion.TLSv1_2
+    verifying.minimum_version = options.minimum
     verifying.hostname_checks_common_name = False
     if options.system_trust:
         verifying.load_default_certs(ssl.Purpose.SERVER_AUTH)
     for path in options.trust_files:
         verifying.load_verify_locations(cafile=path)
     encrypting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    encrypting.minimum_version = ssl.TLSVersion.TLSv1_2
+    encrypting.minimum_version = options.minimum
     encrypting.check_hostname = False
     encrypting.verify_mode = ssl.CERT_NONE
     return TlsContexts(verifying=verifying, encrypting=encrypting)
