@@ -167,9 +167,10 @@ class MemoryStore:
         if not any(other.row.message_id == step.message_id for other in self._data.entries.values()):
             self._drop(self._data.messages, step.message_id)
 
-    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
-        """Lease what is due, expired or to be warned of: urgent first, then what has waited longest."""
-        due = [s for s in self._data.entries.values() if s.lease is None and not s.damaged and s.row.wake_at <= now]
+    async def claim(self, *, now: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Claimed]:
+        """Lease what is due, expired or to be warned of: urgent first, then what has waited longest; not ``skip``'s."""
+        free = (s for s in self._data.entries.values() if s.lease is None and not s.damaged)
+        due = [s for s in free if s.row.wake_at <= now and s.row.destination not in skip]
         due.sort(key=lambda stored: (-stored.row.priority, stored.row.wake_at, stored.row.id))
         claimed = []
         for stored in due[:limit]:

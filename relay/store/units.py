@@ -117,8 +117,17 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
                     free.append(settled.row.wake_at)
                 wakes_at = min([wakes_at, *free])
                 steps.append(settled)
+    touched = [entry_id for step in steps for entry_id in _touched(step)]
+    if len(set(touched)) < len(touched):
+        raise StoreError("a unit of work changes an entry twice")
     outbox = codec.seal_events(events) if events else None
     return PreparedUnit(steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size)
+
+
+def _touched(step: Step) -> list[str]:
+    if isinstance(step, KeepRows):
+        return [row.id for row in step.entries]
+    return [step.entry_id, *(row.id for row in step.split)]
 
 
 def _keep(change: Keep, codec: Codec, seal_body: SealBody) -> KeepRows:
@@ -126,9 +135,8 @@ def _keep(change: Keep, codec: Codec, seal_body: SealBody) -> KeepRows:
     if not change.entries:
         raise StoreError(f"{message.id}: a message needs at least one entry")
     rows = tuple(_row(entry, message.id, codec) for entry in change.entries)
-    ids = {row.id for row in rows}
-    if len(ids) < len(rows) or not change.leased <= ids:
-        raise StoreError(f"{message.id}: entry ids repeat, or an entry is leased that is not there")
+    if not change.leased <= {row.id for row in rows}:
+        raise StoreError(f"{message.id}: an entry is to be leased that is not there")
     facts = codec.seal_message(message)
     body, file = seal_body(message.id, change.content)
     return KeepRows(
@@ -145,8 +153,6 @@ def _settle(change: Settle, codec: Codec) -> SettleRows:
             entry = replace(entry, recipients=left)
         row = _row(entry, entry.message_id, codec)
     split = tuple(_row(new, entry.message_id, codec) for new in change.split)
-    if len({entry.id, *(new.id for new in split)}) <= len(split):
-        raise StoreError(f"{entry.id}: ids of split entries repeat")
     return SettleRows(entry.id, entry.message_id, row, split, change.keep_lease, change.fence)
 
 

@@ -45,7 +45,7 @@ CREATE TABLE entries(
     lease INTEGER,
     tokens BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_free ON entries(priority, wake_at, id, held) WHERE lease IS NULL;
+CREATE INDEX entries_free ON entries(priority, wake_at, id, destination, held) WHERE lease IS NULL;
 CREATE INDEX entries_leased ON entries(lease, held) WHERE lease IS NOT NULL;
 
 CREATE TABLE details(

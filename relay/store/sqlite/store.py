@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import structlog
@@ -66,6 +67,7 @@ class SqliteStore:
         self._files = QueueFiles(directory, run_dir, fatal, vfs)
         self._space = Space(directory, options.reserve_bytes, clock)
         self._wakes: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._life: LifeLock
         self._reader: Reader
         self._writer: GroupCommit
@@ -111,6 +113,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Give back every lease and close."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await self._writer.submit(lambda tables: tables.free(self._number))
         await self._writer.stop()
         await asyncio.to_thread(self._reader.close)
@@ -165,7 +169,7 @@ class SqliteStore:
         else:
             prepared = prepare(unit, self._codec)
         try:
-            await self._writer.submit(lambda tables: tables.apply(prepared), grows=prepared.size > 0)
+            await self._writer.submit_unit(prepared)
         except StoreError:
             self._bodies.remove(_files(prepared))
             raise
@@ -176,10 +180,9 @@ class SqliteStore:
         sealed = self._codec.seal_body(message_id, content)
         return (None, self._bodies.write(sealed)) if len(content) >= self._options.large_body else (sealed, None)
 
-    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
-        """Lease what is due, expired or to be warned of: urgent first, then what has waited longest."""
-        rows = await self._lease(lambda tables: tables.claim(now, limit))
-        return await self._open_claimed(rows) if rows else ()
+    async def claim(self, *, now: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Claimed]:
+        """Lease what is due, expired or to be warned of: urgent first, then what has waited longest; not ``skip``'s."""
+        return await self._lease(lambda tables: tables.claim(now, limit, skip))
 
     async def acquire(self, entry_id: str) -> Claimed | None:
         """Lease one entry whatever its state; ``None`` when it is gone or leased, by this process too.
@@ -187,29 +190,40 @@ class SqliteStore:
         Raises:
             CorruptError: it does not authenticate; it is not leased.
         """
-        rows = await self._lease(lambda tables: [row] if (row := tables.acquire(entry_id)) else [])
-        if not rows:
-            return None
-        claimed = await self._open_claimed(rows)
-        if not claimed:
-            raise CorruptError(f"{entry_id}: the entry or its message does not authenticate")
-        return claimed[0]
+        found = False
 
-    async def _lease(self, take: Callable[[Tables], list[ClaimedRow]]) -> list[ClaimedRow]:
+        def take(tables: Tables) -> list[ClaimedRow]:
+            nonlocal found
+            row = tables.acquire(entry_id)
+            found = row is not None
+            return [row] if row else []
+
+        claimed = await self._lease(take)
+        if found and not claimed:
+            raise CorruptError(f"{entry_id}: the entry or its message does not authenticate")
+        return claimed[0] if claimed else None
+
+    async def _lease(self, take: Callable[[Tables], list[ClaimedRow]]) -> list[Claimed]:
         """Take leases; should the caller be cancelled meanwhile, give them back, for nobody else will."""
-        future = self._writer.submit(take)
+        taking = asyncio.ensure_future(self._take(take))
+        self._tasks.add(taking)
+        taking.add_done_callback(self._tasks.discard)
         try:
-            return await asyncio.shield(future)
+            return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            future.add_done_callback(self._give_back)
+            taking.add_done_callback(self._give_back)
             raise
 
-    def _give_back(self, future: "asyncio.Future[list[ClaimedRow]]") -> None:
-        if not future.cancelled() and future.exception() is None:
-            ids = [row.entry_id for row in future.result()]
-            self._writer.submit(lambda tables: tables.release(ids))
+    def _give_back(self, taking: "asyncio.Task[list[Claimed]]") -> None:
+        if not taking.cancelled() and taking.exception() is None and taking.result():
+            task = asyncio.ensure_future(self.release([claimed.entry.id for claimed in taking.result()]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _open_claimed(self, rows: list[ClaimedRow]) -> list[Claimed]:
+    async def _take(self, take: Callable[[Tables], list[ClaimedRow]]) -> list[Claimed]:
+        rows = await self._writer.submit(take)
+        if not rows:
+            return []
         claimed, damaged = await self._reader.run(lambda: self._decode(rows))
         for entry_id in damaged:
             await self._set_aside(entry_id)

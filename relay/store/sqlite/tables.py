@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
+import orjson
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
@@ -21,13 +22,19 @@ PRIORITIES: Final = """
 _CLAIMED: Final = """
     SELECT e.id, d.sealed, e.message_id, m.facts
     FROM entries e JOIN details d ON d.entry_id = e.id JOIN messages m ON m.id = e.message_id"""
-_DUE: Final = (
-    _CLAIMED
-    + """
+_DUE: Final = f"""{_CLAIMED}
     WHERE e.lease IS NULL AND e.priority = ? AND e.wake_at <= ?
-    ORDER BY e.wake_at, e.id LIMIT ?"""
+      AND e.destination NOT IN (SELECT value FROM json_each(?))
+    ORDER BY e.wake_at, e.id LIMIT ?"""  # noqa: S608 - constants
+_OLD: Final = """
+    SELECT json_group_array(json_array(id, lease, destination, held, message_id)) FROM entries WHERE id IN ("""
+_NO_ENTRY: Final = (None, "", 0, None)
+_FINISHED: Final = "SELECT json_group_array(json_array(id, size, file)) FROM messages WHERE id IN ("
+_NO_ENTRIES: Final = (
+    "NOT EXISTS (SELECT 1 FROM entries WHERE entries.id > messages.id || '.' AND entries.id < messages.id || '/')"
 )
-
+"""Entry ids are MESSAGE.N, and "/" follows "." in ASCII: the range is all entries of the message."""
+_CHUNKS: Final = (64, 16, 4, 1)
 
 SET_ASIDE: Final = 0
 """The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
@@ -50,22 +57,23 @@ class Tables:
     """
 
     def __init__(self, connection: apsw.Connection, incarnation: int, max_bytes: int | None) -> None:
-        self._cursor = connection.cursor()
-        self._execute = self._cursor.execute
+        self._execute = connection.cursor().execute
         self._incarnation = incarnation
         self._max_bytes = max_bytes
         self._bytes = 0
         self._added = 0
         self._tally: Counter[tuple[str, int]] = Counter()
+        self._leases: dict[str, int | None] = {}
         self.freed_files: list[str] = []
 
     # --- the batch ---
 
     def begin(self) -> None:
         """Start to gather sums; call after BEGIN."""
-        self._bytes = self._execute("SELECT bytes FROM totals").fetchone()[0]  # type: ignore[index]
+        ((self._bytes,),) = self._execute("SELECT bytes FROM totals").fetchall()
         self._added = 0
         self._tally.clear()
+        self._leases.clear()
         self.freed_files = []
 
     def mark(self) -> tuple[int, Counter[tuple[str, int]], int]:
@@ -83,118 +91,129 @@ class Tables:
             self._execute("UPDATE totals SET bytes = bytes + ?", (self._added,))
         changed = [(destination, held, by) for (destination, held), by in self._tally.items() if by]
         if changed:
-            self._cursor.executemany(
-                "INSERT INTO tally VALUES(?, ?, ?) "
-                "ON CONFLICT(destination, held) DO UPDATE SET entries = entries + excluded.entries",
+            self._bulk(
+                "INSERT INTO tally VALUES ",
+                "(?,?,?)",
                 changed,
+                " ON CONFLICT(destination, held) DO UPDATE SET entries = entries + excluded.entries",
             )
 
     # --- units ---
 
-    def apply(self, unit: PreparedUnit) -> None:
-        """Write one unit.
+    def apply(self, units: Sequence[PreparedUnit]) -> None:
+        """Write units of work, all of one kind of change in one statement.
+
+        Each call into SQLite gives up the interpreter lock and queues for it again behind a busy event loop, which
+        costs more than the row: so the number of calls goes with the number of tables, not of messages.
 
         Raises:
-            StoreError: it is impossible; the caller undoes what it wrote.
+            StoreError: one of them is impossible; the caller undoes what was written and may try them one by one.
             StoreFullError: the queue's byte limit is reached.
         """
-        if unit.size and self._max_bytes is not None and self._bytes + self._added + unit.size > self._max_bytes:
+        size = sum(unit.size for unit in units)
+        if size and self._max_bytes is not None and self._bytes + self._added + size > self._max_bytes:
             raise StoreFullError("the queue holds as many bytes as it may")
-        for step in unit.steps:
-            if isinstance(step, KeepRows):
-                self._keep(step)
-            else:
-                self._settle(step)
-        if unit.outbox is not None:
-            self._execute("INSERT INTO outbox(sealed) VALUES(?)", (unit.outbox,))
+        keeps = [step for unit in units for step in unit.steps if isinstance(step, KeepRows)]
+        settles = [step for unit in units for step in unit.steps if isinstance(step, SettleRows)]
+        self._check_settles(settles)
+        self._keep(keeps)
+        self._insert([row for step in settles for row in step.split], frozenset())
+        self._replace([step for step in settles if step.row is not None])
+        self._delete([step for step in settles if step.row is None])
+        outbox = [(unit.outbox,) for unit in units if unit.outbox is not None]
+        self._bulk("INSERT INTO outbox(sealed) VALUES ", "(?)", outbox)
 
-    def _keep(self, step: KeepRows) -> None:
-        self._execute("INSERT INTO messages VALUES(?, ?, ?, ?, ?)", step[:5])
-        if step.body is not None:
-            self._execute("INSERT INTO bodies VALUES(?, ?)", (step.message_id, step.body))
-        self._added += step.size
-        for row in step.entries:
-            self._insert(row, self._incarnation if row.id in step.leased else None)
+    def _bulk(self, head: str, group: str, rows: Sequence[Sequence[Any]], tail: str = "") -> list[tuple[Any, ...]]:
+        """Run one statement over many rows, in a few fixed sizes so that each is prepared once."""
+        answers: list[tuple[Any, ...]] = []
+        start = 0
+        while start < len(rows):
+            size = next(size for size in _CHUNKS if size <= len(rows) - start)
+            bindings = [value for row in rows[start : start + size] for value in row]
+            answers += self._execute(f"{head}{','.join([group] * size)}{tail}", bindings).fetchall()
+            start += size
+        return answers
 
-    def _insert(self, row: EntryRow, lease: int | None) -> None:
-        self._execute("INSERT INTO entries VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row[:7], lease, row.tokens))
-        self._execute("INSERT INTO details VALUES(?, ?)", (row.id, row.sealed))
-        self._tally[row.destination, row.held] += 1
+    def _check_settles(self, steps: list[SettleRows]) -> None:
+        answers = self._bulk(_OLD, "?", [(step.entry_id,) for step in steps], ")")
+        old = {row[0]: row[1:] for (answer,) in answers for row in orjson.loads(answer)}
+        for step in steps:
+            # Taking it out makes a second change to the same entry in one batch fail, and be tried by itself.
+            lease, destination, held, message_id = old.pop(step.entry_id, _NO_ENTRY)
+            if message_id is None:
+                raise StoreError(f"{step.entry_id}: no such entry")
+            if step.fence and lease != self._incarnation:
+                raise StoreError(f"{step.entry_id}: the lease was lost")
+            if message_id != step.message_id:
+                raise StoreError(f"{step.entry_id}: not an entry of message {step.message_id}")
+            self._tally[destination, held] -= 1
+            self._leases[step.entry_id] = lease
 
-    def _settle(self, step: SettleRows) -> None:
-        old = self._execute(
-            "SELECT lease, destination, held, message_id FROM entries WHERE id = ?", (step.entry_id,)
-        ).fetchone()
-        if old is None:
-            raise StoreError(f"{step.entry_id}: no such entry")
-        lease, destination, held, message_id = old
-        if step.fence and lease != self._incarnation:
-            raise StoreError(f"{step.entry_id}: the lease was lost")
-        if message_id != step.message_id:
-            raise StoreError(f"{step.entry_id}: not an entry of message {step.message_id}")
-        self._tally[destination, held] -= 1
-        for row in step.split:
-            self._insert(row, None)
-        if step.row is not None:
-            self._replace(step.row, lease if step.keep_lease else None)
-        else:
-            self._delete(step.entry_id, message_id)
-
-    def _replace(self, row: EntryRow, lease: int | None) -> None:
-        self._execute(
-            "UPDATE entries SET destination = ?, priority = ?, held = ?, due_at = ?, wake_at = ?, lease = ?, "
-            "tokens = ? WHERE id = ?",
-            (*row[2:7], lease, row.tokens, row.id),
+    def _keep(self, steps: list[KeepRows]) -> None:
+        self._bulk("INSERT INTO messages VALUES ", "(?,?,?,?,?)", [step[:5] for step in steps])
+        bodies = [(step.message_id, step.body) for step in steps if step.body is not None]
+        self._bulk("INSERT INTO bodies VALUES ", "(?,?)", bodies)
+        self._insert(
+            [row for step in steps for row in step.entries], frozenset().union(*[step.leased for step in steps])
         )
-        self._execute("UPDATE details SET sealed = ? WHERE entry_id = ?", (row.sealed, row.id))
-        self._tally[row.destination, row.held] += 1
+        self._added += sum(step.size for step in steps)
 
-    def _delete(self, entry_id: str, message_id: str) -> None:
-        self._execute("DELETE FROM entries WHERE id = ?", (entry_id,))
-        self._execute("DELETE FROM details WHERE entry_id = ?", (entry_id,))
-        # Entry ids are MESSAGE.N and "/" follows "." in ASCII: this range is all entries of the message.
-        last = self._execute(
-            "SELECT 1 FROM entries WHERE id > ? AND id < ? LIMIT 1", (f"{message_id}.", f"{message_id}/")
-        ).fetchone()
-        if last is not None:
-            return
-        for size, file in self._execute("DELETE FROM messages WHERE id = ? RETURNING size, file", (message_id,)):
-            self._added -= size
-            if file is not None:
-                self.freed_files.append(file)
-        self._execute("DELETE FROM bodies WHERE message_id = ?", (message_id,))
+    def _insert(self, rows: list[EntryRow], leased: frozenset[str]) -> None:
+        mine = self._incarnation
+        entries = [(*row[:7], mine if row.id in leased else None, row.tokens) for row in rows]
+        self._bulk("INSERT INTO entries VALUES ", "(?,?,?,?,?,?,?,?,?)", entries)
+        self._bulk("INSERT INTO details VALUES ", "(?,?)", [(row.id, row.sealed) for row in rows])
+        self._tally.update((row.destination, row.held) for row in rows)
+
+    def _replace(self, steps: list[SettleRows]) -> None:
+        rows = [step.row for step in steps if step.row is not None]
+        leases = [self._leases[step.entry_id] if step.keep_lease else None for step in steps]
+        entries = [(*row[:7], lease, row.tokens) for row, lease in zip(rows, leases, strict=True)]
+        self._bulk("REPLACE INTO entries VALUES ", "(?,?,?,?,?,?,?,?,?)", entries)
+        self._bulk("REPLACE INTO details VALUES ", "(?,?)", [(row.id, row.sealed) for row in rows])
+        self._tally.update((row.destination, row.held) for row in rows)
+
+    def _delete(self, steps: list[SettleRows]) -> None:
+        ids = [(step.entry_id,) for step in steps]
+        self._bulk("DELETE FROM entries WHERE id IN (", "?", ids, ")")
+        self._bulk("DELETE FROM details WHERE entry_id IN (", "?", ids, ")")
+        messages = [(message_id,) for message_id in {step.message_id for step in steps}]
+        answers = self._bulk(_FINISHED, "?", messages, f") AND {_NO_ENTRIES}")
+        finished = [row for (answer,) in answers for row in orjson.loads(answer)]
+        gone = [(message_id,) for message_id, _, _ in finished]
+        self._bulk("DELETE FROM messages WHERE id IN (", "?", gone, ")")
+        self._bulk("DELETE FROM bodies WHERE message_id IN (", "?", gone, ")")
+        self._added -= sum(size for _, size, _ in finished)
+        self.freed_files += [file for _, _, file in finished if file is not None]
 
     # --- leases ---
 
-    def claim(self, now: float, limit: int) -> list[ClaimedRow]:
-        """Lease what must be looked at by ``now``: urgent first, then what has waited longest."""
+    def claim(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[ClaimedRow]:
+        """Lease what must be looked at by ``now``: urgent first, then what has waited longest; not ``skip``'s."""
+        passed = orjson.dumps(sorted(skip)).decode()
         rows: list[ClaimedRow] = []
         for (priority,) in self._execute(PRIORITIES).fetchall():
-            found = self._execute(_DUE, (priority, now, limit - len(rows)))
+            found = self._execute(_DUE, (priority, now, passed, limit - len(rows)))
             rows.extend(ClaimedRow(*row) for row in found)
             if len(rows) >= limit:
                 break
-        self._cursor.executemany(
-            "UPDATE entries SET lease = ? WHERE id = ?", [(self._incarnation, row.entry_id) for row in rows]
-        )
+        taken = f"UPDATE entries SET lease = {self._incarnation:d} WHERE id IN ("  # noqa: S608 - a number of our own
+        self._bulk(taken, "?", [(row.entry_id,) for row in rows], ")")
         return rows
 
     def acquire(self, entry_id: str) -> ClaimedRow | None:
         """Lease one entry that nobody holds."""
-        row = self._execute(
-            f"{_CLAIMED} WHERE e.id = ? AND (e.lease IS NULL OR e.lease = ?)", (entry_id, SET_ASIDE)
-        ).fetchone()
-        if row is None:
+        free = f"{_CLAIMED} WHERE e.id = ? AND (e.lease IS NULL OR e.lease = ?)"
+        rows: list[Any] = self._execute(free, (entry_id, SET_ASIDE)).fetchall()
+        if not rows:
             return None
         self._execute("UPDATE entries SET lease = ? WHERE id = ?", (self._incarnation, entry_id))
-        return ClaimedRow(*row)
+        return ClaimedRow(*rows[0])
 
     def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases of this process back."""
-        self._cursor.executemany(
-            "UPDATE entries SET lease = NULL WHERE id = ? AND lease = ?",
-            [(entry_id, self._incarnation) for entry_id in entry_ids],
-        )
+        ids = [(entry_id,) for entry_id in entry_ids]
+        self._bulk("UPDATE entries SET lease = NULL WHERE id IN (", "?", ids, f") AND lease = {self._incarnation:d}")
 
     def free(self, incarnation: int) -> int:
         """Free all leases of a dead process and forget it; how many."""
@@ -222,12 +241,13 @@ class Tables:
     def count(self, name: str, window: float, now: float, add: int) -> int:
         """Add to a fixed-window counter; the sum."""
         start = now // window * window
-        (total,) = self._execute(
+        # Read to its end, as every statement: one that is not would keep the transaction from committing.
+        rows: list[Any] = self._execute(
             "INSERT INTO counters VALUES(?, ?, ?, ?) "
             "ON CONFLICT(name, start, ends) DO UPDATE SET total = total + excluded.total RETURNING total",
             (name, start, start + window, add),
-        ).fetchone()  # type: ignore[misc]
-        return int(total)
+        ).fetchall()
+        return int(rows[0][0])
 
     def tidy(self, now: float, pages: int = 1024) -> None:
         """Drop counters whose window is over and empty sums, and give free pages back to the disk."""

@@ -13,6 +13,7 @@ from relay.core.errors import StoreError, StoreFullError
 from relay.store.sqlite.faults import Fatal, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.tables import Tables
+from relay.store.units import PreparedUnit
 
 _T = TypeVar("_T")
 _WAL_PAGES: Final = 16384
@@ -21,13 +22,17 @@ _WAL_PAGES: Final = 16384
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One thing to do inside a transaction. ``run`` may be called again after a roll-back, so it keeps no state."""
+    """One thing to do inside a transaction: a unit of work, or a call (which may come again after a roll-back)."""
 
-    run: Callable[[Tables], Any]
+    work: PreparedUnit | Callable[[Tables], Any]
     future: "asyncio.Future[Any]"
-    grows: bool
     value: Any = None
     error: BaseException | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether it needs room: on a full disk it fails first, so that what frees room can still be written."""
+        return isinstance(self.work, PreparedUnit) and self.work.size > 0
 
 
 class GroupCommit:
@@ -77,15 +82,19 @@ class GroupCommit:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, run: Callable[[Tables], _T], *, grows: bool = False) -> "asyncio.Future[_T]":
-        """Run a job in the next transaction; the future resolves when that is on disk.
+    def submit(self, work: Callable[[Tables], _T]) -> "asyncio.Future[_T]":
+        """Call ``work`` in the next transaction; the future resolves when that is on disk."""
+        return self._enqueue(work)
 
-        ``grows`` marks what needs room: on a full disk it fails first, so that what frees room can still be written.
-        """
+    def submit_unit(self, unit: PreparedUnit) -> "asyncio.Future[None]":
+        """Write a unit in the next transaction; the future resolves when that is on disk."""
+        return self._enqueue(unit)
+
+    def _enqueue(self, work: PreparedUnit | Callable[[Tables], Any]) -> "asyncio.Future[Any]":
         if self._closed:
             raise StoreError("the store is closed")
-        future: asyncio.Future[_T] = self._loop.create_future()
-        self._jobs.put(_Job(run, future, grows))
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._jobs.put(_Job(work, future))
         return future
 
     async def stop(self) -> None:
@@ -155,11 +164,11 @@ class GroupCommit:
         execute("BEGIN IMMEDIATE")
         try:
             self._tables.begin()
-            for job in batch:
-                if careful:
+            if careful:
+                for job in batch:
                     self._run_alone(job)
-                else:
-                    job.value, job.error = job.run(self._tables), None
+            else:
+                self._run_together(batch)
             self._tables.flush()
             execute("COMMIT")
         except BaseException as error:
@@ -169,12 +178,24 @@ class GroupCommit:
                 execute("ROLLBACK")
             raise
 
+    def _run_together(self, jobs: list[_Job]) -> None:
+        """Units that follow one another are written as one."""
+        units: list[PreparedUnit] = []
+        for job in jobs:
+            if isinstance(job.work, PreparedUnit):
+                units.append(job.work)
+            else:
+                self._tables.apply(units)
+                units = []
+                job.value = job.work(self._tables)
+        self._tables.apply(units)
+
     def _run_alone(self, job: _Job) -> None:
         execute = self._connection.execute
         mark = self._tables.mark()
         execute("SAVEPOINT job")
         try:
-            job.value, job.error = job.run(self._tables), None
+            self._run_together([job])
         except Exception as error:
             self._judge(error)
             # SQLite undoes the whole transaction for some errors, a full disk among them: then nothing can go on.
