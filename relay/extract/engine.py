@@ -10,9 +10,11 @@ from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.core.ports import ScanReport
 from relay.mail.mime import Leaf, MimeLimits, read_message
 from relay.mail.text import normalise, text_of
+from relay.scan.find import Finder
 from relay.scan.judge import Judge, ScanLimits
 from relay.scan.lexicon import Lexicon
 from relay.scan.model import SUBJECT, Passage, Weights
+from relay.scan.names import NameFinder, NameTable
 
 _LEXICONS: Final = ("conditions.txt", "drugs.txt", "care.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
@@ -43,7 +45,8 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None) -
     data = files("relay.scan") / "data"
     weights = Weights.parse((data / "weights.yaml").read_bytes())
     lexicon = Lexicon.parse(((data / name).read_text("utf-8") for name in _LEXICONS), weights.levels)
-    return Judge(lexicon, weights, digest, limits)
+    names = NameFinder(NameTable.parse((data / "names.txt").read_bytes()), weights.identifiers)
+    return Judge(Finder(lexicon, names, weights), weights, digest, limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,10 @@ from itertools import accumulate
 from typing import Final
 
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
-from relay.scan.lexicon import FOLD, Lexicon
-from relay.scan.model import SUBJECT, Hit, Passage, Term, Weights
-from relay.scan.shapes import ShapeFinder
+from relay.scan.find import Finder
+from relay.scan.model import SUBJECT, Hit, Passage, Weights
 
 _GAP: Final = "\n\n\n"
-_MAX_PHRASE: Final = 8
 _ANCHORS: Final = 200  # identifiers that are weighed as the middle of a window
 _ALMOST_ONE: Final = 0.999
 
@@ -25,11 +23,9 @@ class ScanLimits:
 
     Attributes:
         findings: listed in a verdict; more set ``truncated`` and still count.
-        hits: health terms gathered from one message; more add nothing to a verdict that is long certain.
     """
 
     findings: int = 200
-    hits: int = 5000
 
 
 class Judge:
@@ -41,17 +37,15 @@ class Judge:
 
     def __init__(
         self,
-        lexicon: Lexicon,
+        finder: Finder,
         weights: Weights,
         digest: Callable[[str], str],
         limits: ScanLimits | None = None,
-        shapes: ShapeFinder | None = None,
     ) -> None:
-        self._lexicon = lexicon
+        self._finder = finder
         self._weights = weights
         self._digest = digest
         self._limits = limits or ScanLimits()
-        self._shapes = shapes or ShapeFinder()
         self.engine = f"postern-scan {weights.version}"
 
     def judge(self, passages: Sequence[Passage], unreadable: Iterable[tuple[str, str]] = ()) -> PhiVerdict:
@@ -61,7 +55,8 @@ class Judge:
             passages: normalised texts.
             unreadable: (part, reason) of what could not be read: it keeps the verdict from ``none`` (law 3).
         """
-        hits, starts = self._hits(passages)
+        starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
+        hits = self._finder.find(_GAP.join(passage.text for passage in passages))
         blind = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
@@ -79,71 +74,6 @@ class Judge:
             engine=self.engine,
         )
 
-    def _hits(self, passages: Sequence[Passage]) -> tuple[list[Hit], list[int]]:
-        text = _GAP.join(passage.text for passage in passages)
-        starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
-        data = text.encode("latin-1", "replace")
-        hits = [*self._shape_hits(data), *self._term_hits(data)]
-        hits.sort(key=lambda hit: (hit.group is not FindingGroup.IDENTIFIER, hit.start))
-        return hits, starts
-
-    def _shape_hits(self, data: bytes) -> list[Hit]:
-        hits: list[Hit] = []
-        taken: list[tuple[int, int]] = []
-        weights = self._weights
-        for pattern, start, end, value in self._shapes.find(data):
-            if any(start < other_end and end > other_start for other_start, other_end in taken):
-                continue
-            taken.append((start, end))
-            table = weights.identifiers if pattern.group is FindingGroup.IDENTIFIER else weights.health
-            hits.append(Hit(pattern.kind, pattern.group, start, end, table[pattern.kind], value.upper()))
-        return hits
-
-    def _term_hits(self, data: bytes) -> list[Hit]:
-        words = data.translate(FOLD).split(b" ")
-        present = self._lexicon.vocabulary.intersection(words)
-        if not present:
-            return []
-        places = list(accumulate(map(len, words), lambda place, size: place + size + 1, initial=0))
-        hits: list[Hit] = []
-        upto = -1
-        for index, word in enumerate(words):
-            if word not in present or index < upto:
-                continue
-            found = self._term_at(words, index)
-            if found is not None:
-                term, last, norm = found
-                upto = last
-                hits.append(
-                    Hit(
-                        term.kind,
-                        FindingGroup.HEALTH,
-                        places[index],
-                        places[last - 1] + len(words[last - 1]),
-                        term.weight,
-                        norm,
-                        term.sensitive,
-                    )
-                )
-                if len(hits) >= self._limits.hits:
-                    break
-        return hits
-
-    def _term_at(self, words: list[bytes], index: int) -> tuple[Term, int, bytes] | None:
-        first = words[index]
-        for rest, term in self._lexicon.phrases.get(first, ()):
-            place = index + 1
-            for word in rest:
-                while place < len(words) and not words[place] and place - index < _MAX_PHRASE * 2:
-                    place += 1
-                if place >= len(words) or words[place] != word:
-                    break
-                place += 1
-            else:
-                return term, place, b" ".join((first, *rest))
-        single = self._lexicon.singles.get(first)
-        return (single, index + 1, first) if single else None
-
     def _phi(self, hits: Sequence[Hit]) -> Phi:
         score = self._score(hits)
         weights = self._weights
@@ -155,19 +85,17 @@ class Judge:
 
     def _score(self, hits: Sequence[Hit]) -> float:
         """The best window's product of both probabilities."""
-        identifiers = _distinct(hit for hit in hits if hit.group is FindingGroup.IDENTIFIER)
+        identifiers = [hit for hit in hits if hit.group is FindingGroup.IDENTIFIER and hit.weight > 0]
         health = _distinct(hit for hit in hits if hit.group is FindingGroup.HEALTH)
         if not identifiers or not health:
             return 0.0
-        window, far = self._weights.window, self._weights.far
-        left, right = _Sums(identifiers), _Sums(health)
+        window = self._weights.window
+        sums = _Sums(health)
         best = 0.0
-        for anchor in identifiers[:_ANCHORS]:
+        for anchor in sorted(identifiers, key=lambda hit: -hit.weight)[:_ANCHORS]:
             near = (anchor.start - window, anchor.end + window)
-            who = 1 - math.exp(left.between(*near))
-            inside = right.between(*near)
-            what = 1 - math.exp(inside + far * (right.total - inside))
-            best = max(best, who * what)
+            who = _who(hit for hit in identifiers if near[0] <= hit.start <= near[1])
+            best = max(best, who * (1 - math.exp(sums.between(*near))))
         return best
 
     def _part_of(self, hit: Hit, starts: list[int], passages: Sequence[Passage]) -> str:
@@ -198,6 +126,15 @@ class _Sums:
 
     def between(self, start: int, end: int) -> float:
         return self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
+
+
+def _who(hits: Iterable[Hit]) -> float:
+    """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
+    best: dict[str, float] = {}
+    for hit in hits:
+        if hit.weight > best.get(hit.kind, 0.0):
+            best[hit.kind] = hit.weight
+    return 1 - math.prod(1 - weight for weight in best.values())
 
 
 def _distinct(hits: Iterable[Hit]) -> list[Hit]:

@@ -57,7 +57,6 @@ class Weights:
 
     version: str
     window: int
-    far: float
     possible: float
     likely: float
     certain: float
@@ -77,7 +76,6 @@ class Weights:
             return cls(
                 version=str(raw["version"]),
                 window=int(raw["window"]),
-                far=float(raw["far"]),
                 levels={name: float(value) for name, value in raw["levels"].items()},
                 identifiers={name: float(value) for name, value in raw["identifiers"].items()},
                 health={name: float(value) for name, value in raw["health"].items()},

@@ -21,6 +21,12 @@ DATE: Final = (
 _SEP: Final = rb"[\s:#.=|>*_()-]{0,12}"
 _NUMBER: Final = rb"(?:number|num|no|nbr|id|#)?"
 _VALUE: Final = rb"([a-z0-9][a-z0-9-]{3,24})"
+_NAME: Final = rb"(?-i:[A-Z\xc0-\xde][A-Za-z\xdf-\xff'-]*\.?)"
+_VISIT: Final = (
+    rb"(?:seen|admitted|admission|discharged?|visit(?:ed)?|evaluated|diagnosed|appointment|appt|follow[- ]?up|f/u|"
+    rb"surgery|underwent|hospitali[sz]ed|presented|treated|encounter|procedure|date\s+of\s+service|dos|collected|"
+    rb"scheduled|consult(?:ation|ed)?|died|deceased|date\s+of\s+death|operat(?:ed|ion))"
+)
 
 
 def compact(value: bytes) -> bytes:
@@ -67,6 +73,19 @@ def is_date(value: bytes) -> bool:
     return all(number <= 31 or 32 < number < 100 or 1890 <= number <= 2100 for number in numbers) and (
         len(numbers) == (2 if words else 3) and any(1 <= number <= 31 for number in numbers)
     )
+
+
+_NO_NAME: Final = re.compile(
+    rb"\b(?:name|id|number|date|phone|address|portal|care|services|center|centre|hospital|clinic|health|medical|support"
+    rb"|information|account|records?|history|education|safety|advocate|protection|privacy|rights|university|department"
+    rb"|monday|tuesday|wednesday|thursday|friday|saturday|sunday|the|this|please|has|was|is|and|with)\b",
+    re.IGNORECASE,
+)
+
+
+def is_name(value: bytes) -> bool:
+    """Capitalised words after a label that are no heading or other field."""
+    return _NO_NAME.search(value) is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +144,45 @@ PATTERNS: Final = (
         group=_ID,
         regex=rb"\b(?:d\.?o\.?b\.?|birth\s?date|date\s+of\s+birth|born(?:\s+on)?)" + _SEP + rb"(" + DATE + rb")",
         valid=is_date,
+    ),
+    Pattern(
+        kind="visit-date",
+        group=_ID,
+        regex=rb"\b" + _VISIT + rb"\b[^\n]{0,60}?\b(" + DATE + rb")\b",
+        valid=is_date,
+    ),
+    Pattern(
+        kind="name-and-date",
+        group=_ID,
+        regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}) ?\(\d{1,2}[/-]\d{1,2}[/-]\d{2,4}\)",
+    ),
+    Pattern(
+        kind="name-labelled",
+        group=_ID,
+        regex=(
+            rb"\b(?:patient(?:'?s)?(?:\s+name)?|pt(?:\s+name)?|client\s+name|member\s+name|insured|subscriber|"
+            rb"paciente|nombre(?:\s+del\s+paciente)?|resident|beneficiary)"
+            rb"(?:\s*[:#=|]\s*|\s+(?:is\s+|was\s+|named\s+)?|,\s+)"
+            rb"((?:" + _NAME + rb",?\s+)" + _NAME + rb"(?:\s" + _NAME + rb")?)"
+        ),
+        valid=is_name,
+    ),
+    Pattern(
+        kind="name-described",
+        group=_ID,
+        regex=(
+            rb"(" + _NAME + rb" (?:" + _NAME + rb" )?" + _NAME + rb")(?:,)? (?:is|was) an? (?:[a-z]+ ){0,2}"
+            rb"\d{1,3}[- ]?(?:year|yr|y\.?o|month|week|day)"
+        ),
+    ),
+    Pattern(
+        kind="address",
+        group=_ID,
+        regex=(
+            rb"\b(\d{1,5} (?:[nsew]\.? )?[a-z][a-z'.]{1,20} (?:[a-z][a-z'.]{1,20} ){0,2}"
+            rb"(?:street|st|avenue|ave|road|rd|boulevard|blvd|drive|dr|lane|ln|court|ct|way|place|pl|terrace|ter|circle|cir"
+            rb"|parkway|pkwy|highway|hwy|trail|trl)\b\.?)"
+        ),
     ),
     Pattern(
         kind="phone",

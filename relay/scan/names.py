@@ -1,0 +1,160 @@
+"""Names of persons, and who they are in the text: a patient, a provider, a sender, or somebody named.
+
+A list alone finds too much (every word can be a surname) and too little (most people are on no list). A given name on
+the list that stands as a name does is the candidate; what stands before and after it tells the role. Names that are on
+no list are found by their label or by what follows them, among the shapes (:mod:`relay.scan.patterns`).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core.phi import FindingGroup
+from relay.scan.model import Hit
+from relay.scan.tokens import Tokens
+
+_UPPER: Final = rb"[A-Z\xc0-\xde]"
+_LETTER: Final = rb"[A-Za-z\xc0-\xff'-]"
+_PERSON: Final = re.compile(
+    _UPPER + _LETTER + rb"*(?:[ \t]+(?P<initial>" + _UPPER + rb")(?:\.|(?!" + _LETTER + rb")))?"
+    rb"(?:[ \t]+(?P<last>(?:(?:de|da|di|del|della|la|van|von|der|den|bin|al|el|st\.)[ \t]+){0,2}"
+    + _UPPER + _LETTER + rb"+))?(?:[ \t]+(?P<more>" + _UPPER + _LETTER + rb"+))?"
+)  # fmt: skip
+_BEFORE: Final = re.compile(
+    rb"(?:\b(?P<provider>dr|drs|doctor|prof|professor|nurse|attending|provider|physician|pcp|surgeon|therapist"
+    rb"|cardiologist|oncologist|neurologist|psychiatrist|dentist|(?:seen|signed|dictated|managed|referred|reviewed) by)"
+    rb"|\b(?P<patient>patient|pt|patients?\s+name|client|resident|insured|subscriber|paciente|named|baby|infant"
+    rb"|year[- ]old|y/?o|male|female|man|woman|boy|girl|lady|gentleman|child|mother|father|son|daughter|wife|husband)"
+    rb"|\b(?P<title>mr|mrs|ms|miss|sr|sra|srta|senora?)"
+    rb"|\b(?P<greeting>dear|hi|hello|hey|thanks|regards|sincerely|cheers|from|to|cc|by|wrote|author|contact)"
+    rb"|(?P<quoted>[\"<])"
+    rb"|\b(?P<place>st|saint|san|santa|mount|mt|fort|port|lake|cape|university of|city of))"
+    rb"[\s.,:(*-]{0,4}(?:name)?[\s:]{0,2}\Z",
+    re.IGNORECASE,
+)
+_AFTER: Final = re.compile(
+    rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa)"
+    rb"|(?P<thing>syndrome|disease|disorder|test|score|scale|sign|reflex|procedure|lymphoma|stain|method|criteria|index"
+    rb"|hospital|clinic|medical|health|healthcare|center|centre|university|college|institute|foundation|school|church"
+    rb"|street|st\b|avenue|ave\b|road|rd\b|blvd|drive|lane|county|city|inc|llc|ltd|corp|co\b|company|group|bank|associates"
+    rb"|ohio|texas|show|award|act|band|album|university's)"
+    rb"|(?P<patient>dob|d\.o\.b|mrn|date of birth|born|aged?\b|\d{1,3}[- ]?(?:yo|y/o|yr|year|m\b|f\b)|ssn"
+    rb"|medical record|is an? (?:\w+ )?\d|(?:was |is being |has been |who was |who is )?(?:seen|admitted|diagnosed"
+    rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
+    rb"|complains|suffers|suffering|with (?:a )?history)"
+    rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))",
+    re.IGNORECASE,
+)
+_LOOK_BACK: Final = 24
+_MAX_NAMES: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class NameTable:
+    """Given names and surnames, folded; those that are also English words apart."""
+
+    first: frozenset[bytes]
+    first_or_word: frozenset[bytes]
+    last: frozenset[bytes]
+    last_or_word: frozenset[bytes]
+
+    @classmethod
+    def parse(cls, source: bytes) -> "NameTable":
+        """Read ``names.txt``: an ``@`` line names a section, the others list names.
+
+        Raises:
+            ValueError: a section is missing.
+        """
+        sections: dict[bytes, list[bytes]] = {}
+        current: list[bytes] = []
+        for line in source.splitlines():
+            if line.startswith(b"@"):
+                current = sections.setdefault(line[1:].strip(), [])
+            elif not line.startswith(b"#"):
+                current += line.split()
+        try:
+            return cls(*(frozenset(sections[name]) for name in (b"first", b"first-or-word", b"last", b"last-or-word")))
+        except KeyError as error:
+            raise ValueError("the table of names lacks a section") from error
+
+
+class NameFinder:
+    """Finds persons. Stateless after construction."""
+
+    def __init__(self, table: NameTable, weights: Mapping[str, float]) -> None:
+        self._table = table
+        self._weights = weights
+        self.vocabulary = table.first | table.first_or_word
+
+    def at(self, tokens: Tokens, index: int) -> Hit | None:
+        """The person whose given name is the word at ``index``, if it stands as a name does."""
+        place = tokens.place(index)
+        data = tokens.data
+        if not 65 <= data[place] <= 90 and data[place] < 0xC0:
+            return self._uncapitalised(tokens, index)
+        match = _PERSON.match(data, place)
+        if match is None or (place and data[place - 1] in b"@.-_/"):
+            return None
+        last = match["last"] or b""
+        end = (
+            match.end("last")
+            if last
+            else match.end("initial")
+            if match["initial"]
+            else match.start() + len(tokens.words[index])
+        )
+        weight = self._likeness(tokens.words[index], match["initial"], last)
+        role = _role(data, place, end, match.end())
+        return self._hit(role, weight, place, end, data)
+
+    def _likeness(self, first: bytes, initial: bytes | None, last: bytes) -> str:
+        known = first in self._table.first
+        folded = last.lower().split(b" ")[-1].removesuffix(b"'s")
+        if last:
+            if folded in self._table.last:
+                return "name-full"
+            if folded in self._table.last_or_word:
+                return "name-full" if known else "name-half"
+            return "name-half" if known else "name-first"
+        if initial:
+            return "name-initial" if known else "name-half-initial"
+        return "name-first" if known else ""
+
+    def _hit(self, role: str, likeness: str, start: int, end: int, data: bytes) -> Hit | None:
+        if not likeness or role in {"thing", "place"}:
+            return None
+        if role == "provider":
+            return Hit("provider-name", FindingGroup.PROVIDER, start, end, 0.0, data[start:end].upper())
+        weight = self._weights[likeness]
+        if role == "patient":
+            weight = max(weight, self._weights["name-patient-full" if likeness != "name-first" else "name-patient"])
+        elif role == "title":
+            weight = max(weight, self._weights["name-title"])
+        elif role in {"greeting", "speaker", "quoted"}:
+            weight = min(weight, self._weights["name-sender"])
+        return Hit("name", FindingGroup.IDENTIFIER, start, end, weight, data[start:end].upper())
+
+    def _uncapitalised(self, tokens: Tokens, index: int) -> Hit | None:
+        """``pt john doe``: without capitals only a label makes a name."""
+        if tokens.words[index] not in self._table.first:
+            return None
+        place = tokens.place(index)
+        before = _BEFORE.search(tokens.data[max(0, place - _LOOK_BACK) : place])
+        if before is None or not (before["patient"] or before["title"]):
+            return None
+        following = tokens.words[index + 1] if index + 1 < len(tokens.words) else b""
+        end = tokens.end_of(index + 1) if following in self._table.last else tokens.end_of(index)
+        return self._hit("patient", "name-half", place, end, tokens.data)
+
+
+def _role(data: bytes, start: int, end: int, tail: int) -> str:
+    before = _BEFORE.search(data[max(0, start - _LOOK_BACK) : start])
+    role = (before.lastgroup or "") if before else ""
+    if role in {"provider", "place"}:
+        return role
+    after = _AFTER.match(data, end)
+    if after is None and tail > end:
+        after = _AFTER.match(data, tail)
+    told = (after.lastgroup or "") if after else ""
+    return told if told in {"provider", "thing", "patient", "speaker"} and role != "title" else role or told

@@ -1,0 +1,61 @@
+"""One text in the forms that detectors look at, made once: octets, folded words, and where the words stand."""
+
+import unicodedata
+from functools import cached_property
+from itertools import accumulate
+from typing import Final
+
+from relay.scan.lexicon import FOLD
+
+
+class _Narrow(dict[int, str]):
+    """Characters beyond Latin-1 as one Latin-1 character each, worked out once a character.
+
+    A letter becomes its base letter, or ``x`` in its case when it has none there: the shape of a name or word stays.
+    """
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        base = unicodedata.normalize("NFD", char)[:1]
+        if code < 256:
+            narrow = char
+        elif base.isascii() and base.isprintable():
+            narrow = base
+        elif char.isalpha():
+            narrow = "X" if char.isupper() else "x"
+        else:
+            narrow = "?"
+        if len(self) < 65_536:
+            self[code] = narrow
+        return narrow
+
+
+_NARROW: Final = _Narrow()
+
+
+class Tokens:
+    """A text prepared for the detectors.
+
+    Attributes:
+        data: one octet a character, Latin-1, so that a place in it is a place in the text.
+        words: the folded words; an empty one for each separator beyond the first between two words.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self.data = text.encode("latin-1")
+        except UnicodeEncodeError:
+            self.data = text.translate(_NARROW).encode("latin-1", "replace")
+        self.words = self.data.translate(FOLD).split(b" ")
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return list(accumulate(map(len, self.words), initial=0))
+
+    def place(self, index: int) -> int:
+        """Where a word begins: the words before it and one separator each."""
+        return self._sizes[index] + index
+
+    def end_of(self, index: int) -> int:
+        """Where a word ends."""
+        return self._sizes[index + 1] + index
