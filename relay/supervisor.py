@@ -92,7 +92,7 @@ class Supervisor:
         tell: passes a state line on to whoever started us (systemd), such as ``READY=1``.
     """
 
-    def __init__(self, options: SupervisorOptions, load: Callable[[], Roster], tell: Callable[[str], None]) -> None:
+    def __init__(self, options: SupervisorOptions, load: Callable[[], Roster], tell: Callable[[str], object]) -> None:
         self._options = options
         self._load = load
         self._tell = tell

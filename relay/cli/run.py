@@ -1,0 +1,30 @@
+"""``postern run``: start the relay and supervise its processes, or run one role alone."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command("run")
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("/etc/postern/postern.yaml"), show_default=True,
+    help="The configuration file.",
+)  # fmt: skip
+@click.option(
+    "--role", type=click.Choice(["worker", "admin", "extract"]), help="Run this role alone, as systemd units do."
+)
+@click.option("--name", default="", help="With --role: the process's name in logs and leases.")
+def command(config: Path, role: str | None, name: str) -> None:
+    """Start the relay.
+
+    Without --role a supervisor starts every process, replaces those that die, reloads on SIGHUP and drains on SIGTERM.
+    """
+    if role is None:
+        from relay.app.supervise import run
+
+        raise SystemExit(asyncio.run(run(config)))
+    from relay import roles
+
+    raise SystemExit(roles.main([role, "--name", name or f"{role}-{os.getpid()}", "--config", str(config)]))
