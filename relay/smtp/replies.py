@@ -1,5 +1,6 @@
 """Replies read from a peer, byte by byte if need be, with bounds (RFC 5321 section 4.2, RFC 2034)."""
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -61,6 +62,15 @@ def _without(line: str, prefix: str) -> str:
     return line
 
 
+@functools.lru_cache(maxsize=512)
+def _single(line: bytes) -> Reply:
+    """The reply of one line. A peer says the same few words again and again, so they are kept."""
+    match = _LINE.match(line.rstrip(b"\r\n"))
+    if match is None:
+        raise ReplyError("the reply does not begin with a code of SMTP")
+    return make_reply(int(match[1]), ((match[3] or b"").decode("utf-8", "replace"),))
+
+
 class ReplyReader:
     """Cuts a stream into replies. Feed bytes, then take replies until there is ``None``."""
 
@@ -92,6 +102,8 @@ class ReplyReader:
         while (end := buffer.find(b"\n")) >= 0:
             line = bytes(buffer[: end + 1])
             del buffer[: end + 1]
+            if not self._lines and line[3:4] == b" " and len(line) <= self._limits.line_bytes:
+                return _single(line)
             if self._line(line):
                 reply = make_reply(self._code, tuple(self._lines))
                 self._code, self._lines, self._bytes = 0, [], 0
