@@ -23,7 +23,7 @@ MAX_DEPTH: Final = 30
 MAX_NODES: Final = 200_000
 
 _INT: Final = re.compile(r"[-+]?[0-9]{1,18}\Z")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]{1,3})\Z")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)\Z")
 _WORDS: Final[dict[str, Any]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -152,7 +152,7 @@ class _Builder:
 
 
 def scalar(text: str) -> Any:
-    """The value of an unquoted scalar by the core schema of YAML 1.2 (without octal, hexadecimal, .inf and .nan)."""
+    """The value of an unquoted scalar by the core schema of YAML 1.2, without its rarer numbers (octal, 1e5, .inf)."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.match(text):

@@ -6,12 +6,12 @@ Nothing is changed on the machine save a probe file that is removed at once; eve
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from relay.config.clients import ClientDirectory, load_clients
+from relay.config.keyfiles import load_ring, load_signing_keys
 from relay.config.load import Loaded
 from relay.config.proof_files import (
     Finding,
@@ -19,7 +19,6 @@ from relay.config.proof_files import (
     prove_certificate,
     prove_dkim_key,
     prove_password,
-    prove_private,
     prove_roots,
     read_key,
     warning,
@@ -37,9 +36,6 @@ from relay.config.proof_system import (
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
-
-RING: str = "ring.json"
-"""The key ring's file in ``keys_dir``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +84,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _roots(loaded, now)
     found += _routes(loaded, owners)
     found += _dkim(loaded, now, owners)
-    found += _key_ring(loaded, owners) if extent.key_ring else ()
+    found += _key_ring(loaded) if extent.key_ring else ()
     found += _clients(loaded)
     found += _nameservers(loaded) if extent.dns else ()
     found += _policy(loaded, extent.methods, now) if extent.policy else ()
@@ -194,22 +190,19 @@ def _dkim(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Fin
         if not signing:
             where = loaded.where("dkim", "domains", number, "domain")
             yield warning(where, f"no key of {domain.domain} signs today", "see valid_from and valid_until")
-    where = loaded.where("dkim", "dir")
-    for path in _private_keys_in(loaded.settings.dkim.dir):
-        yield from prove_private(path, where, owners)
+    yield from _usable(lambda: load_signing_keys(loaded.settings.dkim.dir), loaded.where("dkim", "dir"))
 
 
-def _private_keys_in(directory: Path) -> list[Path]:
-    """Files below the directory of signing keys that hold private keys, by name."""
-    return sorted(path for pattern in ("*.pem", "*.key") for path in directory.rglob(pattern))
+def _key_ring(loaded: Loaded) -> Iterator[Finding]:
+    yield from _usable(lambda: load_ring(loaded.settings.keys_dir), loaded.where("keys_dir"))
 
 
-def _key_ring(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:
-    where, ring = loaded.where("keys_dir"), loaded.settings.keys_dir / RING
-    if not ring.exists():
-        yield error(where, f"there is no key ring in {ring.parent}", "make one with `postern keys init`")
-        return
-    yield from prove_private(ring, where, owners)
+def _usable(load: Callable[[], object], where: str) -> Iterator[Finding]:
+    """Whether what running would load can be loaded; ``where`` is the setting that names it."""
+    try:
+        load()
+    except ProblemsError as problems:
+        yield from (error(where, f"{one.where}: {one.what}", one.hint) for one in problems.problems)
 
 
 def _clients(loaded: Loaded) -> Iterator[Finding]:

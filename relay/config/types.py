@@ -187,7 +187,7 @@ class HostPort:
         if isinstance(value, cls):
             return value
         text = value if isinstance(value, str) else ""
-        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+))(?::(\d{1,5}))?", text)
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]+))(?::([0-9]{1,5}))?", text)
         port = int(match[3]) if match and match[3] else 0
         if not match or port > 65535 or (match[3] and port == 0):
             raise ValueError("is not host:port, such as relay.example:587, 192.0.2.1:25 or [2001:db8::1]:25")

@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
-_NUMBER: Final = r"(\d{1,15}(?:\.\d{1,6})?)"
+_NUMBER: Final = r"([0-9]{1,15}(?:\.[0-9]{1,6})?)"
 _DURATION: Final = re.compile(rf"{_NUMBER}\s?(ms|s|m|h|d|w|y)\Z")
 _SIZE: Final = re.compile(rf"{_NUMBER}\s?(B|KiB|MiB|GiB|TiB)\Z")
 
@@ -19,8 +19,8 @@ _MILLISECONDS: Final = {
 }
 _BYTES: Final = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 
-DURATION_PATTERN: Final = r"^(0|\d+(\.\d+)? ?(ms|s|m|h|d|w|y))$"
-SIZE_PATTERN: Final = r"^(0|\d+(\.\d+)? ?(B|KiB|MiB|GiB|TiB))$"
+DURATION_PATTERN: Final = r"^(0|[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d|w|y))$"
+SIZE_PATTERN: Final = r"^(0|[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB|TiB))$"
 
 
 def parse_duration(text: object) -> float:

@@ -1,5 +1,6 @@
 """A directory like /etc/postern with everything a configuration can point at, good and bad."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.demo.authority import Authority
+from relay.protect.keyring import KeyRing, dump_ring
 
 PLAIN = """\
 policy: plain
@@ -72,7 +74,10 @@ def furnish(base: Path) -> Path:
     _private(base / "signing" / "ed25519.pem", _pem(ed25519.Ed25519PrivateKey.generate()))
     _private(base / "secrets" / "two-lines", b"one\ntwo\n")
     _private(base / "secrets" / "one", b"a secret with spaces\n")
-    _private(base / "keys" / "ring.json", b"{}")
+    _private(base / "secrets" / "ring.json", b"{}")
+    (base / "open-dkim" / "clinic.example").mkdir(parents=True)
+    _private(base / "open-dkim" / "clinic.example" / "r1.pem", _pem(strong), 0o644)
+    _private(base / "keys" / "ring.json", dump_ring(KeyRing.create(now=0.0, random=os.urandom)))
     (base / "policies" / "main.yaml").write_text(PLAIN)
     (base / "policies" / "routed.yaml").write_text(ROUTED)
     _private(base / "clients" / "main-ehr.yaml", CLIENT.format(digest="a" * 64).encode(), 0o640)

@@ -1,0 +1,205 @@
+"""What only running would show: each proof finds its fault, and is silent when all is well."""
+
+import asyncio
+import datetime as dt
+import ipaddress
+import json
+import os
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from relay.cli import main
+from relay.config.load import load_with_places
+from relay.config.proof_system import prove_directory, prove_dns, prove_listening, prove_space, prove_trusted_path
+from relay.config.prove import Extent, prove
+from relay.config.secret import SecretFile
+from relay.core.errors import ProblemsError
+from relay.demo.dns import DnsServer, Trouble
+from tests.support.configs import furnish
+
+LOOPBACK = ipaddress.ip_address("127.0.0.1")
+CONFIG = """\
+hostname: relay.clinic.example
+data_dir: data
+run_dir: run
+limits: {{disk_reserve: 0}}
+admin: {{port: 0}}
+dns: {{nameservers: [127.0.0.1], port: {dns}, timeout: 1s, lifetime: 1s}}
+listeners:
+  - name: ehr
+    kind: submission
+    address: 127.0.0.1
+    port: {port}
+    certificate: tls/good.pem
+    key: tls/good.key
+"""
+
+
+@pytest.fixture
+def etc(tmp_path):
+    return furnish(tmp_path)
+
+
+def configure(etc, *, dns=53, port=0, more=""):
+    path = etc / "postern.yaml"
+    path.write_text(CONFIG.format(dns=dns, port=port) + more)
+    return path
+
+
+def proof_of(path, **extent):
+    return prove(load_with_places(path), now=dt.datetime.now(dt.UTC), extent=Extent(**extent))
+
+
+async def test_a_good_machine_gives_no_complaint(etc):
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        path = configure(etc, dns=server.port)
+        proof = await asyncio.to_thread(proof_of, path)
+    assert (proof.errors, proof.warnings) == ((), ())
+
+
+def test_proving_leaves_nothing_behind(etc):
+    path = configure(etc)
+    before = sorted(etc.rglob("*"))
+    proof_of(path, dns=False)
+    assert sorted(etc.rglob("*")) == before
+
+
+def test_a_port_in_use_is_told_with_its_line(etc):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        path = configure(etc, port=taken.getsockname()[1])
+        proof = proof_of(path, dns=False)
+    assert [(one.where, "another program listens there" in one.what) for one in proof.errors] == [(f"{path}:11", True)]
+
+
+def test_ports_in_use_are_right_while_postern_runs(etc):
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(etc / "run" / "control.sock"))
+        control.listen(1)
+        proof = proof_of(configure(etc, port=taken.getsockname()[1]), dns=False)
+    assert proof.errors == ()
+
+
+def test_an_address_of_another_machine_is_told():
+    found = list(prove_listening(ipaddress.ip_address("192.0.2.1"), 0, "x:1", running=False))
+    assert ["does not have the address" in one.problem.what for one in found] == [True]
+
+
+async def test_nameservers_that_do_not_answer_rightly_are_told():
+    async with DnsServer({"": Trouble.SERVFAIL}) as server:
+        found = await asyncio.to_thread(lambda: list(prove_dns([LOOPBACK], server.port, 2.0, "x:1")))
+    assert ["answers SERVFAIL" in one.problem.what for one in found] == [True]
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        found = list(prove_dns([LOOPBACK], silent.getsockname()[1], 0.2, "x:1"))
+    assert ["does not answer within 0.2 s" in one.problem.what for one in found] == [True]
+    assert not found[0].warning
+
+
+async def test_one_nameserver_of_two_down_is_a_warning():
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        servers = [LOOPBACK, ipaddress.ip_address("127.0.0.77")]
+        found = await asyncio.to_thread(lambda: list(prove_dns(servers, server.port, 0.5, "x:1")))
+    assert [(one.warning, "127.0.0.77" in one.problem.what) for one in found] == [(True, True)]
+
+
+def test_the_ad_bit_of_a_nameserver_elsewhere_is_a_warning():
+    servers = [LOOPBACK, ipaddress.ip_address("192.0.2.53"), ipaddress.ip_address("::1")]
+    found = list(prove_trusted_path(servers, "x:1"))
+    assert [(one.warning, "192.0.2.53" in one.problem.what) for one in found] == [(True, True)]
+
+
+def test_too_little_space_is_told_before_mail_is_refused(tmp_path):
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    assert list(prove_space(tmp_path / "not" / "yet", 0, "x:1")) == []
+    assert [one.warning for one in prove_space(tmp_path, free * 3 // 4, "x:1")] == [True]
+    assert [one.warning for one in prove_space(tmp_path, free * 2, "x:1")] == [False]
+
+
+def test_directories_others_can_enter_are_told(tmp_path):
+    tmp_path.chmod(0o755)
+    assert [one.warning for one in prove_directory(tmp_path, "x:1", private=True)] == [True]
+    assert list(prove_directory(tmp_path, "x:1", private=False)) == []
+    tmp_path.chmod(0o777)
+    assert [one.warning for one in prove_directory(tmp_path, "x:1", private=False)] == [False]
+    tmp_path.chmod(0o700)
+    assert list(prove_directory(tmp_path / "made" / "later", "x:1", private=True)) == []
+
+
+def test_a_missing_policy_is_told(etc):
+    proof = proof_of(configure(etc, more="policy: policies/absent.yaml\n"), dns=False)
+    assert ["absent.yaml" in one.where for one in proof.errors] == [True]
+
+
+def test_a_client_file_others_can_change_is_told(etc):
+    (etc / "clients" / "main-ehr.yaml").chmod(0o666)
+    proof = proof_of(configure(etc), dns=False)
+    assert [one.what for one in proof.errors] == ["others could change it (mode 0666)"]
+
+
+def test_a_certificate_about_to_expire_is_a_warning(etc):
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=80)
+    proof = prove(load_with_places(configure(etc)), now=soon, extent=Extent(dns=False))
+    assert ["expires on" in one.what for one in proof.warnings] == [True]
+    assert proof.errors == ()
+
+
+def test_signing_keys_in_rotation_are_warned_of_only_when_none_signs(etc):
+    key = "dkim: {{domains: [{{domain: clinic.example, keys: [{{selector: r1, key: signing/rsa.pem, {days}}}]}}]}}\n"
+    path = configure(etc, more=key.format(days="valid_from: 2020-01-01"))
+    assert proof_of(path, dns=False).warnings == ()
+    path = configure(etc, more=key.format(days="valid_until: 2020-01-01"))
+    assert ["no key of clinic.example signs today" in one.what for one in proof_of(path, dns=False).warnings] == [True]
+
+
+def test_secrets_are_read_from_files_and_credentials(etc, monkeypatch):
+    assert SecretFile(str(etc / "secrets" / "one")).read_text() == "a secret with spaces"
+    inside = SecretFile("credential:one")
+    assert inside.read_text({"CREDENTIALS_DIRECTORY": str(etc / "secrets")}) == "a secret with spaces"
+    with pytest.raises(ProblemsError, match="CREDENTIALS_DIRECTORY is not set"):
+        inside.read({})
+    with pytest.raises(ProblemsError, match="one line") as caught:
+        SecretFile(str(etc / "secrets" / "two-lines")).read_text()
+    assert "two\n" not in str(caught.value)
+    with pytest.raises(ProblemsError, match="larger than 1 MiB"):
+        SecretFile("/dev/zero").read()
+
+
+def check(*arguments):
+    return CliRunner().invoke(main, ["check", *map(str, arguments)])
+
+
+async def test_check_says_all_is_right(etc):
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        path = configure(etc, dns=server.port)
+        result = await asyncio.to_thread(check, "--config", path)
+        assert (result.exit_code, result.output) == (0, f"{path} is right, and this machine is ready for it.\n")
+        result = await asyncio.to_thread(check, "--config", path, "--json")
+        assert json.loads(result.output) == {"ok": True, "errors": [], "warnings": []}
+        (etc / "clients" / "main-ehr.yaml").unlink()
+        result = await asyncio.to_thread(check, "--config", path)
+        assert result.exit_code == 0
+        assert result.output.endswith(f"{path}: 1 warning.\n")
+
+
+def test_check_tells_errors_and_fails(etc):
+    path = configure(etc, more="logs: {}\n")
+    result = check("--config", path)
+    assert result.exit_code == 1
+    assert f"error: {path}:14: logs is not a setting\n    did you mean log?\n" in result.output
+    shown = json.loads(check("--config", path, "--json").output)
+    assert shown["ok"] is False
+    assert shown["errors"] == [{"where": f"{path}:14", "what": "logs is not a setting", "hint": "did you mean log?"}]
+
+
+def test_check_without_a_configuration_is_one_clear_error(tmp_path):
+    result = check("--config", tmp_path / "absent.yaml")
+    assert result.exit_code == 1
+    assert "cannot be read: No such file or directory" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_check_prints_schema_and_example():
+    assert json.loads(check("--print-schema").output)["title"] == "Postern configuration"
+    assert "#hostname: auto" in check("--print-example").output
