@@ -42,10 +42,7 @@ def load_policy(path: Path, *, methods: frozenset[MethodName], now: float) -> Co
     """
     reader = _Reader()
     reader.include(path, (), "")
-    if reader.problems:
-        reader.compile_what_can_be(methods, now)
-        raise ProblemsError(*dict.fromkeys(reader.problems))
-    return compile_policy(reader.sources(), methods=methods, now=now, zone=ZoneInfo)
+    return reader.compile(methods, now)
 
 
 class _Reader:
@@ -97,17 +94,19 @@ class _Reader:
                     self.csv[document.name, name] = (os.path.normpath(file), rows)
         self.files.append(SourceFile(document, content))
 
-    def compile_what_can_be(self, methods: frozenset[MethodName], now: float) -> None:
-        """Add the faults of the files that could be read, so that all are shown at once.
+    def compile(self, methods: frozenset[MethodName], now: float) -> CompiledPolicy:
+        """Compile what was read; what could not be read is told of together with what does not compile.
 
-        Not when the root or an include is missing from the picture: what it defines would be missed everywhere.
+        Not when a policy file is missing from the picture: what it defines would be missed everywhere.
         """
-        if len(self.files) != len(self._seen):
-            return
-        try:
-            compile_policy(self.sources(), methods=methods, now=now, zone=ZoneInfo)
-        except ProblemsError as error:
-            self.problems += error.problems
+        if len(self.files) == len(self._seen):
+            try:
+                policy = compile_policy(self.sources(), methods=methods, now=now, zone=ZoneInfo)
+            except ProblemsError as error:
+                self.problems += error.problems
+        if self.problems:
+            raise ProblemsError(*dict.fromkeys(self.problems))
+        return policy
 
     def _text(self, path: Path, where: str, limit: int, kind: str) -> str | None:
         self.names.append(str(path))
@@ -216,14 +215,13 @@ class RunningPolicy:
         return Reload(changed=self.version != before, version=self.version)
 
     def _load(self) -> CompiledPolicy:
-        names = self.current.files if self._stamps else (str(self._path),)
-        before = stamps(names)
-        try:
-            policy = load_policy(self._path, methods=self._methods, now=self._clock())
-            before = stamps(policy.files)
-            faults = tuple(run_tests(policy, self._scan)) if self._scan else ()
-            if failed := [fault for result in faults for fault in result.problems]:
-                raise ProblemsError(*failed)
-        finally:
-            self._stamps = before
+        # Stamps are taken before reading where the file was known before, so that an edit meanwhile is seen next time.
+        before = {stamp[0]: stamp for stamp in stamps(tuple(stamp[0] for stamp in self._stamps))}
+        reader = _Reader()
+        reader.include(self._path, (), "")
+        self._stamps = tuple(before.get(stamp[0], stamp) for stamp in stamps(tuple(reader.names)))
+        policy = reader.compile(self._methods, self._clock())
+        results = run_tests(policy, self._scan) if self._scan else ()
+        if failed := [problem for result in results for problem in result.problems]:
+            raise ProblemsError(*failed)
         return policy

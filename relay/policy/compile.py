@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Final
 
-from relay.core.address import Address, normalise_domain
+from relay.core.address import Address
 from relay.core.decision import Action, HeaderEdit, MethodName, Otherwise, Treatment
 from relay.core.errors import AddressError, Problem, ProblemsError
 from relay.core.level import Level
 from relay.policy.conditions import ConditionCompiler, Scope
 from relay.policy.engine import CompiledFloor, CompiledPolicy, CompiledRule, LocatedTest
-from relay.policy.lists import CompiledList, Members, Row, member_key, read_csv, read_lines
+from relay.policy.lists import CompiledList, Members, Row, domain_key, member_key, read_csv, read_lines
 from relay.policy.read import closest
 from relay.policy.schema import Condition, Deliver, PolicyFile, Rule
 from relay.policy.source import Document, Path
@@ -218,7 +218,7 @@ class _Build:
             "rule": rule.id,
             "headers": edits,
             "route": rule.route,
-            "sign_as": self._checked(normalise_domain, rule.sign, document.where(*path, "sign")) if rule.sign else "",
+            "sign_as": self._checked(domain_key, rule.sign, document.where(*path, "sign")) if rule.sign else "",
             "notify": tuple(
                 self._checked(lambda text: str(Address.parse(text)), text, document.where(*path, "notify", number))
                 for number, text in enumerate(rule.notify)

@@ -179,7 +179,8 @@ class ConditionCompiler:
         return every(scope.label, nodes)
 
     def _header(self, value: HeaderCondition, scope: Scope) -> Node:
-        return self._remember(scope, leaves.header(value), say(f"header {value.name}"))
+        check = self._guard(scope.at("matches"), lambda: leaves.header(value))
+        return self._remember(scope, check, say(f"header {value.name}"))
 
     def _size(self, value: SizeCondition, scope: Scope) -> Node:
         self._bounds(value, scope)

@@ -11,7 +11,7 @@ from relay.core.address import Address, normalise_domain
 from relay.core.envelope import Attachment
 from relay.core.phi import Phi
 from relay.policy.copy import Copy, Shared
-from relay.policy.lists import CompiledList
+from relay.policy.lists import CompiledList, domain_key
 from relay.policy.schema import AttachmentCondition, FindingCondition, HeaderCondition, SizeCondition
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -35,7 +35,8 @@ def pattern(text: str, *, fold: bool = False) -> Callable[[str], bool]:
         compiled = re2.compile(text, options)
     except re2.error as error:
         cause = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
-        raise ValueError(f"not a regular expression of RE2: {cause}") from error
+        around = "; RE2 has no lookaround: combine two conditions by all and not" if "(?" in str(cause) else ""
+        raise ValueError(f"not a regular expression of RE2: {cause}{around}") from error
     search = compiled.search
     return lambda value: search(value) is not None
 
@@ -65,7 +66,7 @@ class DomainSet:
     """
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        self.exact = frozenset(normalise_domain(text) for text in patterns if not text.startswith("*."))
+        self.exact = frozenset(domain_key(text) for text in patterns if not text.startswith("*."))
         self.below = tuple(f".{normalise_domain(text[2:])}" for text in patterns if text.startswith("*."))
 
     def __contains__(self, domain: str) -> bool:
@@ -131,7 +132,7 @@ def networks(texts: tuple[str, ...]) -> Callable[[Shared], bool]:
     Raises:
         ValueError: one of them is no network.
     """
-    wanted = tuple(ipaddress.ip_network(text) for text in texts)
+    wanted = tuple(_network(text) for text in texts)
 
     def check(shared: Shared) -> bool:
         if not shared.facts.session.network:
@@ -142,6 +143,17 @@ def networks(texts: tuple[str, ...]) -> Callable[[Shared], bool]:
         return any(address in network for network in wanted)
 
     return check
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        try:
+            whole = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"`{text[:60]}` is not an IP address or network in CIDR form") from error
+        raise ValueError(f"`{text}` is an address inside a network; the network is {whole}") from error
 
 
 def header(condition: HeaderCondition) -> Callable[[Shared], bool]:

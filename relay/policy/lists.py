@@ -61,11 +61,18 @@ def member_key(text: str) -> str:
     text = text.strip()
     if "@" in text:
         return Address.parse(text).key
-    if text.startswith("*."):
-        return "*." + normalise_domain(text[2:])
+    return "*." + normalise_domain(text[2:]) if text.startswith("*.") else domain_key(text)
+
+
+def domain_key(text: str) -> str:
+    """A domain that mail can be for, in A-labels.
+
+    Raises:
+        AddressError: not a domain, or one without a dot.
+    """
     domain = normalise_domain(text)
     if "." not in domain and not domain.startswith("["):
-        raise AddressError("a domain needs a dot; the name of a list goes under in:")
+        raise AddressError("a domain needs a dot")
     return domain
 
 

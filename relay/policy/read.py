@@ -3,13 +3,15 @@
 import difflib
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from relay.core.errors import Problem
 from relay.policy.schema import PolicyFile
 from relay.policy.source import Document, walk
+
+_DROPS: Final = frozenset({"drop", "discard", "delete", "ignore"})
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -42,31 +44,45 @@ def read(document: Document, problems: list[Problem]) -> PolicyFile | None:
     try:
         return PolicyFile.model_validate(document.data)
     except ValidationError as error:
-        problems += [_problem(document, fault) for fault in error.errors(include_url=False)]
+        found = [_problem(document, fault) for fault in _telling(error.errors(include_url=False))]
+        problems += sorted(found, key=lambda one: [int(part) for part in one.where.split(":")[-2:]])
         return None
+
+
+def _telling(faults: list[Any]) -> list[Any]:
+    """Without those that only follow from others: a list counts as too short when an item of it was at fault."""
+    around = {fault["loc"][:length] for fault in faults for length in range(len(fault["loc"]))}
+    return [fault for fault in faults if not (fault["type"] == "too_short" and fault["loc"] in around)]
 
 
 def _problem(document: Document, fault: Any) -> Problem:
     loc: tuple[str | int, ...] = fault["loc"]
-    what, hint = _words(document, loc, fault)
+    what, hint = _words(loc, fault)
     return Problem(where=document.where(*loc), what=what, hint=hint)
 
 
-def _words(document: Document, loc: tuple[str | int, ...], fault: Any) -> tuple[str, str]:
-    key = next((str(step) for step in reversed(loc) if isinstance(step, str)), "")
+def _words(loc: tuple[str | int, ...], fault: Any) -> tuple[str, str]:
+    key = next((str(step) for step in reversed(loc) if isinstance(step, str) and step != "[key]"), "")
     kind = fault["type"]
+    if kind == "extra_forbidden" and loc[-1] in _DROPS:
+        return f"there is no `{loc[-1]}`: nothing is ever dropped", "hold: or reject: the copy"
     if kind == "extra_forbidden":
         return f"unknown key `{loc[-1]}`", closest(str(loc[-1]), _known_keys(loc[:-1]))
     if kind == "missing":
         return f"`{loc[-1]}` is missing", f"required in {_owner(loc[:-1])}"
     if kind in {"literal_error", "enum"}:
         words = [word.strip(" '") for word in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        given = str(fault["input"])[:60]
+        given = _shown(fault["input"])
         return f"`{given}` is not a value of `{key}`", _value_hint(given, words)
     if kind == "value_error":
-        return f"`{key}`: {fault['ctx']['error']}" if loc else str(fault["ctx"]["error"]), ""
+        of_item = not loc or isinstance(loc[-1], int)
+        return f"{fault['ctx']['error']}" if of_item else f"`{key}`: {fault['ctx']['error']}", ""
+    if kind == "too_short":
+        return f"`{key}` is empty", "give at least one"
+    if kind == "string_type":
+        return f"`{key}` must be text", "put it in quotes"
     if kind == "string_pattern_mismatch":
-        return f"`{str(fault['input'])[:60]}` is not a value of `{key}`", _pattern_hint(document, fault, key)
+        return f"`{_shown(fault['input'])}` is not a value of `{key}`", _pattern_hint(fault, key)
     if kind in {"model_type", "model_attributes_type", "dict_type"}:
         return f"`{key}` must be a mapping", f"keys: {', '.join(sorted(_known_keys(loc)))}"
     text = fault["msg"].replace("Input should", "it should").replace("Tuple", "The list").replace("String", "The text")
@@ -80,8 +96,12 @@ def _value_hint(given: str, words: list[str]) -> str:
     return f"did you mean `{near[0]}`?" if near else f"one of: {', '.join(words)}"
 
 
-def _pattern_hint(document: Document, fault: Any, key: str) -> str:
-    del document
+def _shown(given: object) -> str:
+    """What stands in the file, in one short line."""
+    return str(given).encode("unicode_escape").decode("ascii")[:60]
+
+
+def _pattern_hint(fault: Any, key: str) -> str:
     if key == "id" or "a-z0-9" in fault["ctx"]["pattern"]:
         return "lower-case letters, digits, - _ . and at most 64 of them"
     if key == "hours":

@@ -57,7 +57,7 @@ def parse(text: str, name: str) -> Document:
         _bound(text, name)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
-        raise ProblemsError(_syntax_problem(error, name)) from error
+        raise ProblemsError(_syntax_problem(error, name, text)) from error
     reader = _Reader(name)
     data = reader.read(node, ()) if node is not None else None
     if reader.problems:
@@ -79,12 +79,12 @@ def _bound(text: str, name: str) -> None:
             raise ProblemsError(Problem(where=where, what=f"more than {limit}", hint="put long lists into a file:"))
 
 
-def _syntax_problem(error: yaml.YAMLError, name: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, name: str, text: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = getattr(error, "problem", None) or "not readable as YAML"
     where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
     hint = 'quote text that has ": ", or begins with [ { * & ! % @ or `'
-    if "tab" in str(what) or "\\t" in str(what):
+    if mark and "".join(text.split("\n")[mark.line : mark.line + 1]).lstrip(" ").startswith("\t"):
         hint = "indent with spaces, not tabs"
     return Problem(where=where, what=f"not YAML: {what}", hint=hint)
 
