@@ -70,7 +70,8 @@ class Tables:
 
     def begin(self) -> None:
         """Start to gather sums; call after BEGIN."""
-        ((self._bytes,),) = self._execute("SELECT bytes FROM totals").fetchall()
+        totals: list[Any] = self._execute("SELECT bytes FROM totals").fetchall()
+        self._bytes = totals[0][0]
         self._added = 0
         self._tally.clear()
         self._leases.clear()
