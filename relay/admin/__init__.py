@@ -1,0 +1,1 @@
+"""What operators use: metrics and health over HTTP, and the control socket behind ``postern queue``."""

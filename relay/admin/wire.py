@@ -1,0 +1,231 @@
+"""What travels over the control socket: typed requests and results, one JSON object a line."""
+
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from relay.core.errors import PosternError
+
+MAX_REQUEST: Final = 64 * 1024
+"""Octets of a request line."""
+MAX_RESULT: Final = 16 * 1024 * 1024
+"""Octets of a result line."""
+MAX_LISTED: Final = 10_000
+"""Entries that one list shows."""
+MAX_CHANGED: Final = 1_000
+"""Entries that one request changes."""
+
+Reason: TypeAlias = Annotated[str, Field(min_length=3, max_length=300)]
+
+
+class ControlError(PosternError):
+    """The control socket refused a request, cannot be reached, or answered something unreadable."""
+
+
+class Wire(BaseModel):
+    """Base of all: frozen, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- requests ---------------------------------------------------------
+
+
+class Selection(Wire):
+    """Which entries are meant; all criteria must hold. ``ids``: of entries (``MESSAGE.N``) or whole messages."""
+
+    ids: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=(), max_length=MAX_CHANGED)
+    state: Literal["ready", "held"] | None = None
+    destination: str = Field(default="", max_length=300)
+    message: str = Field(default="", max_length=64)
+    recipient: str = Field(default="", max_length=320)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it selects everything."""
+        return not (self.ids or self.state or self.destination or self.message or self.recipient)
+
+
+class ListRequest(Wire):
+    """Entries in id order."""
+
+    op: Literal["list"] = "list"
+    where: Selection = Selection()
+    limit: int = Field(default=500, ge=1, le=MAX_LISTED)
+
+
+class ShowRequest(Wire):
+    """One message or entry with all that is known of it, its content apart."""
+
+    op: Literal["show"] = "show"
+    id: str = Field(max_length=64)
+
+
+class ChangeRequest(Wire):
+    """Do something to entries. ``reason`` is kept in the audit trail with who did it; ``remove`` demands it."""
+
+    op: Literal["hold", "release", "retry", "bounce", "remove", "redecide"]
+    where: Selection
+    reason: str = Field(default="", max_length=300)
+
+
+class StatsRequest(Wire):
+    """Figures of the queue."""
+
+    op: Literal["stats"] = "stats"
+
+
+class UnsealRequest(Wire):
+    """A held message's content, for whoever must decide on it: audited, and an alert."""
+
+    op: Literal["unseal"] = "unseal"
+    id: str = Field(max_length=64)
+    reason: Reason
+
+
+Request: TypeAlias = Annotated[
+    ListRequest | ShowRequest | ChangeRequest | StatsRequest | UnsealRequest, Field(discriminator="op")
+]
+_REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
+
+
+# --- results ----------------------------------------------------------
+
+
+class EntryView(Wire):
+    """One queue entry in a listing: no mailbox, subject or text (law 4)."""
+
+    id: str
+    message: str
+    state: str
+    destination: str
+    recipients: int
+    method: str
+    floor: str
+    rule: str
+    created_at: float
+    due_at: float
+    expires_at: float
+    attempts: int
+    reason: str
+
+
+class RecipientView(Wire):
+    """One recipient of an entry, for the operator who looks at this message."""
+
+    entry: str
+    number: int
+    address: str
+
+
+class MessageView(Wire):
+    """A message in the queue; ``findings`` are kinds and counts."""
+
+    id: str
+    origin: str
+    client: str
+    tenant: str
+    received_at: float
+    size: int
+    sender: str
+    phi: str
+    findings: dict[str, int]
+    unreadable: bool
+
+
+class ListResult(Wire):
+    """``more``: there are further entries beyond the limit."""
+
+    entries: tuple[EntryView, ...]
+    more: bool = False
+
+
+class ShowResult(Wire):
+    """One message with its entries still in the queue."""
+
+    message: MessageView
+    entries: tuple[EntryView, ...]
+    recipients: tuple[RecipientView, ...]
+
+
+class Done(Wire):
+    """What became of an entry."""
+
+    id: str
+    outcome: str
+
+
+class ChangeResult(Wire):
+    """``refused`` says why nothing happened to an entry."""
+
+    done: tuple[Done, ...]
+    refused: tuple[Done, ...] = ()
+    more: bool = False
+
+
+class StatsResult(Wire):
+    """Figures now; ages in seconds."""
+
+    ready: int
+    deferred: int
+    held: int
+    leased: int
+    oldest_age: float | None
+    bytes: int
+    outbox: int
+    destinations: tuple[tuple[str, int], ...]
+
+
+class UnsealResult(Wire):
+    """``content``: base64, cut at the server's limit when ``truncated``."""
+
+    id: str
+    content: str = Field(repr=False)
+    size: int
+    truncated: bool
+
+
+Result: TypeAlias = ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult
+
+RESULT_OF: Final[dict[str, type[Wire]]] = {
+    "list": ListResult,
+    "show": ShowResult,
+    "stats": StatsResult,
+    "unseal": UnsealResult,
+}
+"""Operation to its result; all others have :class:`ChangeResult`."""
+
+
+def read_request(line: bytes) -> Request:
+    """A request line.
+
+    Raises:
+        ControlError: saying which field is wrong, without its value.
+    """
+    try:
+        return _REQUEST.validate_python(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise ControlError("the request is not JSON") from error
+    except ValidationError as error:
+        raise ControlError(explain(error)) from error
+
+
+def explain(error: ValidationError) -> str:
+    """Which fields are wrong, without their values."""
+    faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)[:5])
+    return "the request is not valid: " + "; ".join(faults)
+
+
+def write_result(result: Wire) -> bytes:
+    """The line of a success."""
+    return _line({"ok": True, "result": result.model_dump(mode="json")})
+
+
+def write_error(text: str) -> bytes:
+    """The line of a refusal."""
+    return _line({"ok": False, "error": text})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
