@@ -1,5 +1,6 @@
 """The other end of the control socket, for the command line."""
 
+import contextlib
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +60,8 @@ class ControlClient:
         """
         line = orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_APPEND_NEWLINE)
         try:
-            self._socket.sendall(line)
+            with contextlib.suppress(BrokenPipeError):  # it hung up at once; its last words can still be read
+                self._socket.sendall(line)
             answer = self._file.readline(wire.MAX_RESULT + 1)
         except OSError as error:
             raise ControlError("the running Postern did not answer in time") from error
