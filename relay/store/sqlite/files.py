@@ -63,6 +63,14 @@ class QueueFiles:
             if is_fatal(error):
                 self._fatal(error)
             raise ProblemsError(Problem(where=str(self.database), what=str(translate(error)))) from error
+        except BlockingIOError as error:
+            raise ProblemsError(
+                Problem(
+                    where=str(self.life_path(incarnation)),
+                    what="another process lives under this name",
+                    hint="each process needs a name of its own: node, process id, start time and a random part",
+                )
+            ) from error
         except OSError as error:
             raise ProblemsError(
                 Problem(
