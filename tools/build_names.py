@@ -29,6 +29,15 @@ WORDS_THAT_ARE_NAMES = frozenset(
     """.split()  # noqa: SIM905 - a paragraph of words reads better than a list of them
 )
 
+NEVER_NAMES = frozenset(
+    """
+    a al an and any are as at be but by can china day dell do else for from geneva has have he her his human i in india
+    ireland irish is it iran italy la le lan last li long ma mac major man many me mi more my no not of ok on
+    one or out page pa root see she so son soon sun test that the their they this thu to un up was way we with
+    you america asia africa england germany london paris rome euro star sky sha so ta ya ha ho hu shin tu yon york
+    """.split()  # noqa: SIM905
+)
+
 
 def frequencies(path: Path) -> list[tuple[str, float]]:
     """(name, per cent), the commonest first."""
@@ -42,7 +51,8 @@ def main(names_dir: Path, words_file: Path) -> None:
     first: dict[str, float] = {}
     for kind in ("female", "male"):
         for name, share in frequencies(names_dir / f"dist.{kind}.first"):
-            first[name] = max(share, first.get(name, 0.0))
+            if name not in NEVER_NAMES:
+                first[name] = max(share, first.get(name, 0.0))
     doubtful = {
         name
         for name, share in first.items()

@@ -8,7 +8,8 @@ from typing import Final
 from relay.core.envelope import Attachment
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.core.ports import ScanReport
-from relay.mail.mime import Leaf, MimeLimits, read_message
+from relay.mail.leaf import Leaf, MimeLimits
+from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
 from relay.scan.find import Finder
 from relay.scan.judge import Judge, ScanLimits

@@ -16,8 +16,8 @@ _QUOTES: Final = {0x2018: "'", 0x2019: "'", 0x201A: "'", 0x201B: "'", 0x02BC: "'
                   0x201C: '"', 0x201D: '"', 0x201E: '"', 0x2033: '"'}  # fmt: skip
 _DIGIT_ZEROS: Final = (0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0BE6, 0x0C66, 0x0CE6, 0x0D66, 0x0E50)
 
-_TABLE: Final[dict[int, str | None]] = {
-    **dict.fromkeys(_INVISIBLE),
+_TABLE: Final[dict[int, str]] = {
+    **dict.fromkeys(_INVISIBLE, ""),
     **dict.fromkeys(_DASHES, "-"),
     **_QUOTES,
     **{zero + value: str(value) for zero in _DIGIT_ZEROS for value in range(10)},
@@ -26,7 +26,11 @@ _TABLE: Final[dict[int, str | None]] = {
     0x0085: "\n",
     0x00A0: " ",
 }
-_SOFT_BREAK: Final = re.compile(r"(?<=\w)-[ \t]*\n[ \t]*(?=[a-z])")
+_NARROW: Final = bytes(ord(_TABLE[code]) if _TABLE.get(code) else code for code in range(256))
+_LATIN: Final = tuple((chr(code), plain) for code, plain in _TABLE.items() if code < 256)
+_SOFT_HYPHEN: Final = b"\xad"
+_WIDE: Final = re.compile(r"[^\x00-\xff]+")
+_SOFT_BREAK: Final = re.compile(r"-(?<=\w-)[ \t]*\n[ \t]*(?=[a-z])")
 
 
 def normalise(text: str) -> str:
@@ -38,10 +42,21 @@ def normalise(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
+        text = _plain(unicodedata.normalize("NFKC", _plain(text)))
     if "-\n" in text or "- \n" in text:
         text = _SOFT_BREAK.sub("", text)
     return text
+
+
+def _plain(text: str) -> str:
+    # str.translate builds a wide text anew character by character: only the runs that need it are given to it.
+    try:
+        return text.encode("latin-1").translate(_NARROW, _SOFT_HYPHEN).decode("latin-1")
+    except UnicodeEncodeError:
+        text = _WIDE.sub(lambda run: run[0].translate(_TABLE), text)
+        for special, plain in _LATIN:
+            text = text.replace(special, plain)
+        return text
 
 
 def text_of(data: bytes, content_type: str, charset: str) -> str:

@@ -60,12 +60,12 @@ class Finder:
         hits: list[Hit] = []
         taken: list[tuple[int, int]] = []
         weights = self._weights
-        for pattern, start, end, value in self._shapes.find(data):
+        for pattern, kind, start, end, value in self._shapes.find(data):
             if any(start < other_end and end > other_start for other_start, other_end in taken):
                 continue
             taken.append((start, end))
             table = weights.identifiers if pattern.group is FindingGroup.IDENTIFIER else weights.health
-            hits.append(Hit(pattern.kind, pattern.group, start, end, table[pattern.kind], value.upper()))
+            hits.append(Hit(kind, pattern.group, start, end, table[kind], value.upper()))
         return hits
 
     def _word_hits(self, tokens: Tokens) -> list[Hit]:

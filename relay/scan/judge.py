@@ -25,7 +25,7 @@ class ScanLimits:
         findings: listed in a verdict; more set ``truncated`` and still count.
     """
 
-    findings: int = 200
+    findings: int = 64
 
 
 class Judge:
@@ -91,6 +91,8 @@ class Judge:
             return 0.0
         window = self._weights.window
         sums = _Sums(health)
+        if _who(identifiers) * (1 - math.exp(sums.total)) < self._weights.possible:
+            return 0.0  # no window can hold more than the whole
         best = 0.0
         for anchor in sorted(identifiers, key=lambda hit: -hit.weight)[:_ANCHORS]:
             near = (anchor.start - window, anchor.end + window)

@@ -21,18 +21,17 @@ _PERSON: Final = re.compile(
     rb"(?:[ \t]+(?P<last>(?:(?:de|da|di|del|della|la|van|von|der|den|bin|al|el|st\.)[ \t]+){0,2}"
     + _UPPER + _LETTER + rb"+))?(?:[ \t]+(?P<more>" + _UPPER + _LETTER + rb"+))?"
 )  # fmt: skip
-_BEFORE: Final = re.compile(
-    rb"(?:\b(?P<provider>dr|drs|doctor|prof|professor|nurse|attending|provider|physician|pcp|surgeon|therapist"
-    rb"|cardiologist|oncologist|neurologist|psychiatrist|dentist|(?:seen|signed|dictated|managed|referred|reviewed) by)"
-    rb"|\b(?P<patient>patient|pt|patients?\s+name|client|resident|insured|subscriber|paciente|named|baby|infant"
-    rb"|year[- ]old|y/?o|male|female|man|woman|boy|girl|lady|gentleman|child|mother|father|son|daughter|wife|husband)"
-    rb"|\b(?P<title>mr|mrs|ms|miss|sr|sra|srta|senora?)"
-    rb"|\b(?P<greeting>dear|hi|hello|hey|thanks|regards|sincerely|cheers|from|to|cc|by|wrote|author|contact)"
-    rb"|(?P<quoted>[\"<])"
-    rb"|\b(?P<place>st|saint|san|santa|mount|mt|fort|port|lake|cape|university of|city of))"
-    rb"[\s.,:(*-]{0,4}(?:name)?[\s:]{0,2}\Z",
-    re.IGNORECASE,
-)
+_ROLES_BEFORE: Final = {
+    "provider": b"dr drs doctor prof professor nurse attending provider physician pcp surgeon therapist cardiologist "
+    b"oncologist neurologist psychiatrist dentist hospitalist pharmacist",
+    "patient": b"patient pt patients client resident insured subscriber paciente named baby infant old yo male female "
+    b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
+    "title": b"mr mrs ms miss sr sra srta senor senora",
+    "greeting": b"dear hi hello hey thanks regards sincerely cheers from to cc by wrote author contact",
+    "place": b"st saint san santa mount mt fort port lake cape",
+}
+_BEFORE: Final = {word: role for role, words in _ROLES_BEFORE.items() for word in words.split()}
+_BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _AFTER: Final = re.compile(
     rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa)"
     rb"|(?P<thing>syndrome|disease|disorder|test|score|scale|sign|reflex|procedure|lymphoma|stain|method|criteria|index"
@@ -46,8 +45,7 @@ _AFTER: Final = re.compile(
     rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))",
     re.IGNORECASE,
 )
-_LOOK_BACK: Final = 24
-_MAX_NAMES: Final = 300
+_MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class NameFinder:
             else match.start() + len(tokens.words[index])
         )
         weight = self._likeness(tokens.words[index], match["initial"], last)
-        role = _role(data, place, end, match.end())
+        role = _role(tokens, index, end, match.end())
         return self._hit(role, weight, place, end, data)
 
     def _likeness(self, first: bytes, initial: bytes | None, last: bytes) -> str:
@@ -139,22 +137,39 @@ class NameFinder:
         """``pt john doe``: without capitals only a label makes a name."""
         if tokens.words[index] not in self._table.first:
             return None
-        place = tokens.place(index)
-        before = _BEFORE.search(tokens.data[max(0, place - _LOOK_BACK) : place])
-        if before is None or not (before["patient"] or before["title"]):
+        if _before(tokens, index) not in {"patient", "title"}:
             return None
+        place = tokens.place(index)
         following = tokens.words[index + 1] if index + 1 < len(tokens.words) else b""
         end = tokens.end_of(index + 1) if following in self._table.last else tokens.end_of(index)
         return self._hit("patient", "name-half", place, end, tokens.data)
 
 
-def _role(data: bytes, start: int, end: int, tail: int) -> str:
-    before = _BEFORE.search(data[max(0, start - _LOOK_BACK) : start])
-    role = (before.lastgroup or "") if before else ""
+def _before(tokens: Tokens, index: int) -> str:
+    """The role that the word before gives a name."""
+    words = tokens.words
+    previous = index - 1
+    while previous >= 0 and not words[previous]:
+        previous -= 1
+    if previous < 0:
+        return ""
+    role = _BEFORE.get(words[previous], "")
+    if not role:
+        return ""
+    between = tokens.data[tokens.end_of(previous) : tokens.place(index)]
+    if len(between) > _MAX_BETWEEN or b"\n" in between:
+        return ""
+    if role == "greeting" and words[previous] == b"by" and previous and words[previous - 1] in _BY:
+        return "provider"
+    return role
+
+
+def _role(tokens: Tokens, index: int, end: int, tail: int) -> str:
+    role = _before(tokens, index)
     if role in {"provider", "place"}:
         return role
-    after = _AFTER.match(data, end)
+    after = _AFTER.match(tokens.data, end)
     if after is None and tail > end:
-        after = _AFTER.match(data, tail)
+        after = _AFTER.match(tokens.data, tail)
     told = (after.lastgroup or "") if after else ""
     return told if told in {"provider", "thing", "patient", "speaker"} and role != "title" else role or told

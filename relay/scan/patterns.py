@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.core.phi import FindingGroup
+from relay.scan.lexicon import FOLD
 
 _SEPARATORS: Final = re.compile(rb"[^0-9A-Za-z]+")
 _KNOWN_FAKE_SSN: Final = frozenset({b"078051120", b"219099999", b"123456789", b"987654321", b"111111111"})
@@ -22,11 +23,15 @@ _SEP: Final = rb"[\s:#.=|>*_()-]{0,12}"
 _NUMBER: Final = rb"(?:number|num|no|nbr|id|#)?"
 _VALUE: Final = rb"([a-z0-9][a-z0-9-]{3,24})"
 _NAME: Final = rb"(?-i:[A-Z\xc0-\xde][A-Za-z\xdf-\xff'-]*\.?)"
-_VISIT: Final = (
-    rb"(?:seen|admitted|admission|discharged?|visit(?:ed)?|evaluated|diagnosed|appointment|appt|follow[- ]?up|f/u|"
-    rb"surgery|underwent|hospitali[sz]ed|presented|treated|encounter|procedure|date\s+of\s+service|dos|collected|"
-    rb"scheduled|consult(?:ation|ed)?|died|deceased|date\s+of\s+death|operat(?:ed|ion))"
+_BIRTH: Final = re.compile(
+    rb"\b(?:d\.?o\.?b\.?|birth\s?da(?:te|y)|date\s+of\s+birth|born(?:\s+on)?|nacimiento)[^\w]{0,12}\Z", re.IGNORECASE
 )
+_VISIT: Final = frozenset(
+    b"seen admitted admission admit discharge discharged visit visits visited evaluated diagnosed appointment appt follow "
+    b"followup surgery underwent hospitalized hospitalised presented treated encounter procedure service dos collected "
+    b"consult consultation consulted died deceased death operated operation exam examined scan imaging vaccinated".split()
+)
+LOOK_BACK: Final = 80
 
 
 def compact(value: bytes) -> bytes:
@@ -75,6 +80,14 @@ def is_date(value: bytes) -> bool:
     )
 
 
+def date_kind(before: bytes) -> str:
+    """A birth, a visit, or any date, by the words before it (45 CFR 164.514(b)(2)(i)(C))."""
+    if _BIRTH.search(before):
+        return "date-of-birth"
+    line = before.rpartition(b"\n")[2].translate(FOLD).split()
+    return "date" if _VISIT.isdisjoint(line) else "visit-date"
+
+
 _NO_NAME: Final = re.compile(
     rb"\b(?:name|id|number|date|phone|address|portal|care|services|center|centre|hospital|clinic|health|medical|support"
     rb"|information|account|records?|history|education|safety|advocate|protection|privacy|rights|university|department"
@@ -97,12 +110,14 @@ class Pattern:
         group: what it is evidence of.
         regex: RE2, case-insensitive; group 1 is the value.
         valid: judges the value.
+        refine: the kind by what stands before the value, given the text before it; ``None`` when it is none after all.
     """
 
     kind: str
     group: FindingGroup
     regex: bytes
     valid: Callable[[bytes], bool] = bool
+    refine: Callable[[bytes], str | None] | None = None
 
 
 _ID: Final = FindingGroup.IDENTIFIER
@@ -139,18 +154,7 @@ PATTERNS: Final = (
         ),
         valid=has_digits,
     ),
-    Pattern(
-        kind="date-of-birth",
-        group=_ID,
-        regex=rb"\b(?:d\.?o\.?b\.?|birth\s?date|date\s+of\s+birth|born(?:\s+on)?)" + _SEP + rb"(" + DATE + rb")",
-        valid=is_date,
-    ),
-    Pattern(
-        kind="visit-date",
-        group=_ID,
-        regex=rb"\b" + _VISIT + rb"\b[^\n]{0,60}?\b(" + DATE + rb")\b",
-        valid=is_date,
-    ),
+    Pattern(kind="date", group=_ID, regex=rb"\b(" + DATE + rb")\b", valid=is_date, refine=date_kind),
     Pattern(
         kind="name-and-date",
         group=_ID,

@@ -5,7 +5,7 @@ from typing import Final
 
 import re2
 
-from relay.scan.patterns import PATTERNS, Pattern
+from relay.scan.patterns import LOOK_BACK, PATTERNS, Pattern
 
 _SET_MEMORY: Final = 32 * 1024 * 1024  # octets for the set's automaton
 _MAX_MATCHES: Final = 500  # of one pattern in one message; the verdict needs no more
@@ -39,14 +39,18 @@ class ShapeFinder:
             return list(range(len(self._patterns)))
         return sorted(number for number in matched if number != self._sentinel)
 
-    def find(self, data: bytes) -> Iterator[tuple[Pattern, int, int, bytes]]:
-        """Validated matches: pattern, span of the value, the value."""
+    def find(self, data: bytes) -> Iterator[tuple[Pattern, str, int, int, bytes]]:
+        """Validated matches: pattern, kind, span of the value, the value."""
         for number in self.candidates(data):
             pattern = self._patterns[number]
             for count, match in enumerate(self._compiled[number].finditer(data)):
                 if count >= _MAX_MATCHES:
                     break
                 value: bytes = match.group(1)
-                if pattern.valid(value):
-                    start, end = match.span(1)
-                    yield pattern, start, end, value
+                if not pattern.valid(value):
+                    continue
+                start, end = match.span(1)
+                refine = pattern.refine
+                kind = refine(data[max(0, start - LOOK_BACK) : start]) if refine else pattern.kind
+                if kind:
+                    yield pattern, kind, start, end, value

@@ -1,5 +1,6 @@
 """One text in the forms that detectors look at, made once: octets, folded words, and where the words stand."""
 
+import re
 import unicodedata
 from functools import cached_property
 from itertools import accumulate
@@ -31,6 +32,7 @@ class _Narrow(dict[int, str]):
 
 
 _NARROW: Final = _Narrow()
+_WIDE: Final = re.compile(r"[^\x00-\xff]+")
 
 
 class Tokens:
@@ -45,7 +47,7 @@ class Tokens:
         try:
             self.data = text.encode("latin-1")
         except UnicodeEncodeError:
-            self.data = text.translate(_NARROW).encode("latin-1", "replace")
+            self.data = _WIDE.sub(lambda run: run[0].translate(_NARROW), text).encode("latin-1", "replace")
         self.words = self.data.translate(FOLD).split(b" ")
 
     @cached_property
