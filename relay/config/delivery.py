@@ -24,7 +24,6 @@ from relay.config.types import (
     Port,
     Secret,
     Section,
-    Size,
     TlsFloor,
     TlsVersion,
     refuse,
@@ -162,18 +161,12 @@ class DeliverySettings(Section):
         ge=0, le=1_000_000,
     )  # fmt: skip
     messages_per_session: Integer = setting(100, "Messages on one connection.", "messages", ge=1, le=100_000)
-    recipients_per_message: Integer = setting(
-        100, "Recipients in one transaction (RFC 5321 4.5.3.1.8: 100 are always taken).", "recipients", ge=1, le=10_000
-    )
     session_idle: Duration = setting(
         "20s", "How long an idle connection is kept for the next message.", "duration", ge=0, le=600
     )
     hosts_per_attempt: Integer = setting(10, "Mail servers tried in one attempt.", "hosts", ge=1, le=100)
     addresses_per_host: Integer = setting(4, "Addresses tried of one mail server.", "addresses", ge=1, le=100)
     in_hand: Integer = setting(200, "Entries a worker has in hand.", "entries", ge=1, le=100_000)
-    in_hand_size: Size = setting(
-        "64MiB", "Bytes of fresh messages a worker keeps in memory until they are delivered.", "size", ge=0, le=1 << 40
-    )
     attempt_deadline: Duration = setting("30m", "A whole attempt, all phases together.", "duration", ge=1, le=86_400)
     expire: Duration = setting(
         "5d", "Age at which undelivered mail bounces; a policy rule may say otherwise.", "duration", ge=60, le=2_592_000
@@ -211,6 +204,9 @@ class DsnSettings(Section):
     )
     from_name: str = setting(
         "Mail Delivery System", "Display name of DSNs.", "text", min_length=1, max_length=100, pattern=r"^[ -~]+$"
+    )
+    help: str = setting(
+        "", "A sentence for the reader, such as whom to call.", "text", max_length=400, pattern=r"^[ -~]*$"
     )
     reporting_mta: str = setting(AUTO, "Reporting-MTA; auto: HOSTNAME.", "domain")
 

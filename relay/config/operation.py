@@ -26,11 +26,12 @@ class ScanSettings(Section):
     inline_limit: Size = setting(
         "256KiB", "Largest message scanned on the event loop; larger ones go to the helper.", "size", ge=0, le=1 << 18
     )
-    text_limit: Size = setting(
-        "16MiB", "Text read of one message; what is beyond it is unreadable.", "size", ge=65536, le=1 << 30
-    )
+    read_size: Size = setting(
+        "64MiB", "Bytes of a message, and of all its decoded parts, that are read; beyond it is unreadable.", "size",
+        ge=1 << 20, le=1 << 32,
+    )  # fmt: skip
     max_findings: Integer = setting(
-        1000, "Findings kept of one message; all are counted.", "findings", ge=1, le=100_000
+        200, "Findings listed for one message; more still count.", "findings", ge=1, le=100_000
     )
     helpers: Integer = setting(
         1, "Helper processes that read what strangers wrote, a worker.", "processes", ge=1, le=64
@@ -70,7 +71,7 @@ class MetricsSettings(Section):
         200, "Recipient domains that get a label of their own, until restart; the rest are other.", "domains",
         ge=0, le=10_000,
     )  # fmt: skip
-    sender_domains: Integer = setting(
+    sending_domains: Integer = setting(
         50, "Sending domains that get a label of their own, until restart; the rest are other.", "domains",
         ge=0, le=10_000,
     )  # fmt: skip

@@ -240,9 +240,6 @@ class LimitSettings(Section):
     errors_per_connection: Integer = setting(
         20, "Refused commands a connection may send, then 421 4.7.0.", "commands", ge=1, le=10_000
     )
-    messages_per_connection: Integer = setting(
-        1000, "Messages a connection may send, then 421 4.7.0.", "messages", ge=1, le=1_000_000
-    )
     header_size: Size = setting("256KiB", "Largest header section, then 552 5.3.4.", "size", ge=16384, le=1 << 24)
     mime_depth: Integer = setting(
         20, "MIME parts inside one another that are read; deeper ones are unreadable.", "levels", ge=2, le=100

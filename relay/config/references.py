@@ -9,7 +9,12 @@ from relay.core.errors import Problem
 
 def cross_check(settings: Settings, document: Document) -> list[Problem]:
     """Every such fault, at the later of the two places."""
-    return [*_listeners(settings, document), *_routes(settings, document), *_dkim(settings, document)]
+    return [
+        *_listeners(settings, document),
+        *_routes(settings, document),
+        *_dkim(settings, document),
+        *_sizes(settings, document),
+    ]
 
 
 def _twice(document: Document, what: str, hint: str, values: Iterable[tuple[Location, Hashable]]) -> list[Problem]:
@@ -70,3 +75,20 @@ def _dkim(settings: Settings, document: Document) -> list[Problem]:
     ]
     problems = _twice(document, "the signing domain {} is given twice", "put all its keys under one", domains)
     return problems + _twice(document, "two keys want the record {}", "give each its own selector", selectors)
+
+
+def _sizes(settings: Settings, document: Document) -> list[Problem]:
+    largest, read, held = settings.limits.message_size, settings.scan.read_size, settings.limits.bytes_in_flight
+    problems = []
+    if read < largest:
+        where = document.where(
+            ("scan", "read_size") if document.raw(("scan", "read_size")) else ("limits", "message_size")
+        )
+        what = "limits.message_size is above scan.read_size: the largest messages would always be unreadable"
+        problems.append(Problem(where=where, what=what, hint="make scan.read_size as large at least"))
+    if held < largest:
+        flight = ("limits", "bytes_in_flight")
+        where = document.where(flight if document.raw(flight) else ("limits", "message_size"))
+        what = "limits.message_size is above limits.bytes_in_flight: the largest messages could never be taken"
+        problems.append(Problem(where=where, what=what, hint="make limits.bytes_in_flight larger"))
+    return problems

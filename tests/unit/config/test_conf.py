@@ -1,5 +1,6 @@
 """What lies in conf/ is generated from the models, loads, and says the truth."""
 
+import copy
 import datetime as dt
 import importlib.machinery
 import importlib.util
@@ -9,11 +10,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from relay.config.clients import load_client
 from relay.config.describe import HEADER, is_list, section_of, uncommented
-from relay.config.load import load
+from relay.config.document import parse
+from relay.config.load import load, validate
 from relay.config.reception import ClientSettings
 from relay.config.settings import Settings
 from relay.config.snapshot import from_snapshot, snapshot
@@ -67,9 +71,9 @@ def test_the_example_as_it_is_gives_the_defaults_too(tmp_path):
 def test_the_shortest_example_in_the_header_loads(tmp_path):
     lines = [line.removeprefix("#     ") for line in HEADER.splitlines() if line.startswith("#     ")]
     (tmp_path / "postern.yaml").write_text("\n".join(lines))
-    settings = load(tmp_path / "postern.yaml")
-    assert settings.listeners[0].port == 587
-    assert settings.listeners[0].certificate == tmp_path / "tls" / "cert.pem"
+    loaded = load(tmp_path / "postern.yaml")
+    assert loaded.listeners[0].port == 587
+    assert loaded.listeners[0].certificate == tmp_path / "tls" / "cert.pem"
 
 
 def test_the_client_example_loads(tmp_path):
@@ -117,25 +121,62 @@ def test_the_schema_takes_the_example_and_refuses_a_typo():
     assert list(check.iter_errors({**example, "log": {"level": "warn"}}))
 
 
+def places(data, at=()):
+    """Every place in a tree of settings."""
+    yield at
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield from places(value, (*at, key))
+
+
+WHOLE = yaml.safe_load(uncommented((CONF / "postern.yaml").read_text()))
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["auto", "15m", "25MiB", "-1", "[::1]:25", "credential:..", "*", "1.2", "relay", "10.0.0.0/8"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([place for place in places(WHOLE) if place]), JUNK)
+def test_any_value_anywhere_is_taken_or_told_in_words_with_a_line(place, junk):
+    data = copy.deepcopy(WHOLE)
+    inner = data
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = junk
+    found = parse(yaml.safe_dump(data, default_flow_style=True, width=1 << 30), "conf/postern.yaml")
+    try:
+        made = validate(found, Settings, Path("/etc/postern"))
+    except ProblemsError as error:
+        told = str(error)
+    else:
+        told = ""
+        assert from_snapshot(snapshot(made)[1]) == made
+    assert ("conf/postern.yaml:1: " in told) == bool(told)
+    assert not any(word in told for word in ("Traceback", "validation error", "pydantic", "Input should"))
+
+
 def full(tmp_path) -> Settings:
     (tmp_path / "postern.yaml").write_text(uncommented((CONF / "postern.yaml").read_text()))
     return load(tmp_path / "postern.yaml")
 
 
 def test_a_snapshot_gives_back_the_same_settings_anywhere(tmp_path, monkeypatch):
-    settings = full(tmp_path)
-    sha256, content = snapshot(settings)
+    loaded = full(tmp_path)
+    sha256, content = snapshot(loaded)
     monkeypatch.chdir("/")
-    assert from_snapshot(content, sha256) == settings
+    assert from_snapshot(content, sha256) == loaded
     assert snapshot(from_snapshot(content)) == (sha256, content)
 
 
 def test_equal_settings_have_one_snapshot_and_others_another(tmp_path):
-    settings = full(tmp_path)
+    loaded = full(tmp_path)
     reordered = "hostname: a.example\n" + uncommented((CONF / "postern.yaml").read_text()).replace("hostname: auto", "")
     (tmp_path / "two.yaml").write_text(reordered)
     other = load(tmp_path / "two.yaml")
-    assert snapshot(other)[0] != snapshot(settings)[0]
+    assert snapshot(other)[0] != snapshot(loaded)[0]
     (tmp_path / "three.yaml").write_text("# a remark\n" + reordered)
     assert snapshot(load(tmp_path / "three.yaml")) == snapshot(other)
 
@@ -150,11 +191,11 @@ def test_a_damaged_snapshot_is_refused(tmp_path):
 
 
 def test_settings_cannot_be_changed(tmp_path):
-    settings = full(tmp_path)
+    loaded = full(tmp_path)
     with pytest.raises(ValueError, match="frozen"):
-        settings.hostname = "other.example"
+        loaded.hostname = "other.example"
     with pytest.raises(ValueError, match="frozen"):
-        settings.limits.recipients = 5
+        loaded.limits.recipients = 5
 
 
 def test_days_and_times_have_their_kinds(tmp_path):
@@ -162,13 +203,13 @@ def test_days_and_times_have_their_kinds(tmp_path):
         "listeners: [{name: a, kind: relay, address: '::1', tls: none, networks: ['::1/128']}]\n"
         "dkim: {domains: [{domain: Clinic.Example., keys: [{selector: r1, key: k.pem, valid_from: 2027-01-31}]}]}\n"
     )
-    settings = load(tmp_path / "postern.yaml")
-    assert settings.dkim.domains[0].domain == "clinic.example"
-    assert settings.dkim.domains[0].keys[0].valid_from == dt.date(2027, 1, 31)
-    assert settings.delivery.retry.first == 300
-    assert settings.limits.message_size == 25 << 20
-    assert settings.control.socket == settings.run_dir / "control.sock"
-    assert settings.dsn.postmaster == f"postmaster@{settings.hostname}"
+    loaded = load(tmp_path / "postern.yaml")
+    assert loaded.dkim.domains[0].domain == "clinic.example"
+    assert loaded.dkim.domains[0].keys[0].valid_from == dt.date(2027, 1, 31)
+    assert loaded.delivery.retry.first == 300
+    assert loaded.limits.message_size == 25 << 20
+    assert loaded.control.socket == loaded.run_dir / "control.sock"
+    assert loaded.dsn.postmaster == f"postmaster@{loaded.hostname}"
 
 
 def test_routes_match_in_order(tmp_path):
@@ -179,13 +220,11 @@ def test_routes_match_in_order(tmp_path):
         "  - {name: below, domains: ['*.partner.example'], hosts: [192.0.2.1]}\n"
         "  - {name: rest, domains: ['*'], hosts: [relay.example:587]}\n"
     )
-    settings = load(tmp_path / "postern.yaml")
-    found = {
-        domain: settings.route_for(domain).name for domain in ("partner.example", "a.partner.example", "x.example")
-    }
+    loaded = load(tmp_path / "postern.yaml")
+    found = {domain: loaded.route_for(domain).name for domain in ("partner.example", "a.partner.example", "x.example")}
     assert found == {"partner.example": "one", "a.partner.example": "below", "x.example": "rest"}
-    assert [(host.host, host.port) for host in settings.routes[0].hosts] == [
+    assert [(host.host, host.port) for host in loaded.routes[0].hosts] == [
         ("2001:db8::1", 2525),
         ("mx.partner.example", 0),
     ]
-    assert [str(host) for host in settings.routes[0].hosts] == ["[2001:db8::1]:2525", "mx.partner.example"]
+    assert [str(host) for host in loaded.routes[0].hosts] == ["[2001:db8::1]:2525", "mx.partner.example"]

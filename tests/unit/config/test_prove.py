@@ -6,12 +6,19 @@ import ipaddress
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from relay.cli import main
 from relay.config.load import load_with_places
+from relay.config.proof_files import prove_certificate, prove_private
 from relay.config.proof_system import prove_directory, prove_dns, prove_listening, prove_space, prove_trusted_path
 from relay.config.prove import Extent, prove
 from relay.config.secret import SecretFile
@@ -203,3 +210,60 @@ def test_check_without_a_configuration_is_one_clear_error(tmp_path):
 def test_check_prints_schema_and_example():
     assert json.loads(check("--print-schema").output)["title"] == "Postern configuration"
     assert "#hostname: auto" in check("--print-example").output
+
+
+def test_a_secret_of_another_user_is_told(etc):
+    found = list(prove_private(etc / "secrets" / "one", "x:1", frozenset({os.geteuid() + 1})))
+    assert ["belongs to user" in one.problem.what for one in found] == [True]
+    assert list(prove_private(etc / "secrets" / "one", "x:1", frozenset({os.geteuid()}))) == []
+    assert ["is not a file" in one.problem.what for one in prove_private(Path("/dev/null"), "x:1", frozenset({0}))] == [
+        True
+    ]
+
+
+def test_a_key_locked_with_a_passphrase_is_told(etc):
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase"))
+    (etc / "tls" / "good.key").write_bytes(locked)
+    proof = proof_of(configure(etc), dns=False)
+    assert ["locked with a passphrase" in one.what for one in proof.errors] == [True]
+
+
+def certificate(key, *names):
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "made")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(days=1))
+    builder = builder.not_valid_after(now + dt.timedelta(days=60))
+    if names:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
+        builder = builder.add_extension(alternatives, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["relay.clinic.example"], []),
+        (["x.example", "*.clinic.example"], []),
+        (["RELAY.clinic.example"], []),
+        (["*.example"], ["names *.example, not relay.clinic.example"]),
+        (["clinic.example"], ["names clinic.example, not relay.clinic.example"]),
+        ([], ["names nothing, not relay.clinic.example"]),
+    ],
+)
+def test_the_names_of_a_certificate_are_held_against_ours(tmp_path, names, told):
+    path = tmp_path / "made.pem"
+    path.write_bytes(certificate(ec.generate_private_key(ec.SECP256R1()), *names))
+    found = list(prove_certificate(path, None, "x:1", hostname="relay.clinic.example", now=dt.datetime.now(dt.UTC)))
+    assert [one.problem.what.removeprefix(f"{path} ") for one in found] == told
+    assert all(one.warning for one in found)
+
+
+def test_short_keys_and_muddled_chains_are_told(etc):
+    weak, other = rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP256R1())
+    path = etc / "weak.pem"
+    path.write_bytes(certificate(weak, "a.example") + (etc / "tls" / "good.pem").read_bytes() + certificate(other))
+    found = list(prove_certificate(path, weak, "x:1", hostname="a.example", now=dt.datetime.now(dt.UTC)))
+    assert ["1024 bits" in found[0].problem.what, found[0].warning] == [True, False]
+    assert ["not in order" in found[1].problem.what, found[1].warning] == [True, True]
