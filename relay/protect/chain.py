@@ -236,9 +236,9 @@ def check_head(head: Mapping[str, Any], keys: Mapping[str, bytes]) -> None:
 # --- frames -----------------------------------------------------------------
 
 
-def open_facts(day: str, at: Link) -> dict[str, Any]:
-    """The first frame of a segment: its day and where the chain stood before it."""
-    return {"day": day, "count": at.count, "hash": at.hash.hex(), "seq": at.seq}
+def open_facts(day: str, at: Link, *, previous: tuple[str, int] = ("", 0)) -> dict[str, Any]:
+    """The first frame of a segment: its day, where the chain stood, and the segment before it (day and frames)."""
+    return {"day": day, "count": at.count, "hash": at.hash.hex(), "seq": at.seq, "previous": previous}
 
 
 def opened_at(frame: Frame) -> Link:
@@ -276,7 +276,15 @@ def export_lines(
 ) -> Iterator[bytes]:
     """JSON lines a third party can check without any secret: start, records, signed head with its public key."""
     at = start
-    opening = {"type": "start", "format": "postern-audit-1", "from": days[0], "to": days[1], **open_facts(days[0], at)}
+    opening = {
+        "type": "start",
+        "format": "postern-audit-1",
+        "from": days[0],
+        "to": days[1],
+        "count": at.count,
+        "hash": at.hash.hex(),
+        "seq": at.seq,
+    }
     yield orjson.dumps(opening, option=_CANONICAL)
     for record in records:
         at = Link(count=at.count + 1, hash=link(at.hash, record), seq=orjson.loads(record)["seq"] or at.seq)
