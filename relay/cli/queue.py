@@ -1,0 +1,328 @@
+"""``postern queue``: look at the queue of the running system and act on it, over its control socket."""
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from relay.core.errors import PosternError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from relay.admin.client import ControlClient
+    from relay.admin.wire import ChangeResult, EntryView, Selection, ShowResult, Wire
+
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+DEFAULT_SOCKET: Final = Path("/run/postern/control.sock")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group(name="queue", help="Look at the queue and act on it.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="POSTERN_CONFIG",
+    show_envvar=True,
+    help=f"The configuration, which says where the control socket is.  [default: {DEFAULT_CONFIG}]",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="POSTERN_SOCKET",
+    show_envvar=True,
+    help="The control socket itself.",
+)
+@click.pass_context
+def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
+    """Find the control socket; connecting waits for the verb."""
+    ctx.obj = (config, socket)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator["ControlClient"]:
+    from relay.admin.client import ControlClient
+
+    config, socket = click.get_current_context().obj
+    with ControlClient(socket or _configured(config)) as client:
+        yield client
+
+
+def _configured(config: Path | None) -> Path:
+    """The socket that the configuration names; the usual one where there is no configuration this user can read."""
+    if config is None:
+        config = DEFAULT_CONFIG
+        if not os.access(config, os.R_OK):
+            return DEFAULT_SOCKET
+    from relay.config.load import load
+
+    return Path(str(load(config).control.socket))
+
+
+def _json_option(function: _F) -> _F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def _filters(function: _F) -> _F:
+    for option in (
+        click.option("--recipient", metavar="ADDRESS", default="", help="Only entries with this recipient."),
+        click.option("--message", metavar="ID", default="", help="Only entries of this message."),
+        click.option("--destination", metavar="DOMAIN", default="", help="Only to this domain or route:NAME."),
+        click.option("--state", type=click.Choice(["ready", "held"]), help="Only entries in this state."),
+    ):
+        function = option(function)
+    return function
+
+
+def _selection(ids: tuple[str, ...], where: dict[str, Any]) -> "Selection":
+    from pydantic import ValidationError
+
+    from relay.admin.wire import Selection, explain
+
+    try:
+        return Selection(ids=ids, **where)
+    except ValidationError as error:
+        raise PosternError(explain(error)) from None
+
+
+def _print_json(result: "Wire") -> None:
+    click.echo(result.model_dump_json(indent=2))
+
+
+# --- looking ----------------------------------------------------------
+
+
+@command.command(name="list", help="List entries; ids are of entries (MESSAGE.N) or whole messages.")
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Entries at the most.")
+@_json_option
+def list_entries(ids: tuple[str, ...], limit: int, *, as_json: bool, **where: Any) -> None:
+    """Print a table of entries."""
+    from relay.admin.wire import ListRequest, ListResult
+
+    with _connected() as client:
+        result = client.ask(ListRequest(where=_selection(ids, where), limit=limit), ListResult)
+    if as_json:
+        _print_json(result)
+        return
+    if not result.entries:
+        click.echo("Nothing in the queue matches." if ids or any(where.values()) else "The queue is empty.")
+        return
+    _show_table(_entries_table(result.entries))
+    if result.more:
+        click.echo(f"There are more than {limit}: narrow it down, or raise --limit.", err=True)
+
+
+@command.command(help="Show one message or entry; its content stays sealed.")
+@click.argument("id")
+@_json_option
+def show(id: str, *, as_json: bool) -> None:  # noqa: A002  the argument's name in the help
+    """Print all that is known of a message."""
+    from relay.admin.wire import ShowRequest, ShowResult
+
+    with _connected() as client:
+        result = client.ask(ShowRequest(id=id[:64]), ShowResult)
+    if as_json:
+        _print_json(result)
+        return
+    _show_message(result)
+
+
+@command.command(help="Figures of the queue.")
+@_json_option
+def stats(*, as_json: bool) -> None:
+    """Print counts, ages and the longest destinations."""
+    from relay.admin.wire import StatsRequest, StatsResult
+
+    with _connected() as client:
+        result = client.ask(StatsRequest(), StatsResult)
+    if as_json:
+        _print_json(result)
+        return
+    table = _table("", "")
+    for name in ("ready", "deferred", "held", "leased"):
+        table.add_row(name, str(getattr(result, name)))
+    table.add_row("oldest", "-" if result.oldest_age is None else _age(result.oldest_age))
+    table.add_row("size", f"{result.bytes:,} octets")
+    table.add_row("audit rows waiting", str(result.outbox))
+    for destination, number in result.destinations:
+        table.add_row(f"to {destination}", str(number))
+    _show_table(table)
+
+
+@command.command(help="Print a held message's content: audited with your name, and an alert.")
+@click.argument("id")
+@click.option("--reason", required=True, help="Why it must be seen; kept in the audit trail.")
+@_json_option
+def unseal(id: str, reason: str, *, as_json: bool) -> None:  # noqa: A002  the argument's name in the help
+    """Write the message to standard output as it is."""
+    from pydantic import ValidationError
+
+    from relay.admin.wire import UnsealRequest, UnsealResult, explain
+
+    try:
+        request = UnsealRequest(id=id, reason=reason)
+    except ValidationError as error:
+        raise PosternError(explain(error)) from None
+    with _connected() as client:
+        result = client.ask(request, UnsealResult)
+    if as_json:
+        _print_json(result)
+        return
+    content = base64.b64decode(result.content)
+    if sys.stdout.isatty():  # a message must not steer the terminal that shows it
+        text = content.decode("utf-8", "replace")
+        click.echo("".join(mark if mark.isprintable() or mark in "\n\t" else " " for mark in text))
+    else:
+        click.echo(content, nl=False)
+    if result.truncated:
+        click.echo(f"Cut: the message has {result.size:,} octets.", err=True)
+
+
+# --- changing ---------------------------------------------------------
+
+_CHANGES: Final = {
+    "hold": "Stop entries until they are released.",
+    "release": "Let held entries go; their floor stays.",
+    "retry": "Try waiting entries now.",
+    "bounce": "Give up: each sender gets a DSN.",
+    "remove": "Take entries out without telling their senders; the reason is their fate.",
+    "redecide": "Ask the running policy again; a floor never falls.",
+}
+
+
+def _reason_option(*, required: bool) -> Callable[[_F], _F]:
+    text = "Kept in the audit trail with your name."
+    if required:
+        return click.option("--reason", required=True, help=text)
+    return click.option("--reason", default="", help=text)
+
+
+def _change_command(operation: str, text: str) -> click.Command:
+    @click.argument("ids", nargs=-1)
+    @_filters
+    @_reason_option(required=operation == "remove")
+    @click.option("--yes", is_flag=True, help="Do not ask before acting on what a filter selects.")
+    @_json_option
+    def change(ids: tuple[str, ...], reason: str, *, yes: bool, as_json: bool, **where: Any) -> None:
+        _change(operation, _selection(ids, where), reason, sure=yes or bool(ids), as_json=as_json)
+
+    return click.command(name=operation, help=f"{text} Ids are of entries (MESSAGE.N) or whole messages.")(change)
+
+
+for _operation, _text in _CHANGES.items():
+    command.add_command(_change_command(_operation, _text))
+
+
+def _change(operation: str, where: "Selection", reason: str, *, sure: bool, as_json: bool) -> None:
+    from pydantic import ValidationError
+
+    from relay.admin.wire import MAX_CHANGED, ChangeRequest, ChangeResult, ListRequest, ListResult, explain
+
+    if where.is_empty:
+        raise click.UsageError("say which: give ids, or a filter such as --destination or --state")
+    try:
+        request = ChangeRequest.model_validate({"op": operation, "where": where, "reason": reason})
+    except ValidationError as error:
+        raise PosternError(explain(error)) from None
+    with _connected() as client:
+        if not sure:
+            found = client.ask(ListRequest(where=where, limit=MAX_CHANGED), ListResult)
+            number = f"{'more than ' if found.more else ''}{len(found.entries)}"
+            click.confirm(f"{operation} {number} entries?", abort=True, err=True)
+        result = client.ask(request, ChangeResult)
+    if as_json:
+        _print_json(result)
+    else:
+        _tell(result)
+    if result.refused:
+        click.get_current_context().exit(1)
+
+
+def _tell(result: "ChangeResult") -> None:
+    for one in result.done:
+        click.echo(f"{one.id}: {one.outcome}")
+    for one in result.refused:
+        click.echo(f"{one.id}: not changed: {one.outcome}", err=True)
+    if result.more:
+        click.echo("There are more: run it again for the rest.", err=True)
+
+
+# --- tables -----------------------------------------------------------
+
+
+def _table(*columns: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(*columns, box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
+
+
+def _show_table(table: "Table") -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 200  # no one reads it at 80 columns: it is piped
+    console.print(table)
+
+
+def _entries_table(entries: tuple["EntryView", ...]) -> "Table":
+    now = dt.datetime.now(dt.UTC).timestamp()
+    table = _table("entry", "state", "to", "rcpt", "method", "floor", "rule", "age", "next", "tries", "why")
+    for entry in entries:
+        due = "-" if entry.state == "held" else "now" if entry.due_at <= now else f"in {_age(entry.due_at - now)}"
+        table.add_row(
+            entry.id,
+            entry.state,
+            entry.destination,
+            str(entry.recipients),
+            entry.method,
+            entry.floor,
+            entry.rule,
+            _age(now - entry.created_at),
+            due,
+            str(entry.attempts),
+            entry.reason,
+        )
+    return table
+
+
+def _show_message(result: "ShowResult") -> None:
+    message = result.message
+    findings = ", ".join(f"{kind} {number}" for kind, number in sorted(message.findings.items())) or "none"
+    table = _table("", "")
+    for name, value in (
+        ("message", message.id),
+        ("origin", message.origin),
+        ("client", message.client or "-"),
+        ("tenant", message.tenant or "-"),
+        ("sender", message.sender or "<>"),
+        ("received", dt.datetime.fromtimestamp(message.received_at, dt.UTC).isoformat(" ", "seconds")),
+        ("size", f"{message.size:,} octets"),
+        ("PHI", message.phi + (", part of it unreadable" if message.unreadable else "")),
+        ("findings", findings),
+    ):
+        table.add_row(name, value)
+    for one in result.recipients:
+        table.add_row(f"recipient {one.number}", f"{one.address} ({one.entry})")
+    _show_table(table)
+    _show_table(_entries_table(result.entries))
+
+
+def _age(seconds: float) -> str:
+    """The two largest units of a duration: ``3h 12m``."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join(parts[:2])
