@@ -150,6 +150,17 @@ async def test_a_claim_passes_over_the_destinations_it_is_told_to(store):
     assert await claimed_ids(store) == ["m1.0"]
 
 
+async def test_a_backlog_of_a_passed_over_destination_hides_nothing(store):
+    message = a_message(recipients=["a@example.org"])
+    busy = tuple(an_entry(message, n, destination="busy.example", due_at=NOW - 9) for n in range(600))
+    free = tuple(an_entry(message, n, destination=f"d{n % 3}.example", due_at=NOW - n) for n in range(600, 606))
+    late = (an_entry(message, 700, due_at=NOW + 1),)
+    await store.commit((Keep(message=message, content=BODY, entries=busy + free + late),))
+    skip = frozenset({"busy.example", "d1.example"})
+    claimed = [each.entry.id for each in await store.claim(now=NOW, limit=3, skip=skip)]
+    assert claimed == ["m1.605", "m1.603", "m1.602"]
+
+
 async def test_two_processes_never_hold_the_same_entry(harness, store):
     other = await harness.open()
     await asyncio.gather(*(s.commit(keeping(f"m{n}{i}")[0]) for i, s in enumerate((store, other)) for n in range(20)))

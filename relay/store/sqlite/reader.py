@@ -18,6 +18,7 @@ _LEASED: Final = """
     SELECT coalesce(sum(lease <> ?), 0), coalesce(sum(held AND lease <> ?), 0),
            coalesce(sum(lease = ?), 0), coalesce(sum(held AND lease = ?), 0)
     FROM entries WHERE lease IS NOT NULL"""
+_DUE: Final = "SELECT count(*) FROM entries WHERE lease IS NULL AND priority = ? AND wake_at <= ? AND held = 0"
 _LISTED: Final = "SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id"
 
 
@@ -94,12 +95,7 @@ class Reader:
         """Figures from the kept sums, and one count over the index of free entries."""
         tally = self.rows("SELECT destination, held, entries FROM tally WHERE entries > 0")
         leased, leased_held, damaged, damaged_held = self.rows(_LEASED, *[SET_ASIDE] * 4)[0]
-        (due,) = self.rows(
-            "SELECT count(*) FROM entries "
-            "WHERE lease IS NULL AND priority IN (SELECT DISTINCT priority FROM entries "
-            "WHERE lease IS NULL) AND wake_at <= ? AND held = 0",
-            now,
-        )[0]
+        due = sum(self.rows(_DUE, priority, now)[0][0] for (priority,) in self.rows(PRIORITIES))
         held = sum(entries for _, is_held, entries in tally if is_held)
         total = sum(entries for _, _, entries in tally)
         oldest = self.row("SELECT received_at FROM messages ORDER BY id LIMIT 1")

@@ -46,6 +46,7 @@ CREATE TABLE entries(
     tokens BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX entries_free ON entries(priority, wake_at, id, destination, held) WHERE lease IS NULL;
+CREATE INDEX entries_by_destination ON entries(priority, destination, wake_at, id) WHERE lease IS NULL;
 CREATE INDEX entries_leased ON entries(lease, held) WHERE lease IS NOT NULL;
 
 CREATE TABLE details(

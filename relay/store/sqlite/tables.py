@@ -22,10 +22,24 @@ PRIORITIES: Final = """
 _CLAIMED: Final = """
     SELECT e.id, d.sealed, e.message_id, m.facts
     FROM entries e JOIN details d ON d.entry_id = e.id JOIN messages m ON m.id = e.message_id"""
-_DUE: Final = f"""{_CLAIMED}
-    WHERE e.lease IS NULL AND e.priority = ? AND e.wake_at <= ?
-      AND e.destination NOT IN (SELECT value FROM json_each(?))
-    ORDER BY e.wake_at, e.id LIMIT ?"""  # noqa: S608 - constants
+_DUE: Final = """
+    SELECT id, destination FROM entries WHERE lease IS NULL AND priority = ? AND wake_at <= ?
+    ORDER BY wake_at, id LIMIT ?"""
+_DUE_ELSEWHERE: Final = """
+    WITH RECURSIVE d(v) AS (
+        SELECT min(destination) FROM entries WHERE lease IS NULL AND priority = ?1
+        UNION ALL
+        SELECT (SELECT min(destination) FROM entries WHERE lease IS NULL AND priority = ?1 AND destination > v)
+        FROM d WHERE v IS NOT NULL
+    )
+    SELECT e.id, e.destination FROM d JOIN entries e ON e.id IN (
+        SELECT id FROM entries WHERE lease IS NULL AND priority = ?1 AND destination = d.v AND wake_at <= ?2
+        ORDER BY wake_at, id LIMIT ?3
+    )
+    WHERE d.v NOT IN (SELECT value FROM json_each(?4)) ORDER BY e.wake_at, e.id LIMIT ?3"""
+"""A few seeks a destination, however many entries those that are passed over have."""
+_LOOK_AHEAD: Final = 500
+"""Due entries looked at in order before they are looked for destination by destination."""
 _OLD: Final = """
     SELECT json_group_array(json_array(id, lease, destination, held, message_id)) FROM entries WHERE id IN ("""
 _NO_ENTRY: Final = (None, "", 0, None)
@@ -191,16 +205,25 @@ class Tables:
 
     def claim(self, now: float, limit: int, skip: frozenset[str] = frozenset()) -> list[ClaimedRow]:
         """Lease what must be looked at by ``now``: urgent first, then what has waited longest; not ``skip``'s."""
-        passed = orjson.dumps(sorted(skip)).decode()
-        rows: list[ClaimedRow] = []
+        ids: list[str] = []
         for (priority,) in self._execute(PRIORITIES).fetchall():
-            found = self._execute(_DUE, (priority, now, passed, limit - len(rows)))
-            rows.extend(ClaimedRow(*row) for row in found)
-            if len(rows) >= limit:
+            ids += self._due(priority, now, limit - len(ids), skip)
+            if len(ids) >= limit:
                 break
+        keys = [(entry_id,) for entry_id in ids]
         taken = f"UPDATE entries SET lease = {self._incarnation:d} WHERE id IN ("  # noqa: S608 - a number of our own
-        self._bulk(taken, "?", [(row.entry_id,) for row in rows], ")")
-        return rows
+        self._bulk(taken, "?", keys, ")")
+        rows = {row[0]: ClaimedRow(*row) for row in self._bulk(f"{_CLAIMED} WHERE e.id IN (", "?", keys, ")")}
+        return [rows[entry_id] for entry_id in ids]
+
+    def _due(self, priority: Any, now: float, limit: int, skip: frozenset[str]) -> list[str]:
+        ahead = max(limit, _LOOK_AHEAD) if skip else limit
+        rows: list[Any] = self._execute(_DUE, (priority, now, ahead)).fetchall()
+        ids = [entry_id for entry_id, destination in rows if destination not in skip]
+        if len(ids) < limit and len(rows) == ahead:
+            passed = orjson.dumps(sorted(skip)).decode()
+            ids = [row[0] for row in self._execute(_DUE_ELSEWHERE, (priority, now, limit, passed)).fetchall()]
+        return ids[:limit]
 
     def acquire(self, entry_id: str) -> ClaimedRow | None:
         """Lease one entry that nobody holds."""
