@@ -225,12 +225,22 @@ class LimitSettings(Section):
         2000, "Open connections a worker takes on all listeners, then 421 4.3.2.", "connections", ge=1, le=100_000
     )
     command_line: Size = setting(
-        "2KiB", "Longest command line (RFC 5321 4.5.3.1.4 asks for 512B), then 500 5.5.6.", "size", ge=512, le=65536
+        "2KiB", "Longest command line (RFC 5321 4.5.3.1.4 asks for 512B), then 500 5.5.2.", "size", ge=512, le=65536
     )
+    auth_line: Size = setting(
+        "12KiB", "Longest line of an AUTH exchange (RFC 4954 section 4 asks for 12288B), then 500 5.5.6.", "size",
+        ge=1024, le=65536,
+    )  # fmt: skip
     message_line: Size = setting(
-        "64KiB", "Longest line of a message (RFC 5321 4.5.3.1.6 asks for 1000B), then 500 5.6.0.", "size",
+        "64KiB", "Longest line of a message (RFC 5321 4.5.3.1.6 asks for 1000B), then 554 5.6.0.", "size",
         ge=1000, le=1 << 24,
     )  # fmt: skip
+    messages_per_connection: Integer = setting(
+        1000, "Messages a connection may send, then 421 4.7.0.", "messages", ge=1, le=1_000_000
+    )
+    commands_per_connection: Integer = setting(
+        20_000, "Commands a connection may send, then 421 4.7.0.", "commands", ge=100, le=10_000_000
+    )
     idle_commands_per_connection: Integer = setting(
         100, "NOOP, RSET, EHLO and the like between two messages, then 421 4.7.0.", "commands", ge=10, le=100_000
     )
