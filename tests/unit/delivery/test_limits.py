@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery.limits import Concurrency, Meter, Pacer, Rate
+
+
+def test_a_burst_and_then_one_at_a_time():
+    meter = Meter(Rate(per_second=2, burst=3))
+    assert [meter.take(10.0) for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
+    assert meter.take(100.0) == 0
+
+
+@given(st.floats(0.1, 50), st.integers(1, 5), st.lists(st.floats(0, 2), min_size=1, max_size=60))
+def test_no_window_holds_more_than_the_rate_and_its_burst(per_second, burst, gaps):
+    meter, now, places = Meter(Rate(per_second=per_second, burst=burst)), 0.0, []
+    for gap in gaps:
+        now += gap
+        places.append(now + meter.take(now))
+    places.sort()
+    for first in range(len(places)):
+        for last in range(first, len(places)):
+            allowed = burst + (places[last] - places[first]) * per_second
+            assert last - first + 1 <= allowed + 1e-6
+
+
+def test_destinations_are_paced_apart_and_forgotten_when_idle():
+    pacer = Pacer(Rate(per_second=1), {"slow.example": Rate(per_second=0.1)}, capacity=2)
+    assert pacer.take("a.example", 0.0) == 0
+    assert pacer.take("a.example", 0.0) == 1
+    assert pacer.take("slow.example", 0.0) == 0
+    assert pacer.take("slow.example", 0.0) == 10
+    assert pacer.take("b.example", 5.0) == 0
+    assert len(pacer) == 2
+    assert pacer.take("slow.example", 5.0) == 15, "the idle one was forgotten, not this one"
+
+
+def test_without_a_rate_nothing_waits_or_is_kept():
+    pacer = Pacer(None)
+    assert [pacer.take("a.example", 0.0) for _ in range(100)] == [0.0] * 100
+    assert len(pacer) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60))
+def test_places_are_bounded_a_destination(steps):
+    limits, used = Concurrency(2, {"b": 1}), {"a": 0, "b": 0}
+    for name, enter in steps:
+        if enter:
+            assert limits.enter(name) is (used[name] < limits.limit(name))
+            used[name] = min(used[name] + 1, limits.limit(name))
+        elif used[name]:
+            limits.leave(name)
+            used[name] -= 1
+        else:
+            with pytest.raises(ValueError, match="nobody had"):
+                limits.leave(name)
+
+
+@pytest.mark.parametrize("wrong", [{"per_second": 0}, {"per_second": 1, "burst": 0}])
+def test_rates_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="a rate is"):
+        Rate(**wrong)
+    with pytest.raises(ValueError, match="at least 1"):
+        Concurrency(0)
