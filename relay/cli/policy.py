@@ -181,7 +181,10 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
 
     console = Console(highlight=False)
     for one in explanations:
-        console.print(_tree(one, facts))
+        console.print(
+            f"{one.decision.recipient}: {_headline(one.decision)}", style="bold", markup=False, soft_wrap=True
+        )
+        console.print(_tree(one, facts), soft_wrap=True)
 
 
 @command.command(name="schema", help="Print the JSON Schema of policy files, for editors.")
@@ -211,9 +214,9 @@ def _run_tests(policy: "CompiledPolicy") -> tuple["CaseResult", ...]:
 
 
 def _scan() -> "Callable[[bytes], ScanReport]":
-    from relay.scan.engine import ScanEngine
+    from relay.extract.engine import ScanEngine, load_judge
 
-    return ScanEngine(digest=_no_digest).scan
+    return ScanEngine(load_judge(_no_digest)).scan
 
 
 def _facts(content: bytes, recipients: "list[Address]", given: dict[str, Any]) -> "MessageFacts":
@@ -291,7 +294,7 @@ def _tree(one: "Explanation", facts: "MessageFacts") -> "Tree":
     from rich.text import Text
     from rich.tree import Tree
 
-    tree = Tree(Text(f"{one.decision.recipient}: {_headline(one.decision)}", style="bold"))
+    tree = Tree("", hide_root=True)
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(facts.verdict.counts().items()))
     tree.add(f"scan: phi {facts.verdict.phi.word}{escape(f' ({found})') if found else ''}")
     for step, holds, traces in one.steps:

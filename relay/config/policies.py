@@ -1,6 +1,7 @@
 """Policy files on disk: reads the root, its includes and lists, and notices when any of them changes."""
 
-import os.path
+import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -57,7 +58,7 @@ class _Reader:
         return Sources(files=tuple(self.files), csv=self.csv, builtin=builtin_lists(), names=tuple(self.names))
 
     def include(self, path: Path, chain: tuple[Path, ...], where: str) -> None:
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # Path.resolve() of 3.11 raises on a ring of links
         if real in chain:
             names = " -> ".join(step.name for step in (*chain, real))
             self.problems.append(Problem(where=where, what=f"files include each other: {names}", hint="remove one"))
@@ -112,14 +113,17 @@ class _Reader:
         self.names.append(str(path))
         hint = ""
         try:
-            if path.stat().st_size > limit:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                what = "not a file"
+            elif status.st_size > limit:
                 what, hint = f"larger than {limit // 1024} KiB", "split it"
             else:
                 return path.read_text(encoding="utf-8")
         except FileNotFoundError:
             near = [one.name for one in sorted(path.parent.glob(f"*{path.suffix}"))[:8]] if path.parent.is_dir() else []
             what, hint = "there is no such file", f"beside it: {', '.join(near)}" if near else ""
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             what = error.strerror or "cannot be read" if isinstance(error, OSError) else "not UTF-8"
         self.problems.append(Problem(where=where or str(path), what=f"{kind}, {path}: {what}", hint=hint))
         return None

@@ -10,7 +10,7 @@ from relay.policy import leaves
 from relay.policy.copy import Copy, Shared
 from relay.policy.lists import CompiledList
 from relay.policy.near import MAX_MEMBERS
-from relay.policy.nodes import Check, Detail, Node, always, every, negate, remembered, say, some
+from relay.policy.nodes import Check, Detail, Node, always, every, joined, negate, remembered, say, some
 from relay.policy.read import closest
 from relay.policy.schema import (
     AttachmentCondition,
@@ -109,7 +109,7 @@ class ConditionCompiler:
             inside = scope.at("network")
             check = self._guard(inside, lambda: leaves.networks(value.network or ()))
             nodes.append(self._remember(inside, check, lambda copy: copy.facts.session.network or "unknown"))
-        return every(scope.label, nodes)
+        return joined(scope.label, nodes)
 
     def _session_word(self, attribute: str, words: tuple[str, ...], scope: Scope) -> Node:
         wanted = frozenset(words)
@@ -132,7 +132,7 @@ class ConditionCompiler:
             inside = scope.at("in")
             check = leaves.in_lists(side, self._lists(value.in_, inside))
             nodes.append(Node(inside.label, check, say(f"lists {', '.join(value.in_)}")))
-        return every(scope.label, nodes)
+        return joined(scope.label, nodes)
 
     def _domain(self, side: str, value: DomainMatch, scope: Scope) -> Node:
         members = self._lists(value.in_ or (), scope.at("in"))
@@ -176,7 +176,7 @@ class ConditionCompiler:
                     inside, lambda shared: any(search(shared.subject) for search in searches), say("subject")
                 )
             )
-        return every(scope.label, nodes)
+        return joined(scope.label, nodes)
 
     def _header(self, value: HeaderCondition, scope: Scope) -> Node:
         check = self._guard(scope.at("matches"), lambda: leaves.header(value))
@@ -196,12 +196,11 @@ class ConditionCompiler:
 
     def _finding(self, value: FindingCondition, scope: Scope) -> Node:
         self._evidence(scope, rising=True)
-        kinds = tuple(kind.lower() for kind in value.kind or ("",))
-        sensitive = tuple(kind.lower() for kind in value.sensitive or ("",))
+        count = leaves.counter(value)
 
         def detail(copy: Copy) -> str:
             more = " or more (truncated)" if copy.facts.verdict.truncated else ""
-            return f"{leaves.count_findings(copy.shared, kinds, sensitive)}{more} of at least {value.count}"
+            return f"{count(copy.shared, -1)}{more} of at least {value.count}"
 
         return self._remember(scope, leaves.finding(value), detail)
 

@@ -2,10 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from relay.core.address import Address, normalise_domain
 from relay.core.errors import AddressError, Problem
@@ -171,6 +171,18 @@ def _end_of(day: date | None) -> float:
     return (start + timedelta(days=1)).timestamp() if day < date.max else float("inf")
 
 
+class Context(Protocol):
+    """What of a message decides whether a row with conditions counts."""
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+
+    @property
+    def clinics(self) -> Collection[str]:
+        """Tenant, client and sending domain, lower case."""
+
+
 class CompiledList:
     """Answers membership; fast for members without conditions.
 
@@ -198,33 +210,37 @@ class CompiledList:
     def prepare_near(self) -> None:
         """Build what :meth:`near` needs, once."""
         if self._neighbours is None:
-            self._neighbours = Neighbours(self.domains())
+            self._neighbours = Neighbours(
+                self.domains(), (key[2:] for key in (*self._always, *self._rows) if key.startswith("*."))
+            )
 
     def near(self, domain: str) -> str:
-        """The member that a domain is near to, or empty."""
+        """The member that a domain is near to, or empty; near to none is what is a member itself."""
         if self._neighbours is None:
             raise RuntimeError("prepare_near() was not called")
-        return "" if self.has_domain(domain, (), float("-inf")) else self._neighbours.nearest(domain)
+        return self._neighbours.nearest(domain)
 
-    def has_address(self, key: str, domain: str, clinics: Iterable[str], now: float) -> bool:
-        """Whether an address (its look-up form) or its domain is a member for one of the clinics at a time."""
-        return key in self._always or self._by_row(key, clinics, now) or self.has_domain(domain, clinics, now)
+    def has_address(self, key: str, domain: str, context: Context) -> bool:
+        """Whether an address (its look-up form) or its domain is a member in a message's context."""
+        return (
+            key in self._always
+            or (key in self._rows and self._by_row(key, context))
+            or self.has_domain(domain, context)
+        )
 
-    def has_domain(self, domain: str, clinics: Iterable[str], now: float) -> bool:
-        """Whether a domain is a member."""
-        if domain in self._always or self._by_row(domain, clinics, now):
+    def has_domain(self, domain: str, context: Context) -> bool:
+        """Whether a domain is a member in a message's context."""
+        if domain in self._always or (domain in self._rows and self._by_row(domain, context)):
             return True
         if self._suffixes:
             rest = domain.partition(".")[2]
             while rest:
                 key = f"*.{rest}"
-                if key in self._always or self._by_row(key, clinics, now):
+                if key in self._always or (key in self._rows and self._by_row(key, context)):
                     return True
                 rest = rest.partition(".")[2]
         return False
 
-    def _by_row(self, key: str, clinics: Iterable[str], now: float) -> bool:
-        rows = self._rows.get(key)
-        if not rows:
-            return False
-        return any(now < row.until and (not row.clinic or row.clinic in clinics) for row in rows)
+    def _by_row(self, key: str, context: Context) -> bool:
+        rows, now = self._rows[key], context.now
+        return any(now < row.until and (not row.clinic or row.clinic in context.clinics) for row in rows)

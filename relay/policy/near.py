@@ -46,8 +46,9 @@ def _shortened(name: str, slips: int) -> set[str]:
 class Neighbours:
     """Answers whether a domain is near a member of a set, in microseconds, without walking the set."""
 
-    def __init__(self, members: Iterable[str]) -> None:
+    def __init__(self, members: Iterable[str], below: Iterable[str] = ()) -> None:
         self._members = frozenset(members)
+        self._below = tuple(f".{domain}" for domain in below)
         self._index: dict[str, list[str]] = {}
         for member in sorted(self._members):
             if len(member.partition(".")[0]) >= _SHORTEST_LABEL:
@@ -58,7 +59,11 @@ class Neighbours:
 
     def _nearest(self, domain: str) -> str:
         """The member that a domain that is none itself is near to, or empty."""
-        if domain in self._members or len(domain) > self._longest + 2:
+        if (
+            domain in self._members
+            or any(domain.endswith(below) for below in self._below)
+            or len(domain) > self._longest + 2
+        ):
             return ""
         for short in sorted(_shortened(domain, 2 if len(domain) >= _LONG - 2 else 1)):
             for member in self._index.get(short, ()):

@@ -36,12 +36,14 @@ def always(path: str) -> Node:
     return Node(path, lambda _copy: True, say("always"))
 
 
-def every(path: str, children: Sequence[Node], detail: str = "all of") -> Node:
+def every(path: str, children: Sequence[Node]) -> Node:
     """Holds when each child does."""
-    if len(children) == 1 and detail == "":
-        return children[0]
-    checks = tuple(child.check for child in children)
-    return Node(path, _every(checks), say(detail or "all of"), tuple(children))
+    return Node(path, _every(tuple(child.check for child in children)), say("all of"), tuple(children))
+
+
+def joined(path: str, children: Sequence[Node]) -> Node:
+    """The keys of one condition, each of which must hold: a single one stands for itself."""
+    return children[0] if len(children) == 1 else every(path, children)
 
 
 def _every(checks: tuple[Check, ...]) -> Check:

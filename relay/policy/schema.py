@@ -35,6 +35,7 @@ Words = Annotated[
     Field(min_length=1),
 ]
 """One word or a list of words, of which any may match."""
+FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")]
 Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=str)]
 Size = Annotated[int, BeforeValidator(units.octets, json_schema_input_type=str)]
 HeaderName = Annotated[str, Field(pattern=r"^[!-9;-~]{1,76}$")]
@@ -285,7 +286,9 @@ class ListSource(OneOf):
 
     items: Words | None = Field(None, description="Addresses, domains, or *.domain.")
     builtin: Literal["consumer-mailbox-providers"] | None = Field(None, description="A list that ships with Postern.")
-    file: str | None = Field(None, description="A CSV file beside this one: address or domain, clinic, date, expiry.")
+    file: FileName | None = Field(
+        None, description="A CSV file beside this one: address or domain, clinic, date, expiry."
+    )
 
 
 def _list_source(value: Any) -> Any:
@@ -347,7 +350,7 @@ class PolicyFile(Model):
     policy: Id | None = Field(None, description="The policy's name; in the root file.")
     description: str = Field("", description="For people.")
     mode: Literal["enforce", "shadow"] = Field("enforce", description="shadow: evaluated and counted, decides nothing.")
-    include: Annotated[tuple[str, ...], BeforeValidator(_many, json_schema_input_type=str | list[str])] = Field(
+    include: Annotated[tuple[FileName, ...], BeforeValidator(_many, json_schema_input_type=str | list[str])] = Field(
         (), max_length=100, description="Files whose rules come before this file's own; relative to this file."
     )
     lists: dict[

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relay.config.policies import RunningPolicy, builtin_lists, load_policy
 from relay.core.address import Address, normalise_domain
@@ -13,12 +15,14 @@ from relay.core.decision import MethodName
 from relay.core.errors import ProblemsError
 from relay.core.phi import Phi, PhiVerdict
 from relay.core.ports import ScanReport
-from relay.policy import near
+from relay.policy import near, schema
 from relay.policy.jsonschema import json_schema
 from relay.policy.selftest import run_tests
 from relay.policy.source import parse
 from tests.support.policies import NOW, REST, compile_text, facts
 
+_MODELS = (schema.Condition, schema.MailboxCondition, schema.TimeCondition, schema.FindingCondition, schema.Floor)
+WORDS = sorted({field.alias or name for model in _MODELS for name, field in model.model_fields.items()})
 ROOT = Path(__file__).parents[3]
 TLS = frozenset({MethodName.TLS})
 PAT = Address.parse("pat@mail.example")
@@ -79,6 +83,63 @@ def test_a_file_that_is_no_policy_is_one_clear_error(tmp_path, content):
     with pytest.raises(ProblemsError) as caught:
         load_policy(tmp_path / "main.yaml", methods=TLS, now=NOW)
     assert all("main.yaml" in problem.where for problem in caught.value.problems)
+
+
+def test_what_is_no_regular_file_is_not_read(room):
+    (room / "people.csv").unlink()
+    os.mkfifo(room / "people.csv")
+    (room / "more" / "a.yaml").unlink()
+    (room / "more" / "a.yaml").symlink_to("a.yaml")
+    with pytest.raises(ProblemsError) as caught:
+        load_policy(room / "main.yaml", methods=TLS, now=NOW)
+    assert [problem.what.rpartition(": ")[2] for problem in caught.value.problems] == [
+        "Too many levels of symbolic links",
+        "not a file",
+    ]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_no_text_makes_the_reader_fail_but_with_problems(text):
+    with pytest.raises(ProblemsError):
+        compile_text(text)
+
+
+mangled = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.text(max_size=8), st.sampled_from(["phi", "tls", "*.", "a.b"])
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(["policy", "lists", "floor", "tests", "include", "mode"]), mangled), mangled)
+def test_no_data_makes_the_compiler_fail_but_with_problems(data, when):
+    rule = {"id": "a", "when": when, "deliver": {}}
+    source = {"policy": "p", **data, "rules": [rule, {"id": "rest", "deliver": {}}]}
+    assert all(problem.what and problem.where for problem in problems_of(json.dumps(source)))
+
+
+def problems_of(text):
+    try:
+        compile_text(text, csv={"consented": "address\n"})
+    except ProblemsError as error:
+        return error.problems
+    return ()
+
+
+DEFAULT = (ROOT / "policies" / "main.yaml").read_text()
+
+SLIPS = st.sampled_from(["", ":", "{", "]", "x", "\n", "- ", "*a", "~", "é", "0"])
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(DEFAULT)), st.integers(0, 40), SLIPS)
+def test_the_default_policy_with_a_slip_of_the_fingers_is_sound_or_told_of_by_line(place, gone, typed):
+    for problem in problems_of(DEFAULT[:place] + typed + DEFAULT[place + gone :]):
+        assert problem.where.startswith("policy.yaml:")
 
 
 def test_aliases_cannot_be_made_to_expand_without_end():
