@@ -77,6 +77,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     """Prove a configuration on this machine. Never raises for what it finds: it is all in the answer."""
     owners = _owners(loaded)
     found: list[Finding] = []
+    found += _name(loaded)
     found += _users(loaded)
     found += _directories(loaded)
     found += _listener_files(loaded, now, owners)
@@ -103,6 +104,13 @@ def _owners(loaded: Loaded) -> frozenset[int]:
         except KeyError:
             return frozenset(owners)  # told by the proof of users
     return frozenset(owners)
+
+
+def _name(loaded: Loaded) -> Iterator[Finding]:
+    name = loaded.settings.hostname
+    if "." not in name or name.endswith((".localdomain", ".local", ".localhost")):
+        what = f"{name} is not a full name: many servers refuse who greets them so (RFC 5321 4.1.1.1)"
+        yield warning(loaded.where("hostname"), what, "write hostname: with the name that DNS gives this machine")
 
 
 def _users(loaded: Loaded) -> Iterator[Finding]:

@@ -1,8 +1,10 @@
 """The whole configuration, as one frozen tree."""
 
+import functools
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,12 +28,25 @@ from relay.core.errors import AddressError
 _USER: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 
 
-def machine_name() -> str:
-    """This machine's full name in A-labels, or ``localhost.localdomain`` when its name is not a domain."""
+NAMELESS: Final = "localhost.localdomain"
+_NAME_WAIT: Final = 3.0
+
+
+@functools.lru_cache(maxsize=1)
+def machine_name(wait: float = _NAME_WAIT) -> str:
+    """This machine's full name in A-labels, or :data:`NAMELESS` when none is told in ``wait`` seconds.
+
+    A name with dots is taken as it is; else the system's resolver is asked, which has no deadline of its own.
+    """
+    names = [socket.gethostname()]
+    if "." not in names[0]:
+        asking = threading.Thread(target=lambda: names.append(socket.getfqdn()), daemon=True)
+        asking.start()
+        asking.join(wait)
     try:
-        return domain_name(socket.getfqdn())
+        return domain_name(names[-1]) if "." in names[-1] else NAMELESS
     except ValueError:
-        return "localhost.localdomain"
+        return NAMELESS
 
 
 class Settings(Section):

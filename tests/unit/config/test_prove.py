@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from relay.config.proof_files import prove_certificate, prove_private
 from relay.config.proof_system import prove_directory, prove_dns, prove_listening, prove_space, prove_trusted_path
 from relay.config.prove import Extent, prove
 from relay.config.secret import SecretFile
+from relay.config.settings import NAMELESS, machine_name
 from relay.core.errors import ProblemsError
 from relay.demo.dns import DnsServer, Trouble
 from tests.support.configs import furnish
@@ -267,3 +269,37 @@ def test_short_keys_and_muddled_chains_are_told(etc):
     found = list(prove_certificate(path, weak, "x:1", hostname="a.example", now=dt.datetime.now(dt.UTC)))
     assert ["1024 bits" in found[0].problem.what, found[0].warning] == [True, False]
     assert ["not in order" in found[1].problem.what, found[1].warning] == [True, True]
+
+
+@pytest.fixture
+def nameless(monkeypatch):
+    machine_name.cache_clear()
+    monkeypatch.setattr(socket, "gethostname", lambda: "relay1")
+    yield monkeypatch
+    machine_name.cache_clear()
+
+
+def test_the_machine_is_asked_for_its_full_name(nameless):
+    nameless.setattr(socket, "getfqdn", lambda: "Relay1.Clinic.example")
+    assert machine_name() == "relay1.clinic.example"
+
+
+@pytest.mark.parametrize("name", ["relay1", "not_a..name", "x.-y"])
+def test_a_machine_without_a_full_name_is_nameless(nameless, name):
+    nameless.setattr(socket, "getfqdn", lambda: name)
+    assert machine_name() == NAMELESS
+
+
+def test_a_resolver_that_never_answers_does_not_stop_the_start(nameless):
+    release = threading.Event()
+    nameless.setattr(socket, "getfqdn", lambda: str(release.wait(30)))
+    try:
+        assert machine_name(0.05) == NAMELESS
+    finally:
+        release.set()
+
+
+def test_a_name_other_servers_would_refuse_is_a_warning(etc):
+    path = configure(etc)
+    path.write_text(path.read_text().replace("relay.clinic.example", "relay.localdomain"))
+    assert ["is not a full name" in one.what for one in proof_of(path, dns=False).warnings][:1] == [True]
