@@ -106,6 +106,7 @@ class SmtpConnector:
         self._contexts = contexts
         self._vouching: Vouching = vouching or Nobody()
         self._metrics = metrics
+        self._open_now = 0
         self._unverified = UnverifiedHosts(size=options.unverified_size, ttl=options.unverified_ttl)
 
     async def connect(self, destination: str, *, floor: Level, tls_failures: int = 0) -> SmtpSession:
@@ -232,11 +233,22 @@ class SmtpConnector:
             raise HostError(_below(target, proof.failure or "the level was not reached"))
         if target.route is not None and target.route.username:
             await self._login(shake, target.route, proof)
-        session = SmtpSession(
-            SessionContext(proof=proof, features=features, deadlines=self._options.deadlines, metrics=self._metrics)
+        context = SessionContext(
+            proof=proof,
+            features=features,
+            deadlines=self._options.deadlines,
+            metrics=self._metrics,
+            ended=lambda: self._count_open(-1),
         )
+        session = SmtpSession(context)
         session.attach(shake.release(session))
+        self._count_open(1)
         return session
+
+    def _count_open(self, change: int) -> None:
+        self._open_now += change
+        if self._metrics is not None:
+            self._metrics.set("postern_delivery_connections_open", self._open_now)
 
     async def _secure(
         self, shake: Handshake, features: PeerFeatures, target: _Target, level: Level, failure: str

@@ -22,6 +22,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.rrset
 
+from relay.core.ports import Metrics
+
 _MAX_CHAIN: Final = 8  # CNAMEs followed when the server does not follow them itself
 
 
@@ -37,6 +39,9 @@ class Found(Enum):
     """SERVFAIL, refused, bogus, malformed or no answer in time: nothing is known, so nothing may be concluded."""
 
 
+_RESULTS: Final = {Found.FOUND: "ok", Found.NODATA: "empty", Found.NXDOMAIN: "nxdomain", Found.FAILED: "failed"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One answer.
@@ -44,7 +49,7 @@ class Answer:
     Attributes:
         found: what it means.
         records: dnspython rdata, in the order of the answer.
-        secure: the AD bit.
+        secure: the AD bit, where the options say that it is to be believed.
         ttl: seconds it may be kept, bounded by the options.
         name: the canonical name at the end of CNAMEs, without the final dot.
         detail: one clause for operators when it failed.
@@ -70,6 +75,7 @@ class ResolverOptions:
         cache_size: answers kept.
         min_ttl, max_ttl: seconds, bounds on how long an answer is kept.
         max_negative_ttl: seconds, bound on NXDOMAIN and NODATA.
+        validating: the name servers validate DNSSEC and the way to them is safe: their AD bit is believed.
         failure_ttl: seconds a failure is remembered, so that a dead resolver is not asked by every copy
             (RFC 9520 section 3.2: at least 1, at most 300).
     """
@@ -83,13 +89,18 @@ class ResolverOptions:
     max_ttl: float = 86_400.0
     max_negative_ttl: float = 900.0
     failure_ttl: float = 5.0
+    validating: bool = False
 
 
 class Resolver:
     """Asks and remembers. One a process; it belongs to the event loop it is first used on."""
 
     def __init__(
-        self, options: ResolverOptions | None = None, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        options: ResolverOptions | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         """Make the resolver.
 
@@ -99,6 +110,7 @@ class Resolver:
         """
         self._options = options or ResolverOptions()
         self._monotonic = monotonic
+        self._metrics = metrics
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[Answer]] = {}
         stub = dns.asyncresolver.Resolver(configure=not self._options.nameservers)
@@ -117,6 +129,7 @@ class Resolver:
         kept = self._cache.get(key)
         if kept is not None and kept[0] > self._monotonic():
             self._cache.move_to_end(key)
+            self._count("cached")
             return kept[1]
         task = self._asking.get(key)
         if task is None:
@@ -137,7 +150,11 @@ class Resolver:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_and_keep(self, key: tuple[str, str]) -> Answer:
+        begun = self._monotonic()
         answer = await self._ask(*key)
+        self._count(_RESULTS[answer.found])
+        if self._metrics is not None:
+            self._metrics.observe("postern_dns_seconds", self._monotonic() - begun)
         self._cache[key] = (self._monotonic() + answer.ttl, answer)
         self._cache.move_to_end(key)
         while len(self._cache) > self._options.cache_size:
@@ -150,7 +167,7 @@ class Resolver:
             current = dns.name.from_text(name or ".")
         except dns.exception.DNSException:
             return self._failed("not a name that DNS can hold")
-        secure, ttl = True, self._options.max_ttl
+        secure, ttl = self._options.validating, self._options.max_ttl
         for _ in range(_MAX_CHAIN):
             try:
                 reply = await self._stub.resolve(current, rdtype, raise_on_no_answer=False, search=False)
@@ -168,6 +185,10 @@ class Resolver:
             if _has_soa(reply.response):
                 return self._negative(Found.NODATA, [reply.response], secure=secure)
         return self._failed("CNAMEs lead too far")
+
+    def _count(self, result: str) -> None:
+        if self._metrics is not None:
+            self._metrics.count("postern_dns_lookups_total", {"result": result})
 
     def _positive(self, reply: dns.resolver.Answer, ttl: float, *, secure: bool) -> Answer:
         return Answer(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,8 @@ class SessionContext:
     features: PeerFeatures
     deadlines: Deadlines
     metrics: Metrics | None = None
+    ended: Callable[[], None] | None = None
+    """Called once, when the connection is gone."""
 
 
 class SmtpSession(asyncio.Protocol):
@@ -42,6 +45,7 @@ class SmtpSession(asyncio.Protocol):
         self._features = context.features
         self._deadlines = context.deadlines
         self._metrics = context.metrics
+        self._ended = context.ended
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._tls: ssl.SSLObject | None = None
@@ -243,6 +247,8 @@ class SmtpSession(asyncio.Protocol):
             self._finish(self._machine, f"the connection was lost{f' ({type(exc).__name__})' if exc else ''}")
         if not self._closed.done():
             self._closed.set_result(None)
+            if self._ended is not None:
+                self._ended()
 
     def pause_writing(self) -> None:
         """The network takes no more for now."""

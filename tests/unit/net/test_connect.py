@@ -85,7 +85,9 @@ async def test_a_session_is_reused(authority, tls, good):
         for _ in range(3):
             assert (await session.transact(transaction(floor=Level.VERIFIED))).reusable
         assert session.alive
+        assert it.metrics.gauges == {"postern_delivery_connections_open": 1}
         await session.close()
+        assert it.metrics.gauges == {"postern_delivery_connections_open": 0}
         assert it.peer.connections == 1
         assert len(it.peer.messages) == 3
 

@@ -119,10 +119,11 @@ async def test_one_question_at_a_time_and_one_who_gives_up_does_not_take_it_from
 
 async def test_the_ad_bit_is_kept():
     async with DnsServer(ZONE, secure=["a.example"]) as server:
-        it = resolver(server)
+        it = resolver(server, validating=True)
         assert (await it.lookup("a.example", "A")).secure
         assert not (await it.lookup("alias.example", "A")).secure
         assert not (await it.lookup("gone.example", "A")).secure
+        assert not (await resolver(server).lookup("a.example", "A")).secure, "nobody said to believe it"
 
 
 async def test_large_answers_come_over_tcp():

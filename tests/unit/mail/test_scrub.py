@@ -1,0 +1,66 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.mail.scrub import LIMIT, scrub
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<pat.doe@mail.example>: User unknown", "<[mailbox]@mail.example>: User unknown"),
+        ('"pat doe"@mail.example unknown', "[mailbox]@mail.example unknown"),
+        ("bounce+pat=mail.example@list.example", "[mailbox]@list.example"),
+        ("no pat=mail.example here", "no [mailbox] here"),
+        ("pat%40mail.example", "[mailbox]@mail.example"),
+        ("pät@mail.example", "[mailbox]@mail.example"),
+        ("pat@[192.0.2.7]", "[mailbox]@[192.0.2.7]"),
+        ("Subject: your HbA1c result", "subject [withheld]"),
+        ('rejected: "Your HbA1c result" is spam', "rejected: [withheld] is spam"),
+        ("rejected: 'Your HbA1c result' is spam", "rejected: [withheld] is spam"),
+        ("we don't take mail from you, and can't", "we don't take mail from you, and can't"),
+        ("header =?utf-8?B?SGJBMWM=?= refused", "header [withheld] refused"),
+        ("born 03/04/1961", "born [number]"),
+        ("SSN 123-45-6789", "SSN [number]"),
+        ("call 555 123 4567 now", "call [number] now"),
+        ("MRN 12345", "MRN [number]"),
+        ("[203.0.113.9] is blocked, see 5.7.1", "[203.0.113.9] is blocked, see 5.7.1"),
+        ("try again in 300 seconds (5 of 10)", "try again in 300 seconds (5 of 10)"),
+        ("https://help.example/why?u=pat", "https://help.example/[withheld]"),
+        ("https://pat@help.example/x", "https://help.example/[withheld]"),
+        ("see https://help.example/policies", "see https://help.example/policies"),
+        ("a" * 50 + " x", "[token] x"),
+        ("two\r\nlines\x1b[31m red\u202e", "two lines [31m red"),
+    ],
+)
+def test_what_could_name_a_patient_is_replaced(text, left):
+    assert scrub(text) == left
+
+
+def test_words_known_to_be_private_are_hidden():
+    assert scrub("no such user: PatDoe (patdoe2)", hide=("patdoe",)) == "no such user: [mailbox] (patdoe2)"
+
+
+def test_it_is_short_at_the_end():
+    left = scrub("word " * 1000)
+    assert len(left) == LIMIT
+    assert left.endswith("...")
+
+
+@given(st.text(max_size=300), st.sampled_from(["pat.doe", "pat+labs", "p", '"pat doe"']), st.text(max_size=300))
+def test_no_mailbox_survives_anywhere(before, local, after):
+    assert f"{local}@mail.example" not in scrub(f"{before} {local}@mail.example {after}", limit=2000)
+
+
+@given(st.text(max_size=600))
+def test_the_rest_is_one_printable_line(text):
+    left = scrub(text)
+    assert len(left) <= LIMIT
+    assert not any(unicodedata.category(mark)[0] == "C" for mark in left)
+
+
+@pytest.mark.parametrize("text", ["a@" * 5000, '"' * 5000, "1-" * 5000, "=?" * 5000, "http://" * 1000, "=a." * 3000])
+def test_no_text_takes_long(text):
+    assert len(scrub(text)) <= LIMIT
