@@ -127,7 +127,7 @@ class MemoryStore:
 
     def _apply(self, unit: PreparedUnit) -> None:
         limit = self._options.max_bytes
-        if unit.size and limit is not None and self._bytes() + unit.size > limit:
+        if unit.is_new_mail and limit is not None and self._bytes() + unit.size > limit:
             raise StoreFullError("the queue holds as many bytes as it may")
         for step in unit.steps:
             if isinstance(step, KeepRows):

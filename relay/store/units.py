@@ -68,12 +68,14 @@ class PreparedUnit:
         outbox: the unit's audit events, sealed in one row; ``None`` when there are none.
         wakes_at: the earliest moment at which an entry it leaves unleased must be looked at; infinite when none is.
         size: octets of message bodies it adds.
+        is_new_mail: it brings mail and ends none, so it is what limits refuse; a bounce that ends an entry is not.
     """
 
     steps: tuple[Step, ...]
     outbox: bytes | None
     wakes_at: float
     size: int
+    is_new_mail: bool
 
 
 def wake_time(entry: QueueEntry) -> float:
@@ -85,6 +87,12 @@ def wake_time(entry: QueueEntry) -> float:
 def content_size(unit: UnitOfWork) -> int:
     """Octets of message content in a unit, the largest message's."""
     return max((len(change.content) for change in unit if isinstance(change, Keep)), default=0)
+
+
+def is_new_mail(unit: UnitOfWork) -> bool:
+    """Whether a unit brings mail and ends none."""
+    kinds = {type(change) for change in unit}
+    return Keep in kinds and Settle not in kinds
 
 
 def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -> PreparedUnit:
@@ -121,7 +129,7 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
     if len(set(touched)) < len(touched):
         raise StoreError("a unit of work changes an entry twice")
     outbox = codec.seal_events(events) if events else None
-    return PreparedUnit(steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size)
+    return PreparedUnit(steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size, is_new_mail=is_new_mail(unit))
 
 
 def _touched(step: Step) -> list[str]:

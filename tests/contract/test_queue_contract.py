@@ -424,9 +424,10 @@ async def test_the_byte_limit_refuses_new_mail_and_lets_old_mail_end(store):
     await store.commit(unit)
     with pytest.raises(StoreFullError):
         await store.commit(keeping("m2", content=b"x" * 1_001)[0])
-    await store.commit((Settle(entry=entry, fates={0: DELIVERED}),))
+    bounce = keeping("m3", content=b"x" * 1_001)[0]
+    await store.commit((Settle(entry=entry, fates={0: DELIVERED}), *bounce))
     await store.commit(keeping("m2", content=b"x" * 1_001)[0])
-    assert await listed(store) == ["m2.0"]
+    assert await listed(store) == ["m2.0", "m3.0"]
 
 
 async def test_a_damaged_body_is_an_error_and_its_entry_can_be_held(harness, store):

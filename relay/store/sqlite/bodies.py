@@ -5,16 +5,22 @@ it. A crash before that commit leaves a file that no row names: :meth:`BodyFiles
 wrote it, whose number is in the name, is dead.
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Final
 
-from relay.core.errors import CorruptError, StoreFullError
+import structlog
+
+from relay.core.errors import CorruptError, StoreFullError, StoreUnavailableError
 from relay.store.sqlite.faults import Fatal, is_full
 from relay.store.sqlite.schema import sync_directory
 
-_TEMPORARY = ".part"
+_TEMPORARY: Final = ".part"
+_PASSING: Final = {errno.EMFILE, errno.ENFILE}
+_log = structlog.get_logger("store")
 
 
 class BodyFiles:
@@ -31,6 +37,7 @@ class BodyFiles:
 
         Raises:
             StoreFullError: no room; nothing stays behind.
+            StoreUnavailableError: too many open files; nothing stays behind.
         """
         name = f"{self._incarnation}-{next(self._numbers)}"
         part = self._directory / (name + _TEMPORARY)
@@ -39,9 +46,11 @@ class BodyFiles:
             part.rename(self._directory / name)
             sync_directory(self._directory)
         except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno in _PASSING:
+                raise StoreUnavailableError(f"a body file cannot be made: {error.strerror}") from error
             if not is_full(error):
                 self._fatal(error)
-            part.unlink(missing_ok=True)
             raise StoreFullError("no room for a large message's body") from error
         return name
 
@@ -68,9 +77,12 @@ class BodyFiles:
             raise CorruptError(f"the body file {name} cannot be read: {error.strerror}") from error
 
     def remove(self, names: Collection[str]) -> None:
-        """Remove files that no row names any more."""
+        """Remove files that no row names any more; one that resists is left to a later sweep."""
         for name in names:
-            (self._directory / name).unlink(missing_ok=True)
+            try:
+                (self._directory / name).unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("body_file_left", file=name, detail=error.strerror)
 
     def sweep(self, may_live: Callable[[int], bool], is_named: Callable[[str], bool]) -> int:
         """Remove what dead processes left behind; how many files.

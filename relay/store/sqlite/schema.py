@@ -148,6 +148,7 @@ def connect(path: Path, *, read_only: bool = False, vfs: str | None = None) -> a
             f"query_only={int(read_only)}",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
+        _check_mode(connection.pragma("journal_mode"), path)
         _check_identity(connection, path)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         connection.close()
@@ -156,6 +157,17 @@ def connect(path: Path, *, read_only: bool = False, vfs: str | None = None) -> a
         connection.close()
         raise
     return connection
+
+
+def _check_mode(mode: str, path: Path) -> None:
+    if mode != "wal":
+        raise ProblemsError(
+            Problem(
+                where=str(path),
+                what=f"the file system does not carry a write-ahead log (SQLite fell back to {mode!r})",
+                hint="put the data directory on a local file system",
+            )
+        )
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> None:

@@ -24,7 +24,7 @@ from relay.store.sqlite.reader import EntryPage, Reader
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.tables import ClaimedRow, Tables
 from relay.store.sqlite.writer import GroupCommit
-from relay.store.units import KeepRows, PreparedUnit, content_size, prepare
+from relay.store.units import KeepRows, PreparedUnit, content_size, is_new_mail, prepare
 
 _log = structlog.get_logger("store")
 
@@ -162,7 +162,7 @@ class SqliteStore:
             StoreError: a lease was lost, an id is taken, or the unit is impossible; nothing of it was applied.
         """
         largest = content_size(unit)
-        if largest:
+        if is_new_mail(unit):
             self._space.require(largest)
         if largest >= self._options.large_body:
             prepared = await asyncio.to_thread(prepare, unit, self._codec, self._seal_body)

@@ -125,7 +125,7 @@ class Tables:
             StoreError: one of them is impossible; the caller undoes what was written and may try them one by one.
             StoreFullError: the queue's byte limit is reached.
         """
-        size = sum(unit.size for unit in units)
+        size = sum(unit.size for unit in units if unit.is_new_mail)
         if size and self._max_bytes is not None and self._bytes + self._added + size > self._max_bytes:
             raise StoreFullError("the queue holds as many bytes as it may")
         keeps = [step for unit in units for step in unit.steps if isinstance(step, KeepRows)]

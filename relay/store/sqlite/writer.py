@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import apsw
+import structlog
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.store.sqlite.faults import Fatal, is_fatal, is_full, translate
@@ -16,6 +17,7 @@ from relay.store.sqlite.tables import Tables
 from relay.store.units import PreparedUnit
 
 _T = TypeVar("_T")
+_log = structlog.get_logger("store")
 _WAL_PAGES: Final = 16384
 """64 MiB of WAL: past this the writer checkpoints by itself, should nobody else do it."""
 
@@ -32,7 +34,7 @@ class _Job:
     @property
     def grows(self) -> bool:
         """Whether it needs room: on a full disk it fails first, so that what frees room can still be written."""
-        return isinstance(self.work, PreparedUnit) and self.work.size > 0
+        return isinstance(self.work, PreparedUnit) and self.work.is_new_mail
 
 
 class GroupCommit:
@@ -228,6 +230,7 @@ class GroupCommit:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             self._judge(error)
+            _log.warning("checkpoint_put_off", detail=str(error), pages=self._wal_pages)
         self._wal_pages = 0
 
 

@@ -401,3 +401,5 @@ async def test_a_closed_store_refuses(tmp_path):
     await store.close()
     with pytest.raises(StoreError, match="closed"):
         await store.commit(keeping()[0])
+    with pytest.raises(StoreError, match="closed"):
+        await store.entry("m1.0")
