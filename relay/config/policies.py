@@ -225,6 +225,12 @@ class RunningPolicy:
         reader.include(self._path, (), "")
         self._stamps = tuple(before.get(stamp[0], stamp) for stamp in stamps(tuple(reader.names)))
         policy = reader.compile(self._methods, self._clock())
+        if policy.mode == "shadow":
+            what, hint = (
+                "a policy in `mode: shadow` decides nothing",
+                "set mode: enforce, or name another as the policy",
+            )
+            raise ProblemsError(Problem(where=str(self._path), what=what, hint=hint))
         results = run_tests(policy, self._scan) if self._scan else ()
         if failed := [problem for result in results for problem in result.problems]:
             raise ProblemsError(*failed)

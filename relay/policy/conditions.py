@@ -1,11 +1,13 @@
 """From a condition of the format to a tree of closures; every fault is reported at its place."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Final, TypeVar
 
 from relay.core.errors import AddressError, Problem
+from relay.core.phi import FindingGroup
 from relay.policy import leaves
 from relay.policy.copy import Copy, Shared
 from relay.policy.lists import CompiledList
@@ -27,6 +29,8 @@ from relay.policy.schema import (
 from relay.policy.source import Document, Path
 
 T = TypeVar("T")
+_GROUPS: Final = tuple(group.value for group in FindingGroup)
+_SENSITIVE: Final = ("any", "mental-health", "hiv", "substance-use", "reproductive", "genetic")
 _SIDES: Final = frozenset({"sender", "recipient"})
 _NEVER: Final = Node("", lambda _copy: False, say("could not be compiled"))
 
@@ -197,6 +201,14 @@ class ConditionCompiler:
     def _finding(self, value: FindingCondition, scope: Scope) -> Node:
         self._evidence(scope, rising=True)
         count = leaves.counter(value)
+        for kind in value.kind or ():
+            if kind.lower() not in _GROUPS and (near := difflib.get_close_matches(kind.lower(), _GROUPS, 1, 0.8)):
+                self._warn(scope.at("kind"), f"`{kind}` is taken for a kind of finding", f"did you mean `{near[0]}`?")
+        for kind in value.sensitive or ():
+            if kind.lower() not in _SENSITIVE:
+                self._warn(
+                    scope.at("sensitive"), f"the scan knows no sensitive kind `{kind}`", closest(kind, _SENSITIVE)
+                )
 
         def detail(copy: Copy) -> str:
             more = " or more (truncated)" if copy.facts.verdict.truncated else ""

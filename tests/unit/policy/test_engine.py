@@ -216,6 +216,41 @@ def test_the_version_follows_what_decides_and_the_contents_of_lists_and_nothing_
     assert compile_text(text.replace("x.example", "z.example"), csv=csv).version != version
 
 
+def warnings_of(text):
+    return [str(warning) for warning in compile_text(text, methods=frozenset({MethodName.TLS})).warnings]
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("  - { id: a, when: { phi: none }, deliver: {} }\n", "policy.yaml:4:5: the rule `rest` never fires"),
+        ("  - { id: a, when: { finding: { kind: heath } }, deliver: {} }\n", "did you mean `health`?"),
+        ("  - { id: a, when: { finding: { sensitive: mental } }, deliver: {} }\n", "no sensitive kind `mental`"),
+        (
+            "  - { id: a, when: { phi: likely }, deliver: { methods: [tls, portal] } }\n",
+            "never taken (add within: 15m)",
+        ),
+        (
+            "  - { id: a, when: { phi: likely }, deliver: { methods: portal, tls: verified, otherwise: hold } }\n",
+            "does not use the method tls",
+        ),
+    ],
+)
+def test_what_runs_but_hardly_as_meant_is_warned_of(rules, told):
+    assert any(told in warning for warning in warnings_of(f"policy: p\nrules:\n{rules}{REST}"))
+
+
+def test_lists_that_serve_no_purpose_are_warned_of():
+    text = (
+        "policy: p\nlists: { idle: [a.example], people: [pat@mail.example] }\nrules:\n"
+        "  - { id: a, when: { recipient: { domain: { in: people } } }, deliver: {} }\n" + REST
+    )
+    told = warnings_of(text)
+    assert "no rule uses the list `idle`" in told[0]
+    assert "has addresses only" in told[1]
+    assert len(told) == 2
+
+
 # --- the default policy -----------------------------------------------
 
 

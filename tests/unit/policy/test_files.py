@@ -135,7 +135,7 @@ DEFAULT = (ROOT / "policies" / "main.yaml").read_text()
 SLIPS = st.sampled_from(["", ":", "{", "]", "x", "\n", "- ", "*a", "~", "é", "0"])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, len(DEFAULT)), st.integers(0, 40), SLIPS)
 def test_the_default_policy_with_a_slip_of_the_fingers_is_sound_or_told_of_by_line(place, gone, typed):
     for problem in problems_of(DEFAULT[:place] + typed + DEFAULT[place + gone :]):
@@ -234,6 +234,14 @@ def test_a_new_include_that_is_at_fault_is_looked_at_again_when_it_is_mended(run
     change(path.parent / "more.yaml", "rules: [ { id: more, when: { stream: bulk }, hold: { reason: wait } } ]\n", 3)
     assert policy.reload().changed
     assert policy.current.rules[0].id == "more"
+
+
+def test_a_policy_in_shadow_mode_is_sound_and_cannot_be_in_force(running):
+    path, policy = running
+    change(path, "mode: shadow\n" + TESTED.replace("RULE", "phi"), 2)
+    assert load_policy(path, methods=TLS, now=NOW).mode == "shadow"
+    assert "decides nothing" in policy.reload().problems[0].what
+    assert policy.current.mode == "enforce"
 
 
 def test_a_policy_that_vanishes_keeps_running_and_a_first_one_must_be_sound(running, tmp_path):
