@@ -62,9 +62,8 @@ async def dial(address: str, port: int, *, host: str, source: str | None, deadli
         raise HostError(_failure(Trouble.NETWORK, Stage.CONNECT, "connecting took too long", host)) from None
     except OSError as error:
         sock.close()
-        raise HostError(
-            _failure(Trouble.NETWORK, Stage.CONNECT, f"connecting failed: {error.strerror}", host)
-        ) from None
+        detail = f"connecting failed: {(error.strerror or type(error).__name__).lower()}"
+        raise HostError(_failure(Trouble.NETWORK, Stage.CONNECT, detail, host)) from None
     except BaseException:
         sock.close()
         raise
