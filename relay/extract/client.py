@@ -19,10 +19,12 @@ class ScanServiceLimits:
 
     Attributes:
         inline: octets up to which a message is scanned on the event loop.
+        fallback: octets of the beginning that are read on the spot when the helper gives no answer.
         deadline: seconds for the helper's answer, connecting included; then ``unreadable: timeout``.
     """
 
     inline: int = 256 * 1024
+    fallback: int = 256 * 1024
     deadline: float = 10.0
 
 
@@ -81,7 +83,7 @@ class ScanService:
     def _without_helper(self, content: bytes, reason: str) -> ScanReport:
         """Judge the beginning on the spot: the header and the first part usually lie there."""
         try:
-            reading = self._engine.read(content[: self._limits.inline])
+            reading = self._engine.read(content[: self._limits.fallback])
             return self._engine.report(reading, (("1", reason),))
         except Exception:  # noqa: BLE001 - as above
             return unreadable_report(reason)

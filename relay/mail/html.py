@@ -10,7 +10,7 @@ _BLOCK: Final = re.compile(
     r"form|fieldset|option|center|body|caption|figure|address|textarea|button|title)\b)",
     re.IGNORECASE,
 )
-_CELL: Final = re.compile(r"<(?=/t[dh]\b)", re.IGNORECASE)
+_CELL: Final = re.compile(r"<(?=/?t[dh]\b)", re.IGNORECASE)
 _SOURCE_SPACE: Final = {9: " ", 10: " ", 13: " "}
 _DROPPED: Final = ["script", "style", "template", "noembed", "object"]
 _SPOKEN: Final = re.compile(r"\b(?:alt|title|value|placeholder|aria-label|content)\s*=", re.IGNORECASE)

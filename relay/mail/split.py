@@ -121,7 +121,8 @@ def _multipart(
     pieces = re.split(rb"(?:\A|(?<=\n))--" + re.escape(mark) + rb"(--)?[ \t]*(?:\r?\n|\Z)", body)
     # pieces: text before, then (closing mark, piece) a delimiter
     closings, contents = pieces[1::2], pieces[2::2]
-    if not closings or closings[-1] is None or any(closing is not None for closing in closings[:-1]):
+    complete = len(closings) >= 2 and closings[-1] is not None and not any(closings[:-1])
+    if not complete or not all(contents[:-1]):  # the reference takes adjacent delimiters for one
         raise _UnusualError
     builder.outside(number, pieces[0], contents[-1])
     for index, piece in enumerate(contents[:-1], 1):

@@ -28,6 +28,7 @@ def decode_value(raw: str) -> str:
         pieces = decode_header(value)
     except (HeaderParseError, ValueError, LookupError):
         return value
-    return "".join(
+    text = "".join(
         piece if isinstance(piece, str) else decode(piece, charset or "us-ascii") for piece, charset in pieces
     )
+    return text if text.strip() else value  # words of which nothing could be decoded stay as they stand

@@ -51,8 +51,10 @@ class Judge:
     def judge(self, passages: Sequence[Passage], unreadable: Iterable[tuple[str, str]] = ()) -> PhiVerdict:
         """The verdict over all passages, and over the subject alone.
 
+        Equal values of a kind are one finding, at the first place: to count findings is to count different ones.
+
         Args:
-            passages: normalised texts.
+            passages: normalised texts; the subject, if any, first.
             unreadable: (part, reason) of what could not be read: it keeps the verdict from ``none`` (law 3).
         """
         starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
@@ -64,13 +66,17 @@ class Judge:
         phi = self._phi(hits)
         if blind:
             phi = max(phi, Phi.POSSIBLE)
-        findings = blind + [self._finding(hit, passages, starts) for hit in hits[: self._limits.findings]]
-        subject = [hit for hit in hits if self._part_of(hit, starts, passages) == SUBJECT]
+        listed = _distinct(hits)
+        room = max(0, self._limits.findings - len(blind))
+        findings = blind + [self._finding(hit, passages, starts) for hit in listed[:room]]
+        subject: list[Hit] = []
+        if passages and passages[0].part == SUBJECT:
+            subject = [hit for hit in hits if hit.start < len(passages[0].text)]
         return PhiVerdict(
             phi=phi,
             subject_phi=self._phi(subject),
             findings=tuple(findings[: self._limits.findings]),
-            truncated=len(hits) + len(blind) > self._limits.findings,
+            truncated=len(listed) + len(blind) > self._limits.findings,
             engine=self.engine,
         )
 
@@ -86,22 +92,30 @@ class Judge:
     def _score(self, hits: Sequence[Hit]) -> float:
         """The best window's product of both probabilities."""
         identifiers = [hit for hit in hits if hit.group is FindingGroup.IDENTIFIER and hit.weight > 0]
+        implied = self._weights.implies
         health = _distinct(hit for hit in hits if hit.group is FindingGroup.HEALTH)
+        health += _distinct(hit._replace(weight=implied[hit.kind]) for hit in identifiers if hit.kind in implied)
         if not identifiers or not health:
             return 0.0
         window = self._weights.window
         sums = _Sums(health)
-        if _who(identifiers) * (1 - math.exp(sums.total)) < self._weights.possible:
+        if self._who(identifiers) * (1 - math.exp(sums.total)) < self._weights.possible:
             return 0.0  # no window can hold more than the whole
         best = 0.0
         for anchor in sorted(identifiers, key=lambda hit: -hit.weight)[:_ANCHORS]:
             near = (anchor.start - window, anchor.end + window)
-            who = _who(hit for hit in identifiers if near[0] <= hit.start <= near[1])
+            who = self._who(hit for hit in identifiers if near[0] <= hit.start <= near[1])
             best = max(best, who * (1 - math.exp(sums.between(*near))))
         return best
 
-    def _part_of(self, hit: Hit, starts: list[int], passages: Sequence[Passage]) -> str:
-        return passages[bisect_right(starts, hit.start) - 1].part
+    def _who(self, hits: Iterable[Hit]) -> float:
+        """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
+        best: dict[str, float] = {}
+        for hit in hits:
+            if hit.weight > best.get(hit.kind, 0.0):
+                best[hit.kind] = hit.weight
+        who = 1 - math.prod(1 - weight for weight in best.values())
+        return min(who, self._weights.contact_cap) if best.keys() <= self._weights.contact else who
 
     def _finding(self, hit: Hit, passages: Sequence[Passage], starts: list[int]) -> Finding:
         number = bisect_right(starts, hit.start) - 1
@@ -112,7 +126,7 @@ class Judge:
             start=hit.start - starts[number],
             end=hit.end - starts[number],
             digest=self._digest(sha256(hit.kind.encode() + b"\0" + hit.norm).hexdigest()),
-            weight=round(hit.weight, 3),
+            weight=hit.weight,
             sensitive=hit.sensitive,
         )
 
@@ -128,15 +142,6 @@ class _Sums:
 
     def between(self, start: int, end: int) -> float:
         return self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
-
-
-def _who(hits: Iterable[Hit]) -> float:
-    """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
-    best: dict[str, float] = {}
-    for hit in hits:
-        if hit.weight > best.get(hit.kind, 0.0):
-            best[hit.kind] = hit.weight
-    return 1 - math.prod(1 - weight for weight in best.values())
 
 
 def _distinct(hits: Iterable[Hit]) -> list[Hit]:

@@ -65,6 +65,9 @@ class Weights:
     levels: dict[str, float]
     identifiers: dict[str, float]
     health: dict[str, float]
+    implies: dict[str, float]
+    contact: frozenset[str]
+    contact_cap: float
 
     @classmethod
     def parse(cls, source: bytes) -> "Weights":
@@ -81,6 +84,9 @@ class Weights:
                 levels={name: float(value) for name, value in raw["levels"].items()},
                 identifiers={name: float(value) for name, value in raw["identifiers"].items()},
                 health={name: float(value) for name, value in raw["health"].items()},
+                implies={name: float(value) for name, value in raw["implies"].items()},
+                contact=frozenset(raw["contact"]),
+                contact_cap=float(raw["contact_cap"]),
                 **{name: float(raw["thresholds"][name]) for name in ("possible", "likely", "certain")},
             )
         except (KeyError, TypeError, AttributeError) as error:

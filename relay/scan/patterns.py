@@ -27,9 +27,11 @@ _BIRTH: Final = re.compile(
     rb"\b(?:d\.?o\.?b\.?|birth\s?da(?:te|y)|date\s+of\s+birth|born(?:\s+on)?|nacimiento)[^\w]{0,12}\Z", re.IGNORECASE
 )
 _VISIT: Final = frozenset(
-    b"seen admitted admission admit discharge discharged visit visits visited evaluated diagnosed appointment appt follow "
-    b"followup surgery underwent hospitalized hospitalised presented treated encounter procedure service dos collected "
-    b"consult consultation consulted died deceased death operated operation exam examined scan imaging vaccinated".split()
+    b"seen admitted admission admit discharge discharged visit visits visited evaluated diagnosed appointment appt "
+    b"follow followup surgery underwent hospitalized hospitalised presented treated encounter procedure service dos "
+    b"collected "
+    b"consult consultation consulted died deceased death operated operation exam examined scan imaging "
+    b"vaccinated".split()
 )
 LOOK_BACK: Final = 80
 
@@ -127,7 +129,7 @@ PATTERNS: Final = (
         group=_ID,
         regex=rb"\b(?:ssn|ss\s?#|social\s+security(?:\s+(?:number|no|num))?)\b"
         + _SEP
-        + rb"(\d{3}[- .]{0,3}\d{2}[- .]{0,3}\d{4})\b",
+        + rb"(\d{3}[-\s.]{0,3}\d{2}[-\s.]{0,3}\d{4})\b",
         valid=is_ssn,
     ),
     Pattern(kind="ssn-unlabelled", group=_ID, regex=rb"\b(\d{3}-\s?\d{2}-\s?\d{4})\b", valid=is_ssn),

@@ -1,0 +1,64 @@
+"""``postern scan`` as people call it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from relay.cli import main
+
+PHI = "Jane Roe, DOB 03/04/1961: HbA1c 8.1 %, MRN 4471829, takes metformin"
+
+
+def scan(*args, stdin=None):
+    return CliRunner().invoke(main, ["scan", *map(str, args)], input=stdin)
+
+
+def test_people_see_masks_not_text():
+    result = scan("--text", "-", stdin=PHI)
+    assert result.exit_code == 0
+    assert "certain" in result.output
+    assert "99/99/9999" in result.output
+    assert "1961" not in result.output
+    assert "Roe" not in result.output
+
+
+def test_json_names_kind_part_and_span():
+    row = json.loads(scan("--json", "--text", "-", stdin=PHI).output)
+    (birth,) = [finding for finding in row["findings"] if finding["kind"] == "date-of-birth"]
+    assert PHI[birth["start"] : birth["end"]] == "03/04/1961"
+    assert birth["part"] == "1"
+
+
+def test_rows_in_rows_out():
+    rows = [{"id": "x1", "text": PHI}, {"id": "x2", "text": "lunch?"}, {"text": "no id"}]
+    result = scan("--jsonl", "-", stdin="".join(json.dumps(row) + "\n" for row in rows))
+    out = [json.loads(line) for line in result.output.splitlines()]
+    assert [row["id"] for row in out] == ["x1", "x2", 3]
+    assert [row["verdict"] for row in out] == ["certain", "none", "none"]
+
+
+def test_a_folder_of_messages(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.eml").write_text("Subject: x\n\n" + PHI)
+    (tmp_path / "sub" / "b.eml").write_text("Subject: x\n\nlunch?")
+    out = [json.loads(line) for line in scan("--eml", tmp_path).output.splitlines()]
+    assert [(row["id"], row["verdict"]) for row in out] == [
+        (str(tmp_path / "a.eml"), "certain"),
+        (str(tmp_path / "sub" / "b.eml"), "none"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "said"),
+    [
+        (["missing.eml"], None, "no such file"),
+        (["--jsonl", "-"], "{}\n", "-:1"),
+        (["--jsonl", "-"], '{"text": "ok"}\nrubbish\n', "-:2"),
+    ],
+)
+def test_bad_input_is_one_clear_error(args, stdin, said):
+    result = scan(*args, stdin=stdin)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,178 @@
+"""The helper process from outside: requests over its socket, and jobs that crash, hang or eat memory."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import sys
+
+import pytest
+
+from relay.core.phi import Phi
+from relay.extract.client import ScanService, ScanServiceLimits
+from relay.extract.engine import ScanEngine, load_judge
+from relay.extract.helper import ExtractLimits, serve
+from relay.extract.wire import decode_report, frame
+
+CONTENT = b"From: a@b.example\r\nSubject: Your result\r\n\r\nJane Roe, DOB 03/04/1961: HbA1c 8.1 %\r\n"
+
+
+def digest(plain):
+    return "keyed-" + plain
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return ScanEngine(load_judge(digest))
+
+
+@contextlib.asynccontextmanager
+async def helper(path, limits=None):
+    ready = asyncio.Event()
+    task = asyncio.create_task(serve(path, limits or ExtractLimits(), ready))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def in_helper(engine, path, **limits):
+    return ScanService(engine, path, digest, ScanServiceLimits(inline=0, **limits))
+
+
+@pytest.fixture(autouse=True)
+def stay_in_this_network(monkeypatch):
+    # The helper runs inside the test process here, which must keep its network and privileges.
+    monkeypatch.setattr("relay.extract.sandbox.leave_network", lambda: None)
+    monkeypatch.setattr("relay.extract.sandbox.no_new_privileges", lambda: None)
+
+
+async def test_the_helper_finds_what_a_scan_on_the_spot_finds(engine, tmp_path):
+    async with helper(tmp_path / "s"):
+        assert await in_helper(engine, tmp_path / "s").scan(CONTENT) == engine.scan(CONTENT)
+
+
+async def test_the_socket_is_private_and_is_removed(engine, tmp_path):
+    path = tmp_path / "s"
+    async with helper(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+async def test_a_small_message_needs_no_helper(engine, tmp_path):
+    service = ScanService(engine, tmp_path / "none", digest)
+    assert (await service.scan(CONTENT)).verdict == engine.scan(CONTENT).verdict
+
+
+async def test_without_a_helper_the_rest_is_judged_and_the_verdict_is_never_none(engine, tmp_path):
+    report = await in_helper(engine, tmp_path / "none").scan(b"Subject: Hello\r\n\r\nLunch?\r\n")
+    assert report.verdict.counts() == {"unreadable: crash": 1}
+    assert report.verdict.phi >= Phi.POSSIBLE
+    assert report.subject == "Hello"
+
+
+async def test_a_silent_helper_is_a_timeout(engine, tmp_path):
+    gone = asyncio.Event()
+
+    async def silent(reader, writer):
+        while await reader.read(65536):
+            pass
+        writer.close()
+        gone.set()
+
+    server = await asyncio.start_unix_server(silent, tmp_path / "s")
+    async with server:
+        report = await in_helper(engine, tmp_path / "s", deadline=0.05).scan(CONTENT)
+        await gone.wait()
+    assert "unreadable: timeout" in report.verdict.counts()
+
+
+@pytest.mark.parametrize("reply", [b"", b"\xff\xff\xff\xff", frame(b"{}"), frame(b"rubbish"), frame(b'{"verdict":[]}')])
+async def test_a_helper_that_answers_nonsense_is_a_crash(engine, tmp_path, reply):
+    async def nonsense(reader, writer):
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(nonsense, tmp_path / "s")
+    async with server:
+        report = await in_helper(engine, tmp_path / "s").scan(CONTENT)
+    assert "unreadable: crash" in report.verdict.counts()
+
+
+class Bad:
+    """An engine whose jobs do what a parser's bug would do."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def scan(self, content):
+        if b"CRASH" in content:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if b"HANG" in content:
+            signal.pause()
+        if b"SPIN" in content:
+            while True:
+                pass
+        if b"MEMORY" in content:
+            return bytearray(1 << 40)
+        return self.real.scan(content)
+
+
+@pytest.mark.parametrize(
+    ("trick", "limits", "reason"),
+    [
+        (b"CRASH", {}, "crash"),
+        (b"HANG", {"seconds": 0.2}, "timeout"),
+        (b"SPIN", {"cpu_seconds": 1}, "crash"),
+        (b"MEMORY", {}, "memory"),
+    ],
+)
+async def test_a_job_that_goes_wrong_costs_itself_only(engine, tmp_path, monkeypatch, trick, limits, reason):
+    monkeypatch.setattr("relay.extract.helper.ScanEngine", lambda judge, limits: Bad(ScanEngine(judge, limits)))
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, **limits)):
+        service = in_helper(engine, tmp_path / "s")
+        report = await service.scan(CONTENT + trick)
+        assert f"unreadable: {reason}" in report.verdict.counts()
+        assert (await service.scan(CONTENT)).verdict == engine.scan(CONTENT).verdict
+
+
+async def test_an_over_long_request_is_refused_unread(engine, tmp_path):
+    async with helper(tmp_path / "s", ExtractLimits(content=10)):
+        report = await in_helper(engine, tmp_path / "s").scan(CONTENT)
+    assert "unreadable: size" in report.verdict.counts()
+
+
+async def test_the_helper_as_a_process_has_no_network(tmp_path):
+    """Started as it is in production; the job must not reach a listener on loopback."""
+    script = (
+        "import asyncio, sys, socket, pathlib\n"
+        "from relay.extract import helper, sandbox\n"
+        "missing = sandbox.give_up({'network': sandbox.leave_network, 'privileges': sandbox.no_new_privileges})\n"
+        "try:\n"
+        "    socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=5).close()\n"
+        "    print('reached' if 'network' not in missing else 'not allowed')\n"
+        "except OSError:\n"
+        "    print('unreachable')\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(listener.getsockname()[1]), stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+    assert out.strip() in {b"unreachable", b"not allowed"}
+
+
+def test_a_report_survives_the_wire(engine):
+    from relay.extract.wire import encode_report
+
+    report = engine.scan(CONTENT)
+    assert decode_report(encode_report(report)) == report

@@ -1,0 +1,158 @@
+"""Reading a message: every part accounted for, within limits, and two readers that agree."""
+
+import base64
+from email.mime.message import MIMEMessage
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.mail.leaf import MimeLimits
+from relay.mail.mime import read_message, read_reference
+from relay.mail.split import read_split
+from relay.mail.transfer import decode_transfer
+
+LIMITS = MimeLimits()
+
+
+def texts(tree):
+    return [(leaf.number, leaf.data.decode("utf-8", "replace").strip()) for leaf in tree.leaves]
+
+
+def test_parts_are_numbered_as_imap_numbers_them():
+    outer = MIMEMultipart()
+    outer.attach(MIMEText("one"))
+    inner = MIMEMultipart("alternative")
+    inner.attach(MIMEText("two"))
+    inner.attach(MIMEText("<p>three</p>", "html"))
+    outer.attach(inner)
+    assert texts(read_message(outer.as_bytes(), LIMITS)) == [("1", "one"), ("2.1", "two"), ("2.2", "<p>three</p>")]
+
+
+def test_a_message_inside_is_read_with_its_header():
+    inside = MIMEText("DOB 03/04/1961")
+    inside["Subject"] = "Jane Roe"
+    outer = MIMEMultipart()
+    outer.attach(MIMEText("see below"))
+    outer.attach(MIMEMessage(inside))
+    tree = read_message(outer.as_bytes(), LIMITS)
+    assert ("2.1", "DOB 03/04/1961") in texts(tree)
+    assert any("Jane Roe" in text for _, text in tree.notes)
+
+
+def test_text_around_the_parts_is_not_lost():
+    content = (
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+        + b"secret before " * 30
+        + b"\r\n--b\r\n\r\nin\r\n--b--\r\n"
+        b"secret after\r\n"
+    )
+    notes = " ".join(text for _, text in read_message(content, LIMITS).notes)
+    assert "secret before" in notes
+    assert "secret after" in notes
+
+
+def nested(depth):
+    part = b"Content-Type: text/plain\r\n\r\ndeep down\r\n"
+    for level in range(depth):
+        mark = b"m%d" % level
+        part = b"Content-Type: multipart/mixed; boundary=" + mark + b"\r\n\r\n--" + mark + b"\r\n" + part
+        part += b"\r\n--" + mark + b"--\r\n"
+    return part
+
+
+@pytest.mark.parametrize(
+    ("content", "limits", "reason"),
+    [
+        (nested(30), MimeLimits(depth=10), "depth"),
+        (nested(400), MimeLimits(), "depth"),
+        (MIMEMultipart(_subparts=[MIMEText(str(n)) for n in range(20)]).as_bytes(), MimeLimits(parts=10), "parts"),
+        (b"Subject: x\r\n\r\n" + b"x" * 200, MimeLimits(bytes=100), "size"),
+    ],
+)
+def test_over_a_limit_is_a_fault(content, limits, reason):
+    assert reason in {found for _, found in read_message(content, limits).faults}
+    assert reason in {found for _, found in read_reference(content, limits).faults} or reason == "size"
+
+
+@pytest.mark.parametrize("encoding", ["base64", "BASE64 ", "quoted-printable", "8bit", ""])
+def test_transfer_encodings_are_undone(encoding):
+    plain = "DOB 03/04/1961 é".encode()
+    if "64" in encoding.lower():
+        raw = base64.encodebytes(plain)
+    elif encoding == "quoted-printable":
+        raw = b"DOB 03/0=\r\n4/1961 =C3=A9"
+    else:
+        raw = plain
+    assert decode_transfer(raw, encoding) == (plain, "")
+
+
+def test_joined_base64_is_decoded_past_the_padding():
+    raw = base64.b64encode(b"first") + base64.b64encode(b"second 1234")
+    assert decode_transfer(raw, "base64") == (b"firstsecond 1234", "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "label"), [(b"not base64 at all: 219-45-9876", "base64"), (b"219-45-9876", "x-unknown")]
+)
+def test_a_broken_or_unknown_encoding_is_a_fault_and_the_octets_are_kept(raw, label):
+    data, fault = decode_transfer(raw, label)
+    assert fault == "encoding"
+    assert b"219-45-9876" in data
+
+
+header_lines = st.sampled_from(
+    [
+        b"Content-Type: text/plain", b"Content-Type: text/html; charset=utf-8", b"Content-Type: rubbish",
+        b"Content-Type: multipart/mixed; boundary=b", b'Content-Type: multipart/alternative; boundary="c c"',
+        b"Content-Type: multipart/mixed", b"Content-Type: message/rfc822",
+        b"Content-Type: multipart/digest; boundary=b", b"Content-Transfer-Encoding: base64",
+        b"Content-Transfer-Encoding: quoted-printable",
+        b'Content-Disposition: attachment; filename="a b.txt"', b"Content-Type: text/plain; name*=utf-8''%41",
+        b"Content-Type: text/plain; charset=us-ascii; name=x.txt", b"Content-Type: text/plain; charset=a; charset=b",
+        b"Subject: =?utf-8?q?caf=C3=A9?=", b" folded", b"\tfolded", b"no colon here", b"Bad Name: x",
+        b"Content-ID: <x>", b"Subject: \xe9",
+    ]
+)  # fmt: skip
+body_lines = st.one_of(
+    st.sampled_from(
+        [b"--b", b"--b--", b"--c c", b"--c c--", b"--b ", b"--bb", b"", b"", b"text", b"=3D=", b"SGVsbG8="]
+    ),
+    header_lines,
+    st.binary(max_size=20),
+)
+ends = st.sampled_from([b"\r\n", b"\n", b"\r\n", b"\r"])
+
+
+@st.composite
+def mail_like(draw):
+    lines = [*draw(st.lists(header_lines, max_size=4)), b"", *draw(st.lists(body_lines, max_size=14))]
+    if draw(st.booleans()):
+        return draw(ends).join(lines)
+    return b"".join(line + draw(ends) for line in lines)
+
+
+@given(mail_like())
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_quick_reader_sees_what_the_reference_sees_or_gives_way(content):
+    quick = read_split(content, LIMITS)
+    if quick is not None:
+        assert quick == read_reference(content, LIMITS)
+
+
+@given(mail_like())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_reading_never_raises(content):
+    tree = read_message(content, MimeLimits(depth=3, parts=6, bytes=4096))
+    assert len(tree.leaves) <= 6
+    assert sum(len(leaf.data) for leaf in tree.leaves) <= 4096
+
+
+def test_the_quick_reader_takes_ordinary_mail():
+    outer = MIMEMultipart("alternative")
+    outer["Subject"] = "Hello"
+    outer.attach(MIMEText("plain"))
+    outer.attach(MIMEText("<p>html</p>", "html"))
+    assert read_split(outer.as_bytes(), LIMITS) is not None
