@@ -55,6 +55,7 @@ class Disposition:
 
 
 _HOST_STAGES: Final = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
+_TOO_LARGE: Final = 552  # "exceeded storage allocation"; at RCPT old servers mean "too many recipients"
 _SESSION_CODES: Final = frozenset({500, 501, 502, 503, 504, 530, 534, 535, 538})
 
 _STATUS_BY_STAGE: Final = {
@@ -161,7 +162,7 @@ def _of_reply(failure: Failure, reply: Reply) -> Disposition:
 def _is_transient_in_truth(stage: Stage, reply: Reply) -> bool:
     if stage in _HOST_STAGES:
         return True
-    if stage is Stage.RCPT and reply.code == 552:  # RFC 5321 section 4.5.3.1.10: treat as 452
+    if stage is Stage.RCPT and reply.code == _TOO_LARGE:  # RFC 5321 section 4.5.3.1.10: treat as 452
         return reply.enhanced is None or (reply.enhanced.subject, reply.enhanced.detail) in {(5, 3), (3, 0)}
     if reply.code not in _SESSION_CODES:
         return False
@@ -172,6 +173,8 @@ def _is_transient_in_truth(stage: Stage, reply: Reply) -> bool:
 def _status(failure: Failure, reply: Reply, klass: int) -> EnhancedStatus:
     if reply.enhanced is not None:
         return EnhancedStatus(klass, reply.enhanced.subject, reply.enhanced.detail)
+    if reply.code == _TOO_LARGE and failure.stage is not Stage.RCPT:
+        return EnhancedStatus(klass, 3, 4)
     subject, detail = _STATUS_BY_STAGE.get(failure.stage, (0, 0))
     return EnhancedStatus(klass, subject, detail)
 

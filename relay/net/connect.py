@@ -75,6 +75,10 @@ class ConnectorOptions:
     unverified_ttl: float = 3600.0
     unverified_size: int = 10_000
 
+    def __post_init__(self) -> None:
+        if self.max_connections < 1:
+            raise ValueError("an attempt needs at least one connection")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:

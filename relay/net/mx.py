@@ -104,6 +104,7 @@ class HostFinder:
         try:
             return Host(name=name, addresses=(str(ipaddress.ip_address(name.strip("[]"))),), literal=True)
         except ValueError:
+            name = name.rstrip(".").lower()
             found = await self._addresses(name, guarded=not internal)
         if not found.usable and found.forbidden and not internal:
             detail = "the configured host is in a special-purpose network, and its route is not internal"

@@ -22,6 +22,7 @@ import dns.rdatatype
 import dns.resolver
 import dns.rrset
 
+from relay.core.errors import Problem, ProblemsError
 from relay.core.ports import Metrics
 
 _MAX_CHAIN: Final = 8  # CNAMEs followed when the server does not follow them itself
@@ -105,7 +106,7 @@ class Resolver:
         """Make the resolver.
 
         Raises:
-            dns.resolver.NoResolverConfiguration: no name server given and none in ``/etc/resolv.conf``.
+            ProblemsError: no name server given and none in ``/etc/resolv.conf``.
             ValueError: a name server that is not an IP address.
         """
         self._options = options or ResolverOptions()
@@ -113,7 +114,11 @@ class Resolver:
         self._metrics = metrics
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[Answer]] = {}
-        stub = dns.asyncresolver.Resolver(configure=not self._options.nameservers)
+        try:
+            stub = dns.asyncresolver.Resolver(configure=not self._options.nameservers)
+        except dns.resolver.NoResolverConfiguration as error:
+            what, hint = "no name server is set up", "add one there, or set dns.nameservers"
+            raise ProblemsError(Problem(where="/etc/resolv.conf", what=what, hint=hint)) from error
         if self._options.nameservers:
             stub.nameservers = list(self._options.nameservers)
         stub.port = self._options.port

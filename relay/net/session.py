@@ -165,10 +165,10 @@ class SmtpSession(asyncio.Protocol):
     # --- sending ---
 
     def _send(self, data: bytes) -> None:
-        if len(data) <= _PIECE and not self._paused and self._transport is not None:
+        if len(data) <= _PIECE and not self._paused and not self._unsent and self._transport is not None:
             self._transport.write(data)
             return
-        self._unsent = memoryview(data)
+        self._unsent = memoryview(bytes(self._unsent) + data) if self._unsent else memoryview(data)
         self._pump()
 
     def _pump(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from cryptography import x509
 
+from relay.core.errors import Problem, ProblemsError
 from relay.core.level import Level, Proof, Voucher
 
 _GOOD_VERSIONS: Final = frozenset({"TLSv1.2", "TLSv1.3"})
@@ -49,7 +50,7 @@ def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
     """Make both contexts: TLS 1.2 at the least (RFC 8996), no common-name fallback (RFC 9525 section 6.3).
 
     Raises:
-        OSError: a trust file cannot be read or holds no certificate (``ssl.SSLError`` is one).
+        ProblemsError: a trust file cannot be read, or holds no certificate.
     """
     options = options or TlsOptions()
     verifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -58,12 +59,22 @@ def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
     if options.system_trust:
         verifying.load_default_certs(ssl.Purpose.SERVER_AUTH)
     for path in options.trust_files:
-        verifying.load_verify_locations(cafile=path)
+        _trust(verifying, path)
     encrypting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     encrypting.minimum_version = options.minimum
     encrypting.check_hostname = False
     encrypting.verify_mode = ssl.CERT_NONE
     return TlsContexts(verifying=verifying, encrypting=encrypting)
+
+
+def _trust(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        problem = Problem(where=path, what="no certificate in it", hint="it must hold roots in PEM form")
+        raise ProblemsError(problem) from error
+    except OSError as error:
+        raise ProblemsError(Problem(where=path, what=f"cannot be read: {error.strerror}")) from error
 
 
 def judge(

@@ -23,7 +23,7 @@ def said(code, enhanced="", *, stage=Stage.RCPT):
         (said(552, "5.5.3"), Course.RETRY, "4.5.3"),
         (said(552, "5.2.2"), Course.FAIL, "5.2.2"),
         (said(552, "5.3.4", stage=Stage.FINAL), Course.FAIL, "5.3.4"),
-        (said(552, stage=Stage.MAIL), Course.FAIL, "5.1.0"),
+        (said(552, stage=Stage.MAIL), Course.FAIL, "5.3.4"),
         (said(554, "5.7.1", stage=Stage.FINAL), Course.FAIL, "5.7.1"),
         (said(503, "5.5.1", stage=Stage.DATA), Course.RETRY, "4.5.1"),
         (said(530, "5.7.0", stage=Stage.MAIL), Course.FAIL, "5.7.0"),

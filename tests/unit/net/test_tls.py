@@ -1,0 +1,93 @@
+import ssl
+
+import pytest
+
+from relay.core.errors import ProblemsError
+from relay.core.level import Level, Voucher
+from relay.net.memory import UnverifiedHosts
+from relay.net.resolver import Resolver
+from relay.net.tls import TlsOptions, judge, make_contexts
+
+
+def test_a_trust_file_that_cannot_be_used_gives_one_clear_error(tmp_path):
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing\n")
+    with pytest.raises(ProblemsError, match=r"empty\.pem: no certificate in it"):
+        make_contexts(TlsOptions(system_trust=False, trust_files=(str(empty),)))
+    with pytest.raises(ProblemsError, match=r"gone\.pem: cannot be read"):
+        make_contexts(TlsOptions(system_trust=False, trust_files=(str(tmp_path / "gone.pem"),)))
+
+
+def test_old_tls_cannot_be_asked_for():
+    with pytest.raises(ValueError, match=r"before 1\.2"):
+        TlsOptions(minimum=ssl.TLSVersion.TLSv1_1)
+
+
+def test_the_contexts_say_what_they_promise():
+    made = make_contexts()
+    assert made.verifying.verify_mode is ssl.CERT_REQUIRED
+    assert made.verifying.check_hostname
+    assert not made.verifying.hostname_checks_common_name
+    assert {made.verifying.minimum_version, made.encrypting.minimum_version} == {ssl.TLSVersion.TLSv1_2}
+
+
+class Live:
+    """A TLS object as it stands after a handshake."""
+
+    def __init__(self, context, *, name="mx.x.example", version="TLSv1.3", der=b""):
+        self.context, self.server_hostname, self._version, self._der = context, name, version, der
+
+    def version(self):
+        return self._version
+
+    def cipher(self):
+        return ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+
+    def getpeercert(self, *, binary_form):
+        return self._der
+
+
+@pytest.mark.parametrize(
+    ("which", "more", "voucher", "level"),
+    [
+        ("verifying", {}, Voucher.NOBODY, Level.VERIFIED),
+        ("verifying", {}, Voucher.ROUTE, Level.AUTHENTICATED),
+        ("encrypting", {}, Voucher.ROUTE, Level.ENCRYPTED),
+        ("verifying", {"name": "mx.y.example"}, Voucher.ROUTE, Level.ENCRYPTED),
+        ("verifying", {"version": "TLSv1.1"}, Voucher.ROUTE, Level.CLEAR),
+        ("verifying", {"version": None}, Voucher.ROUTE, Level.CLEAR),
+    ],
+)
+def test_the_live_object_is_judged_and_not_what_was_meant(which, more, voucher, level):
+    live = Live(getattr(make_contexts(), which), **more)
+    proof = judge(live, host="mx.x.example", address="192.0.2.1", voucher=voucher)
+    assert proof.level is level
+    assert proof.vouched_by is (Voucher.ROUTE if level is Level.AUTHENTICATED else Voucher.NOBODY)
+
+
+def test_a_certificate_that_does_not_parse_keeps_its_fingerprint():
+    proof = judge(Live(make_contexts().encrypting, der=b"junk"), host="mx.x.example", address="192.0.2.1")
+    assert len(proof.certificate_sha256) == 64
+    assert (proof.issuer, proof.not_after) == ("", 0.0)
+
+
+def test_unverified_hosts_are_forgotten_in_time_and_bounded():
+    now = [0.0]
+    memory = UnverifiedHosts(size=2, ttl=10, monotonic=lambda: now[0])
+    for host in ("a", "b", "c"):
+        memory.remember(host, "expired")
+    assert len(memory) == 2
+    assert (memory.fault("a"), memory.fault("c")) == ("", "expired")
+    now[0] = 11
+    assert memory.fault("c") == ""
+
+
+def test_a_machine_without_name_servers_gives_one_clear_error(monkeypatch):
+    import dns.resolver
+
+    def none_there(*_, **__):
+        raise dns.resolver.NoResolverConfiguration
+
+    monkeypatch.setattr("dns.resolver.BaseResolver.__init__", none_there)
+    with pytest.raises(ProblemsError, match=r"resolv\.conf: no name server"):
+        Resolver()
