@@ -11,7 +11,7 @@ from relay.core.entry import EntryState
 from relay.core.level import Level
 from relay.observe.metrics import NoMetrics
 from relay.store import StoreOptions
-from tests.support.queue import NOW, ManualClock, MemoryHarness, keeping
+from tests.support.queue import NOW, ManualClock, MemoryHarness, SqliteHarness, keeping
 
 ALICE = Operator(name="alice", uid=1000, pid=1)
 
@@ -50,10 +50,10 @@ class Desk:
         return [event for row in await self.store.outbox(limit=1000) for event in row.events]
 
 
-@pytest.fixture
-async def desk(tmp_path):
+@pytest.fixture(params=[MemoryHarness, SqliteHarness], ids=lambda harness: harness.kind)
+async def desk(request, tmp_path):
     clock = ManualClock(NOW + 100)
-    harness = MemoryHarness(tmp_path, clock, StoreOptions())
+    harness = request.param(tmp_path, clock, StoreOptions())
     store = await harness.open()
     metrics = CountingMetrics()
 
