@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from relay.config.delivery import DkimKeySettings, DkimSettings
 from relay.core.address import normalise_domain
 from relay.core.errors import AddressError, Problem, ProblemsError
 from relay.protect.dkim import SigningKey
@@ -46,20 +47,23 @@ def read_private(path: Path) -> bytes:
         ProblemsError: missing, unreadable, too large, not a plain file, another's, or one that others can read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # A pipe must not keep us waiting; what was opened is what is judged, so that nothing can be swapped in between.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            _check_private(path, os.fstat(descriptor))
+            content = b"".join(iter(lambda: os.read(descriptor, MAX_KEY_FILE), b""))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _problem(path, f"cannot be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:  # noqa: PTH123  # a path would be looked up again, perhaps to another file
-        _check_private(path, os.fstat(descriptor))
-        content = file.read(MAX_KEY_FILE + 1)
-    if len(content) > MAX_KEY_FILE:
-        raise _problem(path, "is larger than 1 MiB: not a key")
     return content
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _problem(path, "is not a plain file")
+    if status.st_size > MAX_KEY_FILE:
+        raise _problem(path, "is larger than 1 MiB: not a key")
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise _problem(path, f"others can read or change it (mode {mode:04o})", f"chmod 600 {path}")
@@ -196,6 +200,56 @@ def load_signing_keys(directory: Path) -> tuple[SigningKey, ...]:
     if problems:
         raise ProblemsError(*problems)
     return tuple(keys)
+
+
+def configured_signing_keys(settings: DkimSettings) -> tuple[SigningKey, ...]:
+    """All signing keys: those in ``dkim.dir`` and those that ``dkim.domains`` names, its days at 00:00 UTC.
+
+    Raises:
+        ProblemsError: every key that cannot be used, at once; two of one selector.
+    """
+    keys: list[SigningKey] = []
+    problems: list[Problem] = []
+    try:
+        keys.extend(load_signing_keys(settings.dir))
+    except ProblemsError as error:
+        problems.extend(error.problems)
+    for domain in settings.domains:
+        for one in domain.keys:
+            try:
+                keys.append(_configured(domain.domain, one))
+            except ProblemsError as error:
+                problems.extend(error.problems)
+    names = [key.record_name for key in keys]
+    problems.extend(
+        Problem(where=name, what="two keys have this selector", hint="remove one of them")
+        for name in sorted({name for name in names if names.count(name) > 1})
+    )
+    if problems:
+        raise ProblemsError(*problems)
+    return tuple(keys)
+
+
+def _configured(domain: str, settings: DkimKeySettings) -> SigningKey:
+    path = settings.key.path()
+    # systemd guards its credentials itself and gives them modes of its own; SecretFile.read says when there are none.
+    content = settings.key.read() if settings.key.credential or path is None else read_private(path)
+    key = parse_signing_key(
+        content,
+        where=str(settings.key),
+        domain=domain,
+        selector=settings.selector,
+        active_from=_midnight(settings.valid_from),
+        active_until=_midnight(settings.valid_until),
+    )
+    if key.algorithm != settings.algorithm:
+        what = f"is a key for {key.algorithm}, and the configuration says {settings.algorithm}"
+        raise ProblemsError(Problem(where=str(settings.key), what=what, hint="mend dkim.domains"))
+    return key
+
+
+def _midnight(day: date | None) -> float | None:
+    return None if day is None else datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
 def read_signing_key(

@@ -9,16 +9,17 @@ import os
 import syslog
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from relay.core.change import AuditEvent
 from relay.core.errors import StoreError
 from relay.core.ports import Clock, Metrics, QueueStore, Vault
-from relay.observe.holds import is_held, load_holds
+from relay.observe.holds import Hold, is_held, load_holds
 from relay.observe.segment_files import day_of
 from relay.observe.segments import SegmentLog, SyncError
 from relay.protect.keyring import KeyRing
@@ -112,6 +113,7 @@ class Archiver:
         self._log = SegmentLog(options.directory, vault=vault, ring=ring, clock=clock)
         self._next_sign = 0.0
         self._next_expiry = 0.0
+        self._holds: tuple[Hold, ...] = ()
 
     @property
     def log(self) -> SegmentLog:
@@ -179,6 +181,10 @@ class Archiver:
         self._next_expiry = self._clock() + 3600.0
         directory = self._options.directory
         holds = await asyncio.to_thread(load_holds, directory)
+        if holds != self._holds:
+            facts = {"action": "legal holds changed", "holds": [asdict(hold) for hold in holds]}
+            await asyncio.to_thread(self._log.note, AuditEvent(kind="operator", at=self._clock(), facts=facts))
+            self._holds = holds
         before = day_of(self._clock() - self._options.retention)
         removed = await asyncio.to_thread(self._log.expire, before, lambda day: is_held(holds, day))
         for day in removed:

@@ -1,0 +1,264 @@
+"""``postern audit``: show, verify and export the audit trail."""
+
+import getpass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+import orjson
+
+from relay.core.errors import PosternError, Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.protect.keyring import KeyRing
+    from relay.protect.sealing import RingVault
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    keys: Path
+    audit: Path
+
+    def ring(self) -> "KeyRing":
+        from relay.config.keyfiles import load_ring
+
+        return load_ring(self.keys)
+
+    def vault(self) -> "RingVault":
+        import os
+
+        from relay.protect.sealing import RingVault
+
+        return RingVault(self.ring(), os.urandom)
+
+
+def _directory(text: str) -> Callable[[_Command], _Command]:
+    return click.option(text, type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
+
+
+@click.group(name="audit", help="Show, verify and export the audit trail.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration, which says where keys and the trail are kept.",
+)
+@_directory("--keys-dir")
+@_directory("--audit-dir")
+@click.pass_context
+def command(ctx: click.Context, config: Path, keys_dir: Path | None, audit_dir: Path | None) -> None:
+    """Find the directories."""
+    if ctx.resilient_parsing or ctx.invoked_subcommand == "check-export":
+        return
+    if keys_dir is None or audit_dir is None:
+        from relay.config.load import load
+
+        settings = load(config)
+        keys_dir = keys_dir or settings.keys_dir
+        audit_dir = audit_dir or settings.audit.dir
+    ctx.obj = _Places(keys=keys_dir.absolute(), audit=audit_dir.absolute())
+
+
+def _moment(text: str | None) -> float | None:
+    """Unix seconds of ``2026-11-22``, ``2026-11-22T10:00`` (UTC unless it says otherwise) or ``7d`` (ago)."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except ValueError:
+        from relay.config.units import parse_duration
+
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        what = "is neither a day, a time nor a duration"
+        raise ProblemsError(Problem(where=text, what=what, hint="such as 2026-11-22, 2026-11-22T10:00 or 7d")) from None
+
+
+def _day(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d")
+    except ValueError:
+        raise ProblemsError(Problem(where=text, what="is not a day", hint="such as 2026-11-22")) from None
+
+
+@command.command(help="Show what happened, oldest first.")
+@click.option("--message", default="", metavar="ID", help="Only this message.")
+@click.option("--since", help="From a day, a time (UTC) or so long ago (7d).")
+@click.option("--until", help="Up to a day, a time (UTC) or so long ago.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
+@click.pass_obj
+def show(
+    places: _Places, message: str, since: str | None, until: str | None, *, as_json: bool, mailboxes: bool
+) -> None:
+    """Print records."""
+    from relay.observe.trail import show as records
+
+    found = records(
+        places.audit, vault=places.vault(), message_id=message, since=_moment(since), until=_moment(until),
+        mailboxes=mailboxes,
+    )  # fmt: skip
+    for item in found:
+        if as_json:
+            click.echo(orjson.dumps(item).decode())
+        else:
+            facts = " ".join(
+                f"{key}={_plain(value)}" for key, value in item["facts"].items() if value not in ("", None)
+            )
+            when = datetime.fromtimestamp(item["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            click.echo(f"{when} {item['kind']:<10} {item['message_id'] or '-'} {facts}")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value.isprintable() else orjson.dumps(value).decode()
+
+
+@command.command(
+    help="Check the whole trail: links, signatures, gaps, tampering. Exit status 1 when something is wrong."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def verify(ctx: click.Context, *, as_json: bool) -> None:
+    """Verify, and say where what is wrong."""
+    from relay.observe.trail import verify as check
+    from relay.protect.chain import public_keys
+
+    places: _Places = ctx.obj
+    report = check(places.audit, vault=places.vault(), keys=public_keys(places.ring()))
+    if as_json:
+        facts = {
+            "whole": not report.faults,
+            "segments": report.segments,
+            "records": report.records,
+            "heads": report.heads,
+            "first": report.first,
+            "last": report.last,
+            "count": report.link.count,
+            "hash": report.link.hash.hex(),
+            "unsigned": report.unsigned,
+            "faults": [{"where": fault.where, "what": fault.what} for fault in report.faults],
+        }
+        click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(
+            f"{report.segments} segments ({report.first or '-'} to {report.last or '-'}), {report.records} records, "
+            f"{report.heads} signed heads, {report.unsigned} records after the last of them"
+        )
+        for fault in report.faults:
+            click.echo(str(fault), err=True)
+        click.echo("The trail is whole." if not report.faults else f"{len(report.faults)} faults.")
+    if report.faults:
+        ctx.exit(1)
+
+
+@command.command(help="Write the records of some days with a signed head, for somebody else to check.")
+@click.option("--from", "first", required=True, metavar="DAY", help="First day (UTC).")
+@click.option("--to", "last", required=True, metavar="DAY", help="Last day (UTC).")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write; not replaced."
+)
+@click.pass_obj
+def export(places: _Places, first: str, last: str, out: Path) -> None:
+    """Write JSON lines; the file is only there when it is whole."""
+    from relay.observe.trail import export as lines
+
+    if out.exists():
+        raise ProblemsError(Problem(where=str(out), what="is there already and is not replaced"))
+    draft = out.with_name(f".{out.name}.part")
+    found = lines(
+        places.audit, vault=places.vault(), ring=places.ring(), first=_day(first), last=_day(last), now=time.time()
+    )
+    count = 0
+    try:
+        with draft.open("xb") as file:
+            draft.chmod(0o600)
+            for line in found:
+                file.write(line + b"\n")
+                count += 1
+        draft.replace(out)
+    except OSError as error:
+        raise ProblemsError(Problem(where=str(out), what=f"cannot be written: {error.strerror}")) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    click.echo(f"Wrote {max(count - 2, 0)} records to {out}. Check it with: postern audit check-export {out}")
+
+
+@command.command(name="check-export", help="Check an exported file; needs no key and no configuration.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--key", metavar="ID", help="The audit key's id, as the installation's operator told you.")
+def check_export(file: Path, key: str | None) -> None:
+    """Check links and signature of an export."""
+    from relay.protect.chain import check_export as check
+
+    try:
+        with file.open("rb") as lines:
+            at = check(lines)
+        with file.open("rb") as lines:
+            *_, last = lines
+    except PosternError as error:
+        raise ProblemsError(Problem(where=str(file), what=str(error))) from None
+    signer = orjson.loads(last)["head"]["key"]
+    if key is not None and key != signer:
+        raise ProblemsError(Problem(where=str(file), what=f"is signed with key {signer}, not {key}"))
+    click.echo(f"Whole: records up to {at.count}, signed with key {signer}.")
+    if key is None:
+        click.echo("Compare the key's id with what the operator told you (`postern keys status`).")
+
+
+# --- legal holds ------------------------------------------------------------
+
+
+@command.group(help="Legal holds: days whose records are kept however old they are.")
+def hold() -> None:
+    """Place, list and release holds."""
+
+
+@hold.command(name="add", help="Keep the records of some days until the hold is released.")
+@click.argument("name")
+@click.option("--from", "first", required=True, metavar="DAY", help="First day (UTC).")
+@click.option("--to", "last", metavar="DAY", help="Last day (UTC); open when not given.")
+@click.option("--reason", required=True, help="The case; no patients' data.")
+@click.pass_obj
+def hold_add(places: _Places, name: str, first: str, last: str | None, reason: str) -> None:
+    """Place a hold."""
+    from relay.observe.holds import Hold, place_hold
+
+    until = _day(last) if last else "9999-12-31"
+    who = getpass.getuser()
+    place_hold(places.audit, Hold(name=name, first=_day(first), last=until, reason=reason, by=who, at=time.time()))
+    click.echo(f"Hold {name} keeps the records from {_day(first)} to {until}.")
+
+
+@hold.command(name="list", help="Show all holds.")
+@click.pass_obj
+def hold_list(places: _Places) -> None:
+    """Print holds."""
+    from relay.observe.holds import load_holds
+
+    for one in load_holds(places.audit):
+        placed = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d")
+        click.echo(f"{one.name}: {one.first} to {one.last}, placed {placed} by {one.by}: {one.reason}")
+
+
+@hold.command(name="release", help="Release a hold; records past their retention expire soon after.")
+@click.argument("name")
+@click.confirmation_option(prompt="Records past their retention will be deleted. Release?")
+@click.pass_obj
+def hold_release(places: _Places, name: str) -> None:
+    """Release a hold."""
+    from relay.observe.holds import release_hold
+
+    released = release_hold(places.audit, name)
+    click.echo(f"Released {released.name} ({released.first} to {released.last}).")

@@ -1,0 +1,233 @@
+"""``postern keys``: the key ring that seals mail at rest."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+import orjson
+
+from relay.core.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.protect.keyring import KeyRing
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+_RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `postern run`)."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    keys: Path
+    data: tuple[Path, ...]
+
+
+def _directory(text: str) -> Callable[[_Command], _Command]:
+    return click.option(text, type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
+
+
+@click.group(name="keys", help="The key ring that seals mail at rest.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration, which says where keys and data are kept.",
+)
+@_directory("--keys-dir")
+@_directory("--data-dir")
+@click.pass_context
+def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: Path | None) -> None:
+    """Find the directories."""
+    if ctx.resilient_parsing:
+        return
+    data = [data_dir] if data_dir else []
+    if keys_dir is None or data_dir is None:
+        from relay.config.load import load
+
+        settings = load(config)
+        keys_dir = keys_dir or settings.keys_dir
+        data = data or [settings.data_dir, settings.audit.dir]
+    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data))
+
+
+@command.command(help="Make the key ring, once.")
+@click.pass_obj
+def init(places: _Places) -> None:
+    """Create a ring with one sealing key and one audit key."""
+    from relay.config.keyfiles import create_ring
+    from relay.protect.keyring import KeyRing
+
+    for data in places.data:
+        if places.keys == data or data in places.keys.parents:
+            what = f"the key ring would lie inside the data it protects ({data})"
+            hint = "set keys_dir to a directory that is not copied with the data"
+            raise ProblemsError(Problem(where=str(places.keys), what=what, hint=hint))
+    path = create_ring(places.keys, KeyRing.create(now=time.time(), random=os.urandom))
+    click.echo(f"Made {path}.")
+    click.echo(
+        "Without it nothing kept here can ever be opened again. Write a recovery copy now, and keep it elsewhere:"
+    )
+    click.echo("  postern keys recovery write FILE")
+
+
+@command.command(help="Add a new version, which seals from then on; older ones still open.")
+@click.option("--audit-key", is_flag=True, help="Rotate the key that signs the audit trail instead.")
+@click.pass_obj
+def rotate(places: _Places, *, audit_key: bool) -> None:
+    """Add a key."""
+    from relay.config.keyfiles import load_ring, ring_lock, update_ring
+
+    load_ring(places.keys)  # a missing ring is told of before a lock file is made
+    with ring_lock(places.keys):
+        ring = load_ring(places.keys)
+        now = time.time()
+        rotated = ring.audit_rotated if audit_key else ring.rotated
+        ring = rotated(now=now, random=os.urandom)
+        update_ring(places.keys, ring)
+    what = f"Audit key {ring.audit_key.number} signs" if audit_key else f"Version {ring.newest.number} seals"
+    click.echo(f"{what} from now on. {_RELOAD}")
+    click.echo("A recovery copy written before does not hold it: write a new one.")
+
+
+@command.command(help="Remove an old version that nothing is sealed under any more.")
+@click.argument("version", type=click.IntRange(min=1))
+@click.pass_obj
+def retire(places: _Places, version: int) -> None:
+    """Remove a version after counting what needs it."""
+    from relay.config.keyfiles import load_ring, ring_lock, ring_path, update_ring
+    from relay.observe.keyuse import count_use
+
+    where = f"{ring_path(places.keys)}, version {version}"
+    load_ring(places.keys)
+    with ring_lock(places.keys):
+        ring = load_ring(places.keys)
+        used = count_use(places.data).get(version, 0)
+        if used:
+            hint = "wait until the queue and the audit segments that need it are gone"
+            raise ProblemsError(Problem(where=where, what=f"{used} sealed objects still need it", hint=hint))
+        try:
+            ring = ring.without(version)
+        except ValueError as error:
+            raise ProblemsError(Problem(where=where, what=str(error))) from None
+        update_ring(places.keys, ring)
+    click.echo(f"Version {version} is gone. {_RELOAD}")
+
+
+@command.command(help="Show versions, their ages, and how much is sealed under each.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def status(places: _Places, *, as_json: bool) -> None:
+    """Print the ring without its secrets."""
+    from relay.config.keyfiles import load_ring
+
+    facts = _status(load_ring(places.keys), places)
+    if as_json:
+        click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
+        return
+    click.echo(f"Key ring {facts['id']} in {places.keys}")
+    for version in facts["versions"]:
+        role = "seals" if version["seals"] else "opens"
+        click.echo(
+            f"  version {version['number']:<4} {role}  made {_day(version['created_at'])} "
+            f"({version['age_days']} days)  {version['sealed_objects']} sealed objects  {version['fingerprint']}"
+        )
+    for key in facts["audit_keys"]:
+        click.echo(f"  audit key {key['number']:<2} made {_day(key['created_at'])}  id {key['id']}  {key['public']}")
+
+
+def _status(ring: "KeyRing", places: _Places) -> dict[str, Any]:
+    from relay.observe.keyuse import count_use
+    from relay.protect.chain import public_keys
+
+    use, now = count_use(places.data), time.time()
+    versions = [
+        {
+            "number": version.number,
+            "created_at": version.created_at,
+            "age_days": int((now - version.created_at) // 86_400),
+            "fingerprint": version.fingerprint,
+            "seals": version is ring.newest,
+            "sealed_objects": use.get(version.number, 0),
+        }
+        for version in ring.versions
+    ]
+    publics = public_keys(ring).items()
+    audit = [
+        {"number": key.number, "created_at": key.created_at, "id": name, "public": public.hex()}
+        for key, (name, public) in zip(ring.audit_keys, publics, strict=True)
+    ]
+    missing = {str(number): count for number, count in use.items() if ring.version(number) is None}
+    return {"id": ring.id, "versions": versions, "audit_keys": audit, "missing_versions": missing}
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
+
+
+# --- recovery ---------------------------------------------------------------
+
+
+@command.group(help="An encrypted copy of the ring, for the day this machine is gone.")
+def recovery() -> None:
+    """Write and restore recovery copies."""
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> str:
+    if file is None:
+        text: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm)
+        return text
+    from relay.config.keyfiles import read_private
+
+    return read_private(file).decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+_FILE = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File (0600) with the passphrase; else asked.",
+)
+
+
+@recovery.command(help="Write a copy of the ring, encrypted under a passphrase.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_FILE
+@click.pass_obj
+def write(places: _Places, file: Path, passphrase_file: Path | None) -> None:
+    """Encrypt the ring, and read the copy back before saying that it is there."""
+    from relay.config.keyfiles import load_ring, write_private
+    from relay.protect.recovery import read_recovery, write_recovery
+
+    ring = load_ring(places.keys)
+    passphrase = _passphrase(passphrase_file, confirm=True)
+    try:
+        copy = write_recovery(ring, passphrase, random=os.urandom)
+    except ValueError as error:
+        raise ProblemsError(Problem(where="passphrase", what=str(error), hint="six random words do well")) from None
+    write_private(file, copy, replace=False)
+    if read_recovery(file.read_bytes(), passphrase, where=str(file)) != ring:
+        raise ProblemsError(Problem(where=str(file), what="was not written as it should", hint="try another disk"))
+    click.echo(
+        f"Wrote {file}, and read it back. Keep it and its passphrase apart from each other and from this machine."
+    )
+
+
+@recovery.command(help="Put a ring back from a recovery copy; one that is there is never replaced.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@_FILE
+@click.pass_obj
+def restore(places: _Places, file: Path, passphrase_file: Path | None) -> None:
+    """Decrypt a copy and write the ring."""
+    from relay.config.keyfiles import create_ring
+    from relay.protect.recovery import read_recovery
+
+    ring = read_recovery(file.read_bytes(), _passphrase(passphrase_file, confirm=False), where=str(file))
+    path = create_ring(places.keys, ring)
+    click.echo(f"Restored {path}: {len(ring.versions)} versions, the newest made {_day(ring.newest.created_at)}.")
