@@ -114,6 +114,7 @@ class Acceptor:
             log.error("acceptance failed", message_id=message_id, error=type(error).__name__, at=_place(error))
             self._parts.metrics.count("intake_errors", {"stage": "accept"})
             reply = UNAVAILABLE
+        self._parts.metrics.observe("accept_seconds", max(0.0, self._parts.clock() - now))
         self._tell(message_id, session, envelope, len(content), reply)
         return reply
 
@@ -182,7 +183,11 @@ class Acceptor:
             self._parts.metrics.count("intake_errors", {"stage": "scan"})
             finding = Finding(kind="unreadable: error", group=FindingGroup.UNREADABLE, part="", start=0, end=0)
             return ScanReport(verdict=PhiVerdict(findings=(finding,)), subject="", headers=()), "the scan failed"
-        self._parts.metrics.observe("scan_seconds", max(0.0, self._parts.clock() - started))
+        metrics = self._parts.metrics
+        metrics.observe("scan_seconds", max(0.0, self._parts.clock() - started))
+        metrics.count("scan_verdicts", {"phi": report.verdict.phi.word})
+        for kind, count in report.verdict.counts().items():
+            metrics.count("findings", {"kind": kind}, count)
         return report, ""
 
     def _decide(self, message: Message, report: ScanReport, failure: str) -> list[PolicyDecision]:
@@ -205,9 +210,11 @@ class Acceptor:
         try:
             decision = self._parts.policy.decide(facts, recipient)
         except Exception as error:  # noqa: BLE001 - what cannot be decided protects (law 3)
+            self._parts.metrics.count("policy_errors")
             log.error("policy failed", message_id=message_id, error=type(error).__name__, at=_place(error))
             return undecided(recipient, "the policy could not be evaluated")
         if decision.error:
+            self._parts.metrics.count("policy_errors")
             return held(decision, "the policy could not be evaluated")
         if failure and decision.treatment.action is not Action.REJECT:
             return held(decision, failure)

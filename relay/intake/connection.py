@@ -6,7 +6,7 @@ The only code here that waits is a task for the question that needs it (AUTH, th
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import structlog
 
@@ -16,7 +16,8 @@ from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import Deadline
 from relay.intake.limits import NO_ROOM, address_key
-from relay.intake.tls import LEGACY_VERSIONS
+from relay.intake.rights import authenticate, may_begin
+from relay.intake.tls import LEGACY_VERSIONS, describe, reason
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
     AuthRequest,
@@ -44,7 +45,8 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_budgeted", "_closing", "_counted", "_data_since", "_deadline", "_draining", "_key", "_listener",
+        "_budgeted", "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key",
+        "_listener",
         "_loop", "_paused", "_progress", "_session", "_task", "_transport", "address", "client", "identity",
         "tls_cipher", "tls_version",
     )  # fmt: skip
@@ -58,8 +60,9 @@ class Connection(asyncio.Protocol):
         self._data_since: float | None = None
         self._progress = -1
         self._budgeted = 0
+        self._early: bytearray | None = None
         self._task: asyncio.Task[None] | None = None
-        self._paused = self._closing = self._draining = self._counted = False
+        self._paused = self._closing = self._draining = self._counted = self._eof = False
         self._key = ""
         self.address = ""
         self.client: Client | None = None
@@ -69,8 +72,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit or refuse; greet, or begin TLS where it comes first."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("an SMTP connection needs a stream transport")
+        transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         peer = transport.get_extra_info("peername")
@@ -98,17 +100,19 @@ class Connection(asyncio.Protocol):
         """Feed the machine, act on what it says, write what it answers."""
         if self._closing:
             return
+        if self._early is not None:
+            # TLS gave us octets before start_tls() had returned: they belong after the handshake.
+            self._early += data
+            return
         try:
             self._drive(self._session.receive(data))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this connection, not the worker
             self._fail(error)
 
     def eof_received(self) -> bool:
-        """The peer will send no more: finish the message in hand, then close (RFC 5321 section 4.1.1.10)."""
-        if self._task is not None and not self._task.done():
-            self._closing = True
-            return True
-        return False
+        """The peer will send no more: answer what is in hand, then close; TLS cannot be half closed."""
+        self._eof = True
+        return self._busy and not self.tls_version
 
     def pause_writing(self) -> None:
         """The peer does not read what we say: stop listening to it until it does, and not for ever."""
@@ -126,7 +130,7 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._deadline.cancel()
         self._session.close(None, "the connection was lost")
-        if self._task is None or self._task.done():
+        if not self._busy:
             self._budget(0)
         self._transport = None
         if self._counted:
@@ -138,8 +142,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Say 421 now, or after the reply to the message in hand."""
         self._draining = True
-        busy = self._session.in_data or (self._task is not None and not self._task.done())
-        if not busy and not self._closing:
+        if not self._session.in_data and not self._busy and not self._closing:
             self._drive(self._session.close(say.SHUTTING_DOWN, "drained"))
 
     def abort(self) -> None:
@@ -147,6 +150,11 @@ class Connection(asyncio.Protocol):
         self._abort()
 
     # --- the conversation ---------------------------------------------------
+
+    @property
+    def _busy(self) -> bool:
+        """Whether work of ours is under way: a handshake, a check of a password, a message being kept."""
+        return self._task is not None
 
     def _admission(self) -> Reply | None:
         if not self._listener.admits(self.address):
@@ -209,6 +217,8 @@ class Connection(asyncio.Protocol):
                 return False
         else:
             budget.give(-grown)
+        if octets != self._budgeted:
+            self._listener.metrics.set("in_flight_bytes", budget.used)
         self._budgeted = octets
         return True
 
@@ -239,22 +249,10 @@ class Connection(asyncio.Protocol):
         return []
 
     def _on_mail(self, event: Mail) -> list[Event]:
-        refusal = self._may_begin(event)
+        refusal = say.SHUTTING_DOWN if self._draining else may_begin(self._listener, self.client, event)
         if refusal is not None:
             self._refused("MAIL", refusal)
         return self._session.reply(refusal)
-
-    def _may_begin(self, event: Mail) -> Reply | None:
-        client = self.client
-        if client is None:
-            return say.AUTH_REQUIRED if self._listener.options.limits.auth else say.NO_CLIENT
-        if self._draining:
-            return say.SHUTTING_DOWN
-        if not client.may_send(event.reverse_path):
-            return say.SENDER_REFUSED
-        if self._listener.budget.is_high:
-            return NO_ROOM
-        return self._listener.rates.admit(client)
 
     def _on_rcpt(self, event: Rcpt) -> list[Event]:  # noqa: ARG002 - where mail may go is the policy's business
         return self._session.reply()
@@ -281,34 +279,22 @@ class Connection(asyncio.Protocol):
             if self._transport is None:
                 self._budget(0)
                 return
-            closing_after = self._closing
             self._drive(events)
-            if closing_after:
-                self._transport.close()
-            else:
-                self._resume_reading()
+            self._resume_reading()
+            if self._eof and not self._busy and not self._closing:
+                self._drive(self._session.close(None, "the peer has gone"))
         except Exception as error:  # noqa: BLE001 - as in data_received
             self._fail(error)
 
     async def _authenticate(self, event: AuthRequest) -> list[Event]:
-        listener = self._listener
-        labels = {"listener": listener.options.name, "mechanism": event.mechanism}
-        reply = await listener.throttle.refusal(self.address, event.identity)
-        if reply is None:
-            client = listener.directory.authenticate(
-                event.identity, event.password, address=self.address, now=listener.clock()
-            )
-            if client is not None:
-                listener.throttle.succeeded(self.address, event.identity)
-                listener.metrics.count("auth", {**labels, "result": "succeeded"})
-                self.identity = event.identity
-                self._identify(client)
-                return self._session.reply() if self._session.question is event else []
-            await listener.throttle.failed(self.address, event.identity)
-            reply = say.AUTH_FAILED
-        listener.metrics.count("auth", {**labels, "result": "failed" if reply is say.AUTH_FAILED else "throttled"})
-        log.warning("AUTH refused", peer=self.address, listener=listener.options.name, code=reply.code)
-        return self._session.reply(reply) if self._session.question is event else []
+        answer = await authenticate(self._listener, self.address, event)
+        if self._session.question is not event:
+            return []  # the peer left
+        if isinstance(answer, Reply):
+            return self._session.reply(answer)
+        self.identity = event.identity
+        self._identify(answer)
+        return self._session.reply()
 
     async def _accept(self, event: MessageComplete) -> list[Event]:
         try:
@@ -322,6 +308,8 @@ class Connection(asyncio.Protocol):
         listener, transport = self._listener, self._transport
         if transport is None or listener.tls is None:
             raise RuntimeError("no transport or no certificate to begin TLS with")
+        # From here on the transport hands what it reads to TLS and not to us: what reaches us has been decrypted.
+        self._early = bytearray()
         try:
             upgraded = await self._loop.start_tls(
                 transport,
@@ -333,27 +321,27 @@ class Connection(asyncio.Protocol):
             )
         except (TimeoutError, OSError, ssl.SSLError) as error:
             listener.metrics.count("tls_handshakes_failed", {"listener": listener.options.name})
-            log.info("TLS handshake failed", peer=self.address, listener=listener.options.name, why=_ssl_reason(error))
+            log.info("TLS handshake failed", peer=self.address, listener=listener.options.name, why=reason(error))
             self._abort()
             return []
         if upgraded is None:
             return []
         self._transport = upgraded
         upgraded.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self._describe_tls(upgraded)
+        self.tls_version, self.tls_cipher = describe(upgraded)
+        self._count_tls()
         self._session.tls_started()
         self._identify(listener.client_by_network(self.address))
-        return self._session.greet(say.SHUTTING_DOWN if self._draining else None) if greet else []
+        events = self._session.greet(say.SHUTTING_DOWN if self._draining else None) if greet else []
+        early, self._early = bytes(self._early), None
+        return events or self._session.receive(early)
 
-    def _describe_tls(self, transport: asyncio.Transport) -> None:
-        tls = transport.get_extra_info("ssl_object")
-        self.tls_version = tls.version() or ""
-        self.tls_cipher = (tls.cipher() or ("",))[0]
-        name = self._listener.options.name
-        self._listener.metrics.count("tls_in", {"listener": name, "tls_version": self.tls_version})
+    def _count_tls(self) -> None:
+        labels = {"listener": self._listener.options.name, "tls_version": self.tls_version}
+        self._listener.metrics.count("tls_in", labels)
         if self.tls_version in LEGACY_VERSIONS:
-            self._listener.metrics.count("tls_legacy", {"listener": name, "tls_version": self.tls_version})
-            log.warning("a peer used legacy TLS", peer=self.address, listener=name, tls_version=self.tls_version)
+            self._listener.metrics.count("tls_legacy", labels)
+            log.warning("a peer used legacy TLS", peer=self.address, **labels)
 
     def describe(self) -> ClientSession:
         """Who gives us this message."""
@@ -403,14 +391,14 @@ class Connection(asyncio.Protocol):
     def _refused(self, verb: str, reply: Reply) -> None:
         name = self._listener.options.name
         self._listener.metrics.count(
-            "commands_refused", {"listener": name, "code": str(reply.code), "enhanced": str(reply.enhanced or "")}
+            "commands_refused", {"listener": name, "code": str(reply.code), "enhanced": str(reply.enhanced or "none")}
         )
         log.info("refused", peer=self.address, listener=name, verb=verb[:16], code=reply.code, why=reply.text)
 
     def _fail(self, error: Exception) -> None:
         log.error("the connection failed inside", peer=self.address, error=type(error).__name__, exc_info=False)
         self._listener.metrics.count("intake_errors", {"stage": "connection"})
-        self._session.close(say.FAULT, "a fault of ours")
+        self._session.close(say.BROKEN, "a fault of ours")
         self._on_closed(Closed(reason="a fault of ours"))
 
     def _pause_reading(self) -> None:
@@ -437,7 +425,3 @@ class Connection(asyncio.Protocol):
         Quit: _on_quit,
         Closed: _on_closed,
     }
-
-
-def _ssl_reason(error: BaseException) -> str:
-    return getattr(error, "reason", None) or type(error).__name__

@@ -5,6 +5,7 @@ from typing import Final
 from relay.core.reply import Reply
 
 FAULT: Final = Reply.of(451, "4.3.0", "Something failed here; try again later")
+BROKEN: Final = Reply.of(421, "4.3.0", "Something failed here; try again later")
 NOT_ADMITTED: Final = Reply.of(554, "5.7.1", "Connections from your address are not accepted here")
 SHUTTING_DOWN: Final = Reply.of(421, "4.3.2", "Going down for maintenance; try again soon")
 TIMED_OUT: Final = Reply.of(421, "4.4.2", "Timed out waiting for you")

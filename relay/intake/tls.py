@@ -1,5 +1,6 @@
 """Server-side TLS contexts for listeners (RFC 8314, RFC 9325)."""
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,18 @@ def server_context(certificate: Path, key: Path, *, minimum: str = "1.2", legacy
         what = f"the certificate or its key cannot be read: {error.strerror}"
         raise ProblemsError(Problem(where=str(certificate), what=what, hint=f"and {key}")) from error
     return context
+
+
+def describe(transport: asyncio.BaseTransport) -> tuple[str, str]:
+    """TLS version and cipher suite of a live connection."""
+    tls = transport.get_extra_info("ssl_object")
+    cipher = tls.cipher()
+    return tls.version() or "", cipher[0] if cipher else ""
+
+
+def reason(error: BaseException) -> str:
+    """Why a handshake failed, in OpenSSL's words where it has some."""
+    return str(getattr(error, "reason", None) or type(error).__name__)
 
 
 def _no_password() -> str:

@@ -74,9 +74,9 @@ class DataReader:
         if end >= 0:
             rest = bytes(memoryview(buffer)[end + 5 :])
             del buffer[end + 2 :]
-            if end + 4 > self._most():
-                self.refuse(TOO_BIG)
             self._discarded += end
+            if end + 4 > self._most() and self._refusal is None:
+                self._refusal = TOO_BIG
             return rest
         if self._refusal is not None or len(buffer) > self._most():
             self.refuse(TOO_BIG)

@@ -13,7 +13,7 @@ from relay.core.reply import Reply
 from relay.smtp import server_replies as say
 from relay.smtp.endofdata import BareNewlines, DataReader
 from relay.smtp.lines import LineReader, Overlong
-from relay.smtp.sasl import MECHANISMS, Exchange
+from relay.smtp.sasl import MECHANISMS, Authentication
 from relay.smtp.server_events import (
     AuthRequest,
     Closed,
@@ -28,7 +28,7 @@ from relay.smtp.server_events import (
     StartTls,
 )
 from relay.smtp.server_limits import SessionLimits
-from relay.smtp.server_state import FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
+from relay.smtp.server_state import COMMANDS, FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
 from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, parse_rcpt
 
 _SENDER_OK: Final = say.SENDER_OK.encode()
@@ -42,7 +42,6 @@ class ServerSession:
     Attributes:
         state: where it stands.
         secure: whether the octets come through TLS.
-        authenticated: whether an AUTH succeeded.
         helo: what the peer called itself, neutered; empty before.
         extended: whether it said EHLO.
         max_size, max_recipients: may be lowered once the client is known.
@@ -53,7 +52,6 @@ class ServerSession:
         self.limits = limits
         self.state = State.CONNECTED
         self.secure = secure
-        self.authenticated = False
         self.helo = ""
         self.extended = False
         self.max_size = limits.max_size
@@ -66,8 +64,7 @@ class ServerSession:
         self._messages = 0
         self._errors = 0
         self._idle = 0
-        self._auth_failures = 0
-        self._exchange: Exchange | None = None
+        self._auth = Authentication(limits)
         self._data: DataReader | None = None
         self._sender: Mail | None = None
         self._recipients: list[Recipient] = []
@@ -78,6 +75,11 @@ class ServerSession:
     def question(self) -> Question | None:
         """The question that waits for :meth:`reply`."""
         return self._question
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether an AUTH succeeded."""
+        return self._auth.authenticated
 
     @property
     def in_data(self) -> bool:
@@ -131,7 +133,7 @@ class ServerSession:
     def tls_started(self) -> None:
         """TLS is up: forget all that was said in the clear (RFC 3207 section 4.2)."""
         self.state, self.secure = State.CONNECTED, True
-        self.helo, self.extended, self.authenticated = "", False, False
+        self.helo, self.extended, self._auth = "", False, Authentication(self.limits)
         self._input.clear()
         self._forget()
 
@@ -177,7 +179,7 @@ class ServerSession:
         try:
             text = decode_line(line)
             if self.state is State.AUTH:
-                self._continue_auth(text, events)
+                self._converse(self._auth.proceed(text), events)
             else:
                 verb = text.partition(" ")[0].upper()
                 self._command(verb, text[len(verb) :].strip(" \t"), events)
@@ -250,25 +252,19 @@ class ServerSession:
 
     def _do_ehlo(self, argument: str, events: list[Event]) -> None:
         if self._hello("EHLO", argument, events):
-            self._say(Reply(250, None, (self.limits.hostname, *self._offers())))
-
-    def _offers(self) -> list[str]:
-        offers = ["PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-        if self.limits.starttls and not self.secure:
-            offers.append("STARTTLS")
-        if self._auth_possible() and not self.authenticated:
-            offers.append(f"AUTH {' '.join(MECHANISMS)}")
-        return offers
+            offers = ["PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+            if self.limits.starttls and not self.secure:
+                offers.append("STARTTLS")
+            if self._auth.possible(secure=self.secure) and not self.authenticated:
+                offers.append(f"AUTH {' '.join(MECHANISMS)}")
+            self._say(Reply(250, None, (self.limits.hostname, *offers)))
 
     def _do_mail(self, argument: str, events: list[Event]) -> None:
         mail = parse_mail(argument)
         if mail.size > self.max_size:
             self._refuse("MAIL", say.TOO_BIG, events)
             return
-        self._ask(
-            Mail(reverse_path=mail.reverse_path, size=mail.size, body_8bit=mail.body_8bit, smtputf8=mail.smtputf8),
-            events,
-        )
+        self._ask(mail, events)
 
     def _do_rcpt(self, argument: str, events: list[Event]) -> None:
         smtputf8 = self._sender is not None and self._sender.smtputf8
@@ -326,42 +322,20 @@ class ServerSession:
 
     # --- AUTH --------------------------------------------------------------
 
-    def _auth_possible(self) -> bool:
-        return self.limits.auth and (self.secure or self.limits.auth_over_clear)
-
     def _do_auth(self, argument: str, events: list[Event]) -> None:
-        if not self.limits.auth:
-            self._refuse("AUTH", say.AUTH_UNOFFERED, events)
-        elif not self._auth_possible():
-            self._refuse("AUTH", say.AUTH_CLEAR, events)
-        elif self.authenticated:
-            self._refuse("AUTH", say.AUTH_ALREADY, events)
-        elif not argument or len(words := argument.split()) > 2:
-            self._refuse("AUTH", say.AUTH_SYNTAX, events)
+        self._converse(self._auth.begin(argument, secure=self.secure), events)
+
+    def _converse(self, step: Reply | AuthRequest, events: list[Event]) -> None:
+        self.state = State.AUTH
+        if isinstance(step, Reply):
+            self._say(step)
         else:
-            self._exchange = Exchange(words[0].upper())
-            self.state = MOVES[self.state]["AUTH"]
-            if len(words) == 2:
-                self._exchange.initial(words[1])
-            self._next_auth(self._exchange, events)
-
-    def _continue_auth(self, text: str, events: list[Event]) -> None:
-        if self._exchange is None:
-            raise RuntimeError("no SASL exchange is under way")
-        self._exchange.answer(text)
-        self._next_auth(self._exchange, events)
-
-    def _next_auth(self, exchange: Exchange, events: list[Event]) -> None:
-        if exchange.credentials is None:
-            self._say(exchange.prompt())
-            return
-        identity, password = exchange.credentials
-        self._exchange = None
-        self._ask(AuthRequest(mechanism=exchange.mechanism, identity=identity, password=password), events)
+            self._ask(step, events)
 
     def _leave_auth(self) -> None:
+        self._auth.leave()
         if self.state is State.AUTH:
-            self._exchange, self.state = None, State.GREETED
+            self.state = State.GREETED
 
     # --- answers -----------------------------------------------------------
 
@@ -391,11 +365,7 @@ class ServerSession:
     def _answer_auth(self, reply: Reply, events: list[Event]) -> None:
         self._leave_auth()
         self._say(reply)
-        if reply.is_positive:
-            self.authenticated = True
-            return
-        self._auth_failures += 1
-        if self._auth_failures >= self.limits.max_auth_failures:
+        if self._auth.settle(success=reply.is_positive):
             events += self._close(say.TOO_MANY_FAILURES, "too many failed authentications")
 
     # --- the rest ----------------------------------------------------------
@@ -408,7 +378,7 @@ class ServerSession:
         self._out.append(reply.encode())
 
     def _refuse(self, verb: str, reply: Reply, events: list[Event], *, counts: bool = True) -> None:
-        events.append(Refused(verb=verb, reply=reply))
+        events.append(Refused(verb=verb if verb in COMMANDS else "", reply=reply))
         self._errors += counts
         if self._errors >= self.limits.max_errors:
             events += self._close(say.TOO_MANY_ERRORS, "too many errors")
@@ -426,7 +396,7 @@ class ServerSession:
         if reply is not None:
             self._say(reply)
         self._forget()
-        self.state, self._question, self._exchange = State.CLOSED, None, None
+        self.state, self._question = State.CLOSED, None
         self._input.clear()
         return [Closed(reason=reason)]
 

@@ -62,7 +62,10 @@ class MessageComplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The session refused something by itself; the reply is in the output already."""
+    """The session refused something by itself; the reply is in the output already.
+
+    ``verb`` is a command that exists, or empty: what a stranger typed may be anything, and events are logged.
+    """
 
     verb: str
     reply: Reply

@@ -8,13 +8,13 @@ a bare LF (a listener that normalises bare newlines takes that too), nor of para
 
 import functools
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from relay.core.address import NULL_SENDER, Address, ReversePath
 from relay.core.envelope import Recipient
 from relay.core.errors import AddressError, PosternError
 from relay.core.reply import Reply
+from relay.smtp.server_events import Mail
 
 _PATH: Final = (
     r"[ \t]*:[ \t]*(?:<(?:@[^:<>\s]*:)?(?P<path>(?:\"(?:[^\"\\]|\\.)*\"|[^\s<>\"])*)>|(?P<bare>[^\s<>]+))"
@@ -27,24 +27,23 @@ _SIZE: Final = re.compile(r"[0-9]{1,20}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HELO_UNSAFE: Final = re.compile(r"[^!#-'*-;=?-\[\]-~]")
 _MAX_HELO: Final = 255
+_ELSEWHERE: Final = frozenset(
+    {"NOTIFY", "ORCPT", "RET", "ENVID", "REQUIRETLS", "BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY"}
+)
+"""Parameters of extensions that other servers offer."""
 
 
 class CommandError(PosternError):
     """A command that is refused for what it says; ``reply`` says why."""
 
-    def __init__(self, code: int, enhanced: str, text: str) -> None:
-        self.reply = Reply.of(code, enhanced, text)
-        super().__init__(str(self.reply))
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(str(reply))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailArguments:
-    """What MAIL said."""
-
-    reverse_path: ReversePath
-    size: int = 0
-    body_8bit: bool = False
-    smtputf8: bool = False
+    @classmethod
+    def of(cls, code: int, enhanced: str, text: str) -> Self:
+        """Build it from the reply's parts."""
+        return cls(Reply.of(code, enhanced, text))
 
 
 def decode_line(line: bytes) -> str:
@@ -56,9 +55,9 @@ def decode_line(line: bytes) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise CommandError(500, "5.5.2", "The command is not ASCII or UTF-8") from None
+        raise CommandError.of(500, "5.5.2", "The command is not ASCII or UTF-8") from None
     if _CONTROL.search(text):
-        raise CommandError(500, "5.5.2", "The command has a control character")
+        raise CommandError.of(500, "5.5.2", "The command has a control character")
     return text.rstrip(" \t")
 
 
@@ -67,7 +66,7 @@ def neuter_helo(text: str) -> str:
     return _HELO_UNSAFE.sub("?", text[:_MAX_HELO])
 
 
-def parse_mail(argument: str) -> MailArguments:
+def parse_mail(argument: str) -> Mail:
     """Read what follows ``MAIL``.
 
     Raises:
@@ -78,17 +77,15 @@ def parse_mail(argument: str) -> MailArguments:
     for name, value in parameters:
         if name == "SIZE":
             if value is None or not _SIZE.match(value):
-                raise CommandError(501, "5.5.4", "SIZE must be a number of octets")
+                raise CommandError.of(501, "5.5.4", "SIZE must be a number of octets")
             size = int(value)
         elif name == "BODY":
             body_8bit = _body(value)
         elif name == "SMTPUTF8" and value is None:
             smtputf8 = True
         elif name != "AUTH" or value is None:  # RFC 4954 section 5: taken where AUTH is offered, and trusted nowhere
-            raise CommandError(555, "5.5.4", f"The parameter {_shown(name)} is not supported")
-    return MailArguments(
-        reverse_path=_reverse_path(text, smtputf8=smtputf8), size=size, body_8bit=body_8bit, smtputf8=smtputf8
-    )
+            raise _unsupported(name)
+    return Mail(reverse_path=_reverse_path(text, smtputf8=smtputf8), size=size, body_8bit=body_8bit, smtputf8=smtputf8)
 
 
 def parse_rcpt(argument: str, *, smtputf8: bool, hostname: str) -> Recipient:
@@ -99,26 +96,26 @@ def parse_rcpt(argument: str, *, smtputf8: bool, hostname: str) -> Recipient:
     """
     text, parameters = _split(_TO, argument, "RCPT TO:<address>")
     if parameters:
-        raise CommandError(555, "5.5.4", f"The parameter {_shown(parameters[0][0])} is not supported")
+        raise _unsupported(parameters[0][0])
     if text.lower() == "postmaster":
         text = f"{text}@{hostname}"
     if not smtputf8 and not text.isascii():
-        raise CommandError(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
+        raise CommandError.of(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
     try:
         return Recipient(address=_address(text))
     except AddressError as error:
-        raise CommandError(501, "5.1.3", f"Bad recipient address: {error}") from None
+        raise CommandError.of(501, "5.1.3", f"Bad recipient address: {error}") from None
 
 
 def _reverse_path(text: str, *, smtputf8: bool) -> ReversePath:
     if not text:
         return NULL_SENDER
     if not smtputf8 and not text.isascii():
-        raise CommandError(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
+        raise CommandError.of(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
     try:
         return ReversePath(_address(text))
     except AddressError as error:
-        raise CommandError(501, "5.1.7", f"Bad sender address: {error}") from None
+        raise CommandError.of(501, "5.1.7", f"Bad sender address: {error}") from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -129,7 +126,7 @@ def _address(text: str) -> Address:
 def _split(pattern: re.Pattern[str], argument: str, syntax: str) -> tuple[str, list[tuple[str, str | None]]]:
     match = pattern.match(argument)
     if match is None:
-        raise CommandError(501, "5.5.4", f"Syntax: {syntax}")
+        raise CommandError.of(501, "5.5.4", f"Syntax: {syntax}")
     path = match["path"]
     if match["parameters"] is None:
         return match["bare"] if path is None else path, []
@@ -137,19 +134,21 @@ def _split(pattern: re.Pattern[str], argument: str, syntax: str) -> tuple[str, l
     for word in match["parameters"].split():
         parameter = _PARAMETER.match(word)
         if parameter is None:
-            raise CommandError(501, "5.5.4", "A parameter is malformed")
+            raise CommandError.of(501, "5.5.4", "A parameter is malformed")
         parameters.append((parameter["name"].upper(), parameter["value"]))
     if len({name for name, _ in parameters}) != len(parameters):
-        raise CommandError(501, "5.5.4", "A parameter is given twice")
+        raise CommandError.of(501, "5.5.4", "A parameter is given twice")
     return match["bare"] if path is None else path, parameters
 
 
 def _body(value: str | None) -> bool:
     word = (value or "").upper()
     if word not in {"7BIT", "8BITMIME"}:
-        raise CommandError(501, "5.5.4", "BODY must be 7BIT or 8BITMIME")
+        raise CommandError.of(501, "5.5.4", "BODY must be 7BIT or 8BITMIME")
     return word == "8BITMIME"
 
 
-def _shown(name: str) -> str:
-    return name[:32]
+def _unsupported(name: str) -> CommandError:
+    # A name from elsewhere is not repeated: replies are logged, and a stranger may have typed anything.
+    shown = f"{name} is not offered here" if name in _ELSEWHERE else "A parameter is not supported"
+    return CommandError.of(555, "5.5.4", shown)
