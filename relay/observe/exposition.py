@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _OF_PROCESS: Final = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<pid>\d+)\.db\Z")
 _MERGED: Final = "dead"
 _DESTINATIONS: Final = 50
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Scrapes may come together, in threads; one folds while no other reads."""
 
 
 def prepare(directory: Path) -> None:
@@ -65,10 +68,11 @@ def render(directory: Path, stats: QueueStats | None, *, now: float, limits: Lab
         now: unix seconds, for ages.
         limits: the same as all processes have.
     """
-    reap(directory)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]  # untyped upstream
-    text = generate_latest(registry)
+    with _ONE_AT_A_TIME:
+        reap(directory)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]  # untyped upstream
+        text = generate_latest(registry)
     if stats is not None:
         figures = CollectorRegistry()
         figures.register(_StoreFigures(stats, Labels(directory, limits), now))

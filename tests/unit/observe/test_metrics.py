@@ -83,6 +83,16 @@ def test_gauges_of_the_dead_end_and_their_files_are_folded(directory, metrics):
     assert not list(directory.glob("*.new"))
 
 
+def test_scrapes_that_come_together_see_the_same(directory, metrics):
+    from concurrent.futures import ThreadPoolExecutor
+
+    for _ in range(2):
+        elsewhere(directory, 'm.count("postern_policy_errors_total", None, 5)')
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda _: render(directory, None, now=0.0), range(16)))
+    assert {b"postern_policy_errors_total 10.0" in text for text in texts} == {True}
+
+
 def test_marking_an_unknown_process_dead_changes_nothing(directory, metrics):
     metrics.count("postern_policy_errors_total")
     mark_process_dead(directory, 2**22 + 1)
