@@ -107,6 +107,10 @@ _UNSUPPORTED_WHY: Final = {
     (6, 7): "the recipient's mail server takes no internationalised addresses",
     (7, 30): "the recipient's mail server does not promise to keep the message under TLS (REQUIRETLS)",
 }
+_DETAILED: Final = frozenset(
+    {Trouble.DNS, Trouble.NETWORK, Trouble.AMBIGUOUS, Trouble.BELOW_FLOOR, Trouble.PROTOCOL, Trouble.LOCAL}
+)
+"""Troubles whose detail (our own words, without patients' data) tells more than their class."""
 _SAME_HOST_ONLY: Final = frozenset({Trouble.NO_DOMAIN, Trouble.NULL_MX, Trouble.LOOP, Trouble.LOCAL})
 
 
@@ -135,6 +139,8 @@ def _of_rule(failure: Failure, trouble: Trouble) -> Disposition:
         status = failure.status
     if trouble is Trouble.UNSUPPORTED:
         why = _UNSUPPORTED_WHY.get((status.subject, status.detail), why)
+    elif trouble in _DETAILED and failure.detail:
+        why = f"{why}: {failure.detail}"
     return Disposition(
         course=course,
         status=status,

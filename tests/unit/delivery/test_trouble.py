@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +66,20 @@ def test_other_troubles(trouble, course, status):
     got = disposition(Failure(trouble=trouble, stage=Stage.CONNECT))
     assert (got.course, str(got.status)) == (course, status)
     assert got.spends_within is (trouble is Trouble.BELOW_FLOOR)
+
+
+def test_the_detail_is_told_where_it_says_more_than_the_class():
+    failure = Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.TLS, detail="the certificate has expired")
+    assert disposition(failure).why.endswith("needs: the certificate has expired")
+
+
+def test_the_page_for_operators_has_every_trouble_with_its_course_and_status():
+    page = (Path(__file__).parents[3] / "docs" / "delivery.md").read_text()
+    for trouble in Trouble:
+        if trouble is not Trouble.REPLY:
+            got = disposition(Failure(trouble=trouble, stage=Stage.CONNECT))
+            row = next(line for line in page.splitlines() if line.startswith(f"| `{trouble}` |"))
+            assert f"| {got.course} | {got.status} |" in row
 
 
 def test_a_missing_extension_says_which():
