@@ -173,8 +173,11 @@ METRICS: Final[tuple[Metric, ...]] = (
     _histogram("delivery_seconds", "From acceptance to delivery of a recipient's copy.", END_TO_END_SECONDS),
     _counter("deliveries", "Recipients' copies delivered, by method and level.", METHOD, LEVEL, VOUCHER),
     _counter("delivery_tls", "Transactions delivered, by TLS version.", TLS_VERSION),
-    _counter("clear_deliveries", "Recipients' copies sent in the clear, their floor allowing it; counted before they leave.",
-             RECIPIENT_DOMAIN),
+    _counter(
+        "clear_deliveries",
+        "Recipients' copies sent in the clear, their floor allowing it; counted before they leave.",
+        RECIPIENT_DOMAIN,
+    ),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),
     _gauge("delivery_connections_open", "Connections to recipients' servers open now."),
