@@ -157,9 +157,14 @@ def test_a_second_key_waits_while_the_first_signs(run, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["new", "bad-.example"], ["new", "a.example", "--selector", "UNDER_SCORE"], ["new", "a.example", "--activate-in", "soon"],
-     ["check"], ["check", "nobody.example"]],
-)  # fmt: skip
+    [
+        ["new", "bad-.example"],
+        ["new", "a.example", "--selector", "UNDER_SCORE"],
+        ["new", "a.example", "--activate-in", "soon"],
+        ["check"],
+        ["check", "nobody.example"],
+    ],
+)
 def test_what_cannot_be_is_told_in_one_line(run, arguments):
     assert run("dkim", *arguments, ok=False).startswith("Error: ")
 

@@ -233,6 +233,28 @@ def test_the_format_is_the_golden_one(vector):
     assert sealed[:64].hex() == vector["begins"]
 
 
+def test_the_format_can_be_opened_from_its_description_alone():
+    """A second reading of the format, with nothing of ours but the master secret: what a recovery tool would do."""
+    import hmac
+
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    plain = hashlib.shake_128(b"plain").digest(2 * FRAME_SIZE + 9)
+    sealed = make_vault().seal("body", "m1", plain)
+    header, salt = sealed[:28], sealed[8:28]
+    info = b"postern/1/seal/body"
+    purpose = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(make_ring().newest.secret)
+    cipher = AESGCM(hmac.digest(purpose, salt + b"\x01", "sha256"))
+    opened = b""
+    for number, last in enumerate((0, 0, 1)):
+        frame = sealed[28 + number * 65552 : 28 + (number + 1) * 65552]
+        nonce = salt[13:] + number.to_bytes(4, "big") + bytes((last,))
+        opened += cipher.decrypt(nonce, frame, header + b"\x04body" + b"m1")
+    assert opened == plain
+
+
 def test_addresses_and_digests_are_the_golden_ones():
     vault = make_vault()
     assert vault.seal_address("jane@clinic.example").hex() == VECTORS["address"]
