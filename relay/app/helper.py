@@ -9,7 +9,7 @@ from relay.app.base import Life
 from relay.config.settings import Settings
 from relay.extract.engine import EngineLimits
 from relay.extract.helper import ExtractLimits, serve
-from relay.mail.mime import MimeLimits
+from relay.mail.leaf import MimeLimits
 from relay.scan.judge import ScanLimits
 
 _NOBODY: Final = "nobody"
@@ -20,7 +20,9 @@ _MARGIN: Final = 1.0
 def engine_limits(settings: Settings) -> EngineLimits:
     """Limits of reading and judging, the same in workers and helper."""
     return EngineLimits(
-        mime=MimeLimits(depth=settings.limits.mime_depth, parts=settings.limits.mime_parts),
+        mime=MimeLimits(
+            depth=settings.limits.mime_depth, parts=settings.limits.mime_parts, bytes=settings.scan.read_size
+        ),
         scan=ScanLimits(findings=settings.scan.max_findings),
     )
 

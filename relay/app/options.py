@@ -1,5 +1,6 @@
 """Settings to the option values of each room: one function a room, nothing else."""
 
+import ssl
 from pathlib import Path
 
 from relay.config.clients import ClientDirectory as ClientFiles
@@ -29,6 +30,7 @@ from relay.store.options import StoreOptions
 from relay.worker.dispatch import DispatchOptions
 from relay.worker.lanes import LaneOptions
 
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLAIM_BATCH = 100
 _POLL = 0.5
 _BACKLOG = 50
@@ -48,7 +50,13 @@ def session_limits(settings: Settings, listener: ListenerSettings) -> SessionLim
         max_size=limits.message_size,
         max_recipients=limits.recipients,
         max_command=limits.command_line,
+        max_auth_line=limits.auth_line,
+        max_line=limits.message_line,
         max_errors=limits.errors_per_connection,
+        max_idle_commands=limits.idle_commands_per_connection,
+        max_commands=limits.commands_per_connection,
+        max_messages=limits.messages_per_connection,
+        max_auth_failures=limits.auth_failures_per_connection,
         bare_newlines=BareNewlines(listener.bare_newlines.value),
         starttls=listener.tls in (ListenerTls.OPTIONAL, ListenerTls.REQUIRED),
         require_tls=listener.tls is ListenerTls.REQUIRED,
@@ -115,6 +123,7 @@ def _client(client: ClientSettings) -> Client:
         max_size=client.message_size,
         max_recipients=client.recipients,
         stream=client.stream,
+        check_from=client.check_from,
     )
 
 
@@ -179,6 +188,9 @@ def _host_route(route: RouteSettings) -> HostRoute:
         hosts=tuple(RouteHost(host=one.host, port=one.port or route.port) for one in route.hosts),
         username=route.auth.username if route.auth else "",
         password=route.auth.password_file.read_text() if route.auth else "",
+        floor=Level.from_word(route.tls.value),
+        implicit_tls=route.implicit_tls,
+        internal=route.internal,
         source_addresses=(str(route.source),) if route.source else (),
     )
 
@@ -208,8 +220,10 @@ def mx_options(settings: Settings) -> MxOptions:
     return MxOptions(
         own_names=frozenset({settings.hostname}),
         allowed_networks=tuple(str(network) for network in settings.delivery.allowed_special_networks),
+        ipv4=settings.delivery.ipv4,
         ipv6=settings.delivery.ipv6,
         max_hosts=settings.delivery.hosts_per_attempt,
+        max_addresses=settings.delivery.addresses_per_host,
     )
 
 
@@ -218,11 +232,15 @@ def resolver_options(settings: Settings) -> ResolverOptions:
     dns = settings.dns
     return ResolverOptions(
         nameservers=tuple(str(server) for server in dns.nameservers),
+        port=dns.port,
         timeout=dns.timeout,
         lifetime=dns.lifetime,
         cache_size=dns.cache_entries,
+        min_ttl=dns.min_ttl,
         max_ttl=dns.max_ttl,
         max_negative_ttl=dns.negative_ttl,
+        failure_ttl=dns.failure_ttl,
+        validating=dns.validating,
     )
 
 
@@ -231,7 +249,9 @@ def tls_options(settings: Settings) -> TlsOptions:
     tls = settings.tls
     roots = (tls.trust_roots,) if tls.trust_roots else ()
     return TlsOptions(
-        system_trust=tls.trust_roots is None, trust_files=tuple(str(path) for path in (*roots, *tls.extra_roots))
+        system_trust=tls.trust_roots is None,
+        trust_files=tuple(str(path) for path in (*roots, *tls.extra_roots)),
+        minimum=_TLS_VERSIONS[tls.minimum],
     )
 
 

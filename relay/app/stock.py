@@ -10,6 +10,8 @@ from relay.config.settings import Settings
 from relay.core.address import Address
 from relay.core.errors import Problem, ProblemsError
 from relay.mail.dsn import DsnOptions, DsnWriter
+from relay.observe.labels import LabelLimits
+from relay.observe.metrics import SharedMetrics
 from relay.protect.dkim import SignerSet, SigningKey
 from relay.protect.sealing import RingVault
 
@@ -52,8 +54,23 @@ def _midnight(day: dt.date | None) -> float | None:
     return None if day is None else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC).timestamp()
 
 
+def shared_metrics(settings: Settings) -> SharedMetrics:
+    """This process's part of the metrics that all processes share below ``run_dir``."""
+    directory = settings.run_dir / "metrics"
+    directory.mkdir(mode=0o770, parents=True, exist_ok=True)
+    limits = settings.metrics
+    return SharedMetrics(
+        directory, LabelLimits(recipient_domains=limits.recipient_domains, sending_domains=limits.sending_domains)
+    )
+
+
 def dsn_writer(settings: Settings) -> DsnWriter:
     """Who writes our notices."""
     return DsnWriter(
-        DsnOptions(reporting_mta=settings.dsn.reporting_mta, postmaster=Address.parse(settings.dsn.postmaster))
+        DsnOptions(
+            reporting_mta=settings.dsn.reporting_mta,
+            postmaster=Address.parse(settings.dsn.postmaster),
+            from_name=settings.dsn.from_name,
+            help=settings.dsn.help,
+        )
     )

@@ -13,7 +13,7 @@ import structlog
 from relay.app import options
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
-from relay.app.stock import dsn_writer, load_signers, open_vault
+from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.config.clients import load_clients
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
@@ -34,7 +34,6 @@ from relay.net.connect import SmtpConnector
 from relay.net.mx import HostFinder
 from relay.net.resolver import Resolver
 from relay.net.tls import make_contexts
-from relay.observe.metrics import SharedMetrics
 from relay.store import SqliteStore
 from relay.worker.attempt import Attempter
 from relay.worker.dispatch import Dispatcher
@@ -72,7 +71,7 @@ class WorkerService:
         """
         self._life.configure_log()
         settings = self._life.settings
-        self._metrics = SharedMetrics(settings.run_dir / "metrics")
+        self._metrics = shared_metrics(settings)
         self._vault = open_vault(settings)
         self._store = SqliteStore(
             settings.data_dir / "queue",
@@ -94,7 +93,7 @@ class WorkerService:
         self._routes = options.route_table(settings)
         self._outgoing = Outgoing(load_signers(settings), CLOCK, self._metrics)
         self._notices = Notices(dsn_writer(settings), self._routes, retry, new_id)
-        self._resolver = Resolver(options.resolver_options(settings))
+        self._resolver = Resolver(options.resolver_options(settings), metrics=self._metrics)
         connector = SmtpConnector(
             options.connector_options(settings),
             HostFinder(self._resolver, options.mx_options(settings)),

@@ -3,15 +3,23 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Final
 
 import click
+
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
 
 @click.command("run")
 @click.option(
-    "--config", type=click.Path(path_type=Path), default=Path("/etc/postern/postern.yaml"), show_default=True,
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    envvar="POSTERN_CONFIG",
+    show_default=True,
+    show_envvar=True,
     help="The configuration file.",
-)  # fmt: skip
+)
 @click.option(
     "--role", type=click.Choice(["worker", "admin", "extract"]), help="Run this role alone, as systemd units do."
 )

@@ -51,7 +51,7 @@ def method_after(treatment: Treatment, method: MethodName, configured: Collectio
 def plan(entry: QueueEntry, *, now: float, configured: Collection[MethodName]) -> Plan:
     """What to do with a due entry before anything is rendered."""
     if entry.method not in configured:
-        return unavailable(entry, configured=configured, why=f"{entry.method} is not configured")
+        return unavailable(entry, configured=configured, why=_lacking(entry.treatment, configured))
     end = deadline(entry)
     if end is None or now < end or entry.tls_failures == 0 or entry.method is not MethodName.TLS:
         return Plan(move=Move.ATTEMPT, method=entry.method)
@@ -61,6 +61,8 @@ def plan(entry: QueueEntry, *, now: float, configured: Collection[MethodName]) -
         return Plan(move=Move.SWITCH, method=following, why=why)
     if entry.treatment.otherwise is Otherwise.DEFER:  # goes on trying until it expires
         return Plan(move=Move.ATTEMPT, method=entry.method, why=why)
+    if missing := _lacking(entry.treatment, configured):
+        why = f"{why}; {missing}"
     return Plan(move=_last_resort(entry.treatment), method=entry.method, why=why)
 
 
@@ -70,6 +72,12 @@ def unavailable(entry: QueueEntry, *, configured: Collection[MethodName], why: s
     if following is not None:
         return Plan(move=Move.SWITCH, method=following, why=why)
     return Plan(move=_last_resort(entry.treatment), method=entry.method, why=why)
+
+
+def _lacking(treatment: Treatment, configured: Collection[MethodName]) -> str:
+    """Which methods of the rule this installation lacks, in words; empty when it lacks none."""
+    names = [method.value for method in treatment.methods if method not in configured]
+    return f"not configured here: {', '.join(names)}" if names else ""
 
 
 def _last_resort(treatment: Treatment) -> Move:

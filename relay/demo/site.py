@@ -32,7 +32,7 @@ class SiteOptions:
     Attributes:
         domain: the sending clinic's domain; its client ``ehr`` may send as anyone in it.
         hostname: what the relay calls itself.
-        nameserver: ``IP:PORT`` of the DNS it asks; empty: none is reached.
+        dns_port: port on 127.0.0.1 of the DNS it asks; by default nobody answers there.
         smtp_port: port of the recipients' mail servers.
         workers: worker processes.
         policy: directory of policies to copy, with ``main.yaml`` in it.
@@ -44,7 +44,7 @@ class SiteOptions:
 
     domain: str = "clinic.example"
     hostname: str = "relay.clinic.example"
-    nameserver: str = "127.0.0.1:9"
+    dns_port: int = 9
     smtp_port: int = 25
     workers: int = 2
     policy: Path = POLICIES
@@ -119,7 +119,7 @@ class Site:
                 },
             ],
             "limits": {"disk_reserve": "64MiB"},
-            "dns": {"nameservers": [self.options.nameserver], "timeout": "1s", "lifetime": "3s"},
+            "dns": {"nameservers": ["127.0.0.1"], "port": self.options.dns_port, "timeout": "1s", "lifetime": "3s"},
             "tls": {"trust_roots": str(self.authority.root)},
             "delivery": {"port": self.options.smtp_port, "ipv6": False, "allowed_special_networks": ["127.0.0.0/8"]},
             "log": {"format": "json", "file": str(self.log)},
@@ -155,8 +155,12 @@ class Site:
     # --- commands ----------------------------------------------------------
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of one ``postern`` verb with this site's configuration."""
-        return [sys.executable, "-m", "relay", *arguments, "--config", str(self.config)]
+        """The command line of one ``postern`` verb; it finds this site through :meth:`environment`."""
+        return [sys.executable, "-m", "relay", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """What a ``postern`` verb needs in its environment to find this site."""
+        return os.environ | {"POSTERN_CONFIG": str(self.config)}
 
     def postern(self, *arguments: str) -> str:
         """Run a verb to its end; its standard output.
@@ -165,7 +169,7 @@ class Site:
             RuntimeError: with what it said, when it failed.
         """
         done = subprocess.run(  # noqa: S603  our own command
-            self.command(*arguments), capture_output=True, text=True, timeout=60, check=False
+            self.command(*arguments), env=self.environment(), capture_output=True, text=True, timeout=60, check=False
         )
         if done.returncode != 0:
             raise RuntimeError(f"postern {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -189,7 +193,7 @@ class Site:
             with self.log.with_suffix(".stderr").open("ab") as errors:
                 self.process = await asyncio.create_subprocess_exec(
                     *prefix, *self.command("run"), stdin=asyncio.subprocess.DEVNULL, stdout=errors, stderr=errors,
-                    env=os.environ | {"NOTIFY_SOCKET": str(path)} | dict(self.options.environment),
+                    env=self.environment() | {"NOTIFY_SOCKET": str(path)} | dict(self.options.environment),
                     start_new_session=True,
                 )  # fmt: skip
             ready = asyncio.ensure_future(_wait_ready(notices))

@@ -152,18 +152,19 @@ class Recorder:
         facts = settlement.facts
         if settlement.entry is not None:
             outcome = "held" if settlement.entry.state is EntryState.HELD else "deferred"
-            for _ in settlement.entry.recipients:
-                self._count_outcome(claimed, outcome)
+            for state in settlement.entry.recipients:
+                self._count_outcome(claimed, outcome, state.number)
             log.info(
                 settlement.event,
                 message_id=claimed.message.id,
                 entry=claimed.entry.id,
-                domain=claimed.entry.destination,
+                domain=_domain(claimed),
+                destination=claimed.entry.destination,
                 due_at=round(settlement.entry.due_at, 3),
                 why=settlement.entry.reason,
             )
         if settlement.missed:
-            self._metrics.count("postern_below_floor_total", {"recipient_domain": claimed.entry.destination})
+            self._metrics.count("postern_below_floor_total", {"recipient_domain": _domain(claimed)})
         if settlement.alert:
             self._metrics.count("postern_alerts_total", {"kind": settlement.alert})
             log.error(
@@ -175,10 +176,10 @@ class Recorder:
             )
 
     def _tell_fate(self, claimed: Claimed, number: int, fate: Fate) -> None:
-        self._count_outcome(claimed, fate.kind.value)
+        self._count_outcome(claimed, fate.kind.value, number)
         proof = fate.proof
         if fate.kind is FateKind.DELIVERED and proof is not None:
-            domain = claimed.entry.destination
+            domain = _domain(claimed, number)
             self._metrics.observe("postern_delivery_seconds", fate.at - claimed.message.received_at)
             labels = {
                 "method": claimed.entry.method.value,
@@ -194,14 +195,14 @@ class Recorder:
             message_id=claimed.message.id,
             entry=claimed.entry.id,
             number=number,
-            domain=claimed.entry.destination,
-            level=proof.level.word if proof else "",
+            domain=_domain(claimed, number),
+            reached=proof.level.word if proof else "",
             reply=str(fate.reply) if fate.reply else "",
             why=fate.why,
         )
 
-    def _count_outcome(self, claimed: Claimed, outcome: str) -> None:
-        domain, sender = claimed.entry.destination, claimed.message.envelope.reverse_path.domain or "none"
+    def _count_outcome(self, claimed: Claimed, outcome: str, number: int) -> None:
+        domain, sender = _domain(claimed, number), claimed.message.envelope.reverse_path.domain or "none"
         self._metrics.count("postern_recipient_outcomes_total", {"outcome": outcome, "recipient_domain": domain})
         self._metrics.count("postern_sender_outcomes_total", {"outcome": outcome, "sending_domain": sender})
 
@@ -281,6 +282,12 @@ class Recorder:
     @staticmethod
     def _failures(claimed: Claimed, failed: dict[int, Disposition]) -> list[tuple[RecipientState, Disposition]]:
         return [(state, failed[state.number]) for state in claimed.entry.recipients if state.number in failed]
+
+
+def _domain(claimed: Claimed, number: int | None = None) -> str:
+    """The domain of a recipient of the entry, or of its first."""
+    states = claimed.entry.recipients
+    return next((one.recipient.address.domain for one in states if number in (None, one.number)), "")
 
 
 def _scrubbed(reply: Reply | None) -> Reply | None:

@@ -1,0 +1,279 @@
+"""The admin process: metrics and health, the operators' socket, the archiver, and the store's housekeeping."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography import x509
+
+from relay.admin.control import ControlOptions, ControlServer
+from relay.admin.http import HttpOptions, HttpServer, application
+from relay.admin.operations import Operations, Parts, Redecision
+from relay.app import options
+from relay.app.base import CLOCK, CONFIGURED, Life
+from relay.app.helper import engine_limits
+from relay.app.stock import dsn_writer, open_vault, shared_metrics
+from relay.app.worker import new_id
+from relay.config.policies import RunningPolicy
+from relay.config.settings import Settings
+from relay.core.change import Change
+from relay.core.entry import QueueEntry
+from relay.core.envelope import Message
+from relay.core.errors import PosternError, StoreError
+from relay.core.reply import EnhancedStatus
+from relay.delivery.plan import first_method
+from relay.delivery.trouble import Course, Disposition
+from relay.extract.client import ScanService, ScanServiceLimits
+from relay.extract.engine import ScanEngine, load_judge
+from relay.net.resolver import Found, Resolver
+from relay.observe import exposition
+from relay.observe.archiver import Archiver, ArchiverOptions
+from relay.observe.segments import SyncError
+from relay.protect.keyring import KeyRing
+from relay.store import SqliteStore
+from relay.worker.facts import facts_of
+from relay.worker.notices import Notices
+
+log = structlog.get_logger("admin")
+
+_CHECKPOINT: Final = 10.0
+"""Seconds between checkpoints: the write-ahead log grows by what is written meanwhile."""
+_CERTIFICATES: Final = 300.0
+"""Seconds between looks at our certificates."""
+_FSYNC_FAILED: Final = 70
+"""Exit status when the disk failed to confirm a write (EX_SOFTWARE, sysexits.h): a retry may report false success."""
+
+
+class AdminService:
+    """Composes and runs the admin process."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Open the store and the audit trail, then answer.
+
+        Raises:
+            PosternError: something that all of this needs cannot be used.
+        """
+        self._life.configure_log()
+        settings = self._life.settings
+        self._metrics = shared_metrics(settings)
+        self._vault = open_vault(settings)
+        self._store = SqliteStore(
+            settings.data_dir / "queue", settings.run_dir, self._vault, options.store_options(settings), CLOCK
+        )
+        await self._store.open(f"{socket.gethostname()}-{self._life.name}-{os.getpid()}-{os.urandom(4).hex()}")
+        self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+        self._resolver = Resolver(options.resolver_options(settings))
+        self._archiver = self._compose_archiver(settings)
+        await self._archiver.open()
+        self._control = ControlServer(_control_options(settings), Operations(self._parts(settings)), self._metrics)
+        await self._control.start()
+        address = HttpOptions(address=str(settings.admin.address), port=settings.admin.port)
+        self._http = HttpServer(address, application(self._render, self._checks()))
+        await self._http.start()
+        self._tasks = [
+            asyncio.create_task(self._archive()),
+            asyncio.create_task(_every(_CHECKPOINT, self._store.checkpoint)),
+            asyncio.create_task(_every(_CERTIFICATES, self._watch_certificates)),
+        ]
+
+    # --- composing ---------------------------------------------------------
+
+    def _compose_archiver(self, settings: Settings) -> Archiver:
+        audit = settings.audit
+        return Archiver(
+            store=self._store,
+            vault=self._vault,
+            ring=self._ring,
+            clock=CLOCK,
+            options=ArchiverOptions(
+                directory=audit.dir,
+                retention=audit.retention,
+                sign_interval=audit.sign_interval,
+                heads_file=audit.heads_file,
+                heads_syslog=audit.heads_syslog,
+            ),
+            metrics=self._metrics,
+        )
+
+    def _ring(self) -> KeyRing:
+        return self._vault.ring
+
+    def _parts(self, settings: Settings) -> Parts:
+        self._routes = options.route_table(settings)
+        self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
+        limits = engine_limits(settings)
+        self._scanner = ScanService(
+            ScanEngine(load_judge(self._vault.digest, limits.scan), limits),
+            settings.run_dir / "extract.sock",
+            self._vault.digest,
+            ScanServiceLimits(inline=settings.scan.inline_limit, deadline=settings.scan.timeout),
+        )
+        return Parts(
+            store=self._store, clock=CLOCK, metrics=self._metrics, redecide=self._redecide, notify=self._notify
+        )
+
+    async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:
+        report = await self._scanner.scan(content)
+        facts = facts_of(message, content, verdict=report.verdict, attachments=report.attachments)
+        decided = []
+        for state in entry.recipients:
+            treatment = self._policy.decide(facts, state.recipient.address).treatment
+            decided.append(
+                Redecision(
+                    state=state,
+                    treatment=treatment,
+                    destination=self._routes.destination(state.recipient.address, treatment.route),
+                    method=first_method(treatment, CONFIGURED),
+                )
+            )
+        return decided
+
+    def _notify(
+        self, message: Message, content: bytes | None, entry: QueueEntry, reason: str, now: float
+    ) -> Sequence[Change]:
+        course = Disposition(course=Course.FAIL, status=EnhancedStatus(5, 7, 1), why=reason)
+        return self._notices.failure(message, content, [(state, course) for state in entry.recipients], now=now).changes
+
+    # --- answering -----------------------------------------------------------
+
+    async def _render(self) -> bytes:
+        try:
+            stats = await self._store.stats()
+        except StoreError as error:
+            log.warning("no figures of the store", error=str(error))
+            stats = None
+        directory = self._life.settings.run_dir / "metrics"
+        return await asyncio.to_thread(exposition.render, directory, stats, now=CLOCK())
+
+    def _checks(self) -> dict[str, Callable[[], Awaitable[str]]]:
+        return {
+            "store": self._check_store,
+            "disk": self._check_disk,
+            "workers": self._check_workers,
+            "policy": self._check_policy,
+            "dns": self._check_dns,
+            "certificates": self._check_certificates,
+        }
+
+    async def _check_store(self) -> str:
+        try:
+            await self._store.stats()
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    async def _check_disk(self) -> str:
+        status = os.statvfs(self._life.settings.data_dir)
+        free, reserve = status.f_bavail * status.f_frsize, self._life.settings.limits.disk_reserve
+        return "" if free > reserve else f"{free >> 20} MiB free, less than the reserve of {reserve >> 20} MiB"
+
+    async def _check_workers(self) -> str:
+        listeners = self._life.settings.listeners
+        silent = [one.name for one in listeners if not await _listens(one.address, one.port)]
+        return f"nobody answers on {', '.join(silent)}" if silent else ""
+
+    async def _check_policy(self) -> str:
+        return f"version {self._policy.version[:12]} is in shadow" if self._policy.current.mode == "shadow" else ""
+
+    async def _check_dns(self) -> str:
+        answer = await self._resolver.lookup(".", "NS")
+        return f"no usable answer: {answer.detail}" if answer.found is Found.FAILED else ""
+
+    async def _check_certificates(self) -> str:
+        ended = [name for name, end in self._certificates() if end <= CLOCK()]
+        return f"expired: {', '.join(ended)}" if ended else ""
+
+    def _certificates(self) -> list[tuple[str, float]]:
+        return [
+            (listener.name, _expiry(listener.certificate))
+            for listener in self._life.settings.listeners
+            if listener.certificate is not None
+        ]
+
+    async def _watch_certificates(self) -> None:
+        for name, end in self._certificates():
+            self._metrics.set("postern_certificate_expiry_timestamp_seconds", end, {"certificate": name})
+
+    # --- while it runs -------------------------------------------------------
+
+    async def _archive(self) -> None:
+        try:
+            await self._archiver.run(self._stopping)
+        except SyncError:
+            log.critical("the disk failed to confirm an audit segment; the process ends")
+            os._exit(_FSYNC_FAILED)
+
+    async def reload(self) -> None:
+        """Take up policy, key ring and log of the current snapshot."""
+        try:
+            site = self._life.site.again()
+            policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
+            ring = open_vault(site.settings).ring
+            self._vault.adopt(ring)
+        except PosternError as error:
+            log.error("reload refused, what runs stays", problems=str(error))
+            return
+        self._life.site = site
+        self._life.configure_log()
+        self._policy.current = policy.current
+        self._routes = options.route_table(site.settings)
+
+    async def stop(self) -> None:
+        """Stop answering; archive what is in the outbox, sign the head, close the store last."""
+        await self._control.stop()
+        await self._http.stop()
+        self._stopping.set()
+        await self._tasks[0]
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        await self._archiver.close()
+        await self._resolver.close()
+        await self._store.checkpoint()
+        await self._store.close()
+        self._metrics.close()
+
+
+def _control_options(settings: Settings) -> ControlOptions:
+    control = settings.control
+    return ControlOptions(path=control.socket, operators=control.operators, operator_groups=control.operator_groups)
+
+
+async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await do()
+        except PosternError as error:
+            log.error("housekeeping failed", error=str(error))
+        await asyncio.sleep(seconds)
+
+
+async def _listens(address: object, port: int) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(address), str(address))  # noqa: S104  what is configured
+    try:
+        async with asyncio.timeout(2.0):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _expiry(path: Path) -> float:
+    """When the first certificate of a file ends, unix seconds; 0 when it cannot be read."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return 0.0
+    end: datetime = certificate.not_valid_after_utc
+    return end.astimezone(UTC).timestamp()
