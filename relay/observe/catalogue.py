@@ -64,7 +64,6 @@ SENDING_DOMAIN: Final = Label(
 LISTENER: Final = Label(name="listener", help="name of the listener", pool="listener", limit=32)
 CLIENT: Final = Label(name="client", help="name of the client", pool="client", limit=200)
 RULE: Final = Label(name="rule", help="id of the policy rule", pool="rule", limit=500)
-REASON: Final = Label(name="reason", help="why, as a short word", pool="reason", limit=100)
 OUTCOME: Final = Label(
     name="outcome",
     help="what became of the recipient's copy",
@@ -150,25 +149,16 @@ METRICS: Final[tuple[Metric, ...]] = (
         Label(name="kind", help="kind of finding", pool="finding", limit=64),
     ),
     _counter(
-        "extractions", "Attachments given to the extraction helper.",
-        Label(name="result", help="how it went", values=("ok", "unreadable", "timeout", "crashed")),
-    ),
-    _counter(
         "messages_decided", "Recipients' copies by the rule that decided and what it did.", RULE,
         Label(name="action", help="what becomes of the copy", values=("deliver", "hold", "reject")),
     ),
     _counter("policy_errors", "Evaluations that failed; each held its copy."),
-    _counter("policy_reloads", "Reloads of the policy.", RESULT),
-    _counter("config_reloads", "Reloads of the configuration.", RESULT),
+    _counter("config_reloads", "Reloads of configuration and policy; after a failed one what ran stays.", RESULT),
     # Delivery
     _counter("recipient_outcomes", "Recipients' copies by what became of them and recipient domain.", OUTCOME,
              RECIPIENT_DOMAIN),
     _counter("sender_outcomes", "Recipients' copies by what became of them and sending domain.", OUTCOME,
              SENDING_DOMAIN),
-    _counter(
-        "attempts", "Delivery attempts of queue entries.",
-        Label(name="trouble", help="class of what went wrong, `none` for success", pool="trouble", limit=32),
-    ),
     _histogram("attempt_seconds", "Time a delivery attempt took.", ATTEMPT_SECONDS),
     _histogram("delivery_seconds", "From acceptance to delivery of a recipient's copy.", END_TO_END_SECONDS),
     _counter("deliveries", "Recipients' copies delivered, by method and level.", METHOD, LEVEL, VOUCHER),
@@ -190,12 +180,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("dkim_signatures", "DKIM signatures made.", Label(
         name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),
     _counter("dkim_failures", "Messages that should have been signed and could not be."),
-    _counter("dsns", "Delivery status notifications sent.", Label(
-        name="kind", help="what it tells", values=("failure", "delay", "success", "relayed", "expanded"))),
     # Store
-    _histogram("commit_seconds", "Time of one group commit, waiting for the lock included.", SECONDS),
     _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
-    _counter("store_errors", "Commits and reads of the store that failed.", REASON),
     _gauge("queue_entries", "Queue entries by state.", Label(
         name="state", help="where they stand; leased ones are ready too",
         values=("ready", "deferred", "held", "leased")), at_scrape=True),
@@ -214,8 +200,6 @@ METRICS: Final[tuple[Metric, ...]] = (
         name="certificate", help="its name in the configuration", pool="certificate", limit=100),
         mode="livemostrecent"),
     _counter("audit_segments", "Audit segments written and synced.", RESULT),
-    _counter("process_starts", "Starts of processes by the supervisor.", Label(
-        name="role", help="role of the process", values=("worker", "extract", "portal", "admin"))),
     _counter("log_lines_lost", "Log lines that could not be written."),
     _counter("metric_errors", "Calls with an unknown metric name or wrong labels: a fault in Postern."),
     _gauge("build_info", "Always 1; the version is the label.", Label(

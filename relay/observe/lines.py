@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,17 +23,26 @@ class LineWriter:
         lost: lines that could not be written (disk full, nobody reads); the next flush that succeeds says so.
     """
 
-    def __init__(self, target: int | Path, *, interval: float = 0.25, size: int = 32 * 1024) -> None:
+    def __init__(
+        self,
+        target: int | Path,
+        *,
+        interval: float = 0.25,
+        size: int = 32 * 1024,
+        on_lost: Callable[[int], None] = lambda _number: None,
+    ) -> None:
         """Write to a descriptor, or append to a file.
 
         Args:
             target: the descriptor (not closed here) or the file.
             interval: seconds that a line may wait.
             size: octets that may wait.
+            on_lost: told how many lines were lost just now.
         """
         self.lost = 0
         self._path = target if isinstance(target, Path) else None
         self._descriptor = target if isinstance(target, int) else _append(target)
+        self._on_lost = on_lost
         self._interval = interval
         self._size = size
         self._lines: list[bytes] = []
@@ -68,6 +78,7 @@ class LineWriter:
             for chunk, number in _chunks(lines, whole=self._is_regular()):
                 if not self._put(chunk):
                     self.lost += number
+                    self._on_lost(number)
 
     def reopen(self) -> None:
         """Open the file anew, after it was rotated away; a descriptor stays as it is."""

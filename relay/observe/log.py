@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -73,6 +73,7 @@ class _State:
     text: bool = False
     second: int = -1
     stamp: str = ""
+    on_lost: Callable[[int], None] | None = None
 
 
 class _Sink:
@@ -104,7 +105,7 @@ def configure(options: LogOptions) -> None:
     """Set up logging for this process, libraries and uncaught exceptions included. May be called again."""
     previous = _State.writer
     target: int | Path = options.file if options.file is not None else 2
-    _State.writer = LineWriter(target, interval=options.interval)
+    _State.writer = LineWriter(target, interval=options.interval, on_lost=_lost)
     if previous is not None:
         previous.close()
     _State.process = options.process
@@ -146,9 +147,14 @@ def reopen() -> None:
         _State.writer.reopen()
 
 
-def lost() -> int:
-    """Lines of this process that could not be written so far."""
-    return 0 if _State.writer is None else _State.writer.lost
+def on_lost(tell: Callable[[int], None] | None) -> None:
+    """Call ``tell`` with the number of lines whenever some of this process could not be written."""
+    _State.on_lost = tell
+
+
+def _lost(number: int) -> None:
+    if _State.on_lost is not None:
+        _State.on_lost(number)
 
 
 @contextlib.contextmanager

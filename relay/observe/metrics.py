@@ -10,8 +10,10 @@ import prometheus_client.values
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from relay import __version__
 from relay.observe.catalogue import BY_NAME, METRICS, Kind, Metric
 from relay.observe.labels import LabelLimits, Labels
+from relay.observe.log import on_lost
 
 log = structlog.get_logger("metrics")
 
@@ -42,6 +44,8 @@ class SharedMetrics:
         for metric in METRICS:
             if not metric.at_scrape and not metric.labels:
                 self._child(metric, ())  # shown as 0 from the start, so that a rate over it can be taken
+        self.set("postern_build_info", 1, {"version": __version__})
+        on_lost(self._count_lost)
 
     def count(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1) -> None:
         """Add to a counter."""
@@ -55,8 +59,12 @@ class SharedMetrics:
         """Set this process's value of a gauge."""
         self._apply(name, Kind.GAUGE, labels or _NO_LABELS, value)
 
+    def _count_lost(self, lines: int) -> None:
+        self.count("postern_log_lines_lost_total", None, lines)
+
     def close(self) -> None:
         """Let go of the files; what was counted stays."""
+        on_lost(None)
         self._values.close_all_files()
         self._adders.clear()
         self._families.clear()

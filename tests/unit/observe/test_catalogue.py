@@ -69,3 +69,10 @@ def test_code_counts_what_the_catalogue_has(call):
         assert {key.value for key in labels.keys} == {label.name for label in metric.labels}
     elif labels is None:
         assert not metric.labels
+
+
+def test_nothing_in_the_catalogue_is_dead():
+    source = "".join(path.read_text() for path in (ROOT / "relay").rglob("*.py") if path.name != "catalogue.py")
+    for metric in METRICS:
+        short = metric.name.removeprefix("postern_").removesuffix("_total")
+        assert f'"{metric.name}"' in source or f'"{short}"' in source, f"nobody counts {metric.name}"

@@ -174,10 +174,12 @@ def test_a_file_rotated_away_is_opened_anew(tmp_path):
 
 def test_lines_that_cannot_be_written_are_counted_and_told_later(tmp_path):
     full = os.open("/dev/full", os.O_WRONLY)
-    writer = LineWriter(full)
+    told = []
+    writer = LineWriter(full, on_lost=told.append)
     writer.write(b"one\n")
     writer.write(b"two\n", urgent=True)
     assert writer.lost == 2
+    assert told == [2]
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(file, full)
     writer.write(b"three\n", urgent=True)

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.core.ports import QueueStats
+from relay.observe import log
 from relay.observe.catalogue import BY_NAME, METRICS, RECIPIENT_DOMAIN, Kind, Label
 from relay.observe.exposition import mark_process_dead, prepare, render
 from relay.observe.labels import Labels, Pool
@@ -175,6 +176,15 @@ def test_short_names_are_the_same_metrics(directory, metrics):
     metrics.count("policy_errors")
     metrics.count("postern_policy_errors_total")
     assert samples(directory)["postern_policy_errors_total", ()] == 2
+
+
+def test_lost_log_lines_and_the_version_are_metrics(directory, metrics):
+    from relay import __version__
+
+    log._lost(3)
+    seen = samples(directory)
+    assert seen["postern_log_lines_lost_total", ()] == 3
+    assert seen["postern_build_info", (("version", __version__),)] == 1
 
 
 def test_prepare_begins_a_new_life(directory, metrics):
