@@ -132,3 +132,31 @@ async def test_large_answers_come_over_tcp():
         answer = await resolver(server).lookup("big.example", "TXT")
         assert len(answer.records) == 40
         assert {query.transport for query in server.queries} == {"udp", "tcp"}
+
+
+class Metrics:
+    def __init__(self):
+        self.results, self.times = [], 0
+
+    def count(self, name, labels=None, amount=1):
+        assert name == "postern_dns_lookups_total"
+        self.results.append(labels["result"])
+
+    def observe(self, name, value, labels=None):
+        assert name == "postern_dns_seconds"
+        self.times += 1
+
+    def set(self, name, value, labels=None):
+        raise AssertionError("a resolver has no gauge")
+
+
+async def test_look_ups_are_counted_by_what_they_came_to():
+    metrics = Metrics()
+    async with DnsServer(ZONE) as server:
+        options = ResolverOptions(nameservers=("127.0.0.1",), port=server.port, timeout=0.3, lifetime=0.4)
+        it = Resolver(options, metrics=metrics)
+        for name in ("a.example", "a.example", "gone.example", "dead.example"):
+            await it.lookup(name, "A")
+        await it.lookup("a.example", "AAAA")
+    assert metrics.results == ["ok", "cached", "nxdomain", "failed", "empty"]
+    assert metrics.times == 4
