@@ -32,6 +32,7 @@ MAX_FRAME: Final = 64 << 20
 _PURPOSE: Final = "audit"
 _HEAD_PREFIX: Final = b"postern audit head 1\n"
 _MAILBOXES: Final = frozenset({"sender", "recipients"})
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
 
 FrameKind: TypeAlias = Literal["open", "records", "head"]
@@ -71,22 +72,27 @@ def _mailbox(value: Any, vault: Vault) -> Any:
             return value
         domain = value.rpartition("@")[2] if "@" in value else ""
         return {"domain": domain, "sealed": base64.b64encode(vault.seal_address(value)).decode("ascii")}
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _mailbox(one, vault) for key, one in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_mailbox(one, vault) for one in value]
     return value
 
 
 def seal_mailboxes(facts: Mapping[str, Any], vault: Vault) -> dict[str, Any]:
     """An event's facts with every mailbox (under ``sender`` and ``recipients``, at any depth) sealed."""
-    return {key: _mailbox(value, vault) if key in _MAILBOXES else _below(value, vault) for key, value in facts.items()}
+    return {
+        key: value if type(value) in _NUMBERS else (_mailbox if key in _MAILBOXES else _below)(value, vault)
+        for key, value in facts.items()
+    }
 
 
 def _below(value: Any, vault: Vault) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
         return seal_mailboxes(value, vault)
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_below(one, vault) for one in value]
     return value
 

@@ -16,7 +16,7 @@ The format is fixed by golden vectors in ``tests/unit/protect/vectors.json``.
 
 import hmac
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,13 +110,6 @@ class _Keys:
         self.newest = self.newest_first[0]
         self.by_number = dict(zip((v.number for v in reversed(ring.versions)), self.newest_first, strict=True))
 
-    def of(self, sealed: bytes) -> _VersionKeys:
-        number = int.from_bytes(sealed[3:7], "big")
-        keys = self.by_number.get(number)
-        if keys is None:
-            raise SealError(f"key version {number} is not in the key ring: restore the ring it was sealed under")
-        return keys
-
 
 class RingVault:
     """The port ``Vault`` over a key ring. Safe to use from several threads.
@@ -124,13 +117,16 @@ class RingVault:
     Args:
         ring: seals under its newest version, opens under any.
         random: the source of salts, such as ``os.urandom``.
+        reload: gives the ring as it is now. Asked when something is sealed under a version later than all in hand:
+            another process took up a rotation first.
     """
 
-    __slots__ = ("_keys", "_random", "_ring")
+    __slots__ = ("_keys", "_random", "_reload", "_ring")
 
-    def __init__(self, ring: KeyRing, random: Random) -> None:
+    def __init__(self, ring: KeyRing, random: Random, *, reload: Callable[[], KeyRing] | None = None) -> None:
         self._ring = ring
         self._random = random
+        self._reload = reload
         self._keys = _Keys(ring)
 
     @property
@@ -149,6 +145,16 @@ class RingVault:
         if ring.newest.number < self._ring.newest.number:
             raise SealError("the new key ring is older than the one in use, which stays")
         self._ring, self._keys = ring, _Keys(ring)
+
+    def _keys_of(self, sealed: bytes) -> _VersionKeys:
+        number = int.from_bytes(sealed[3:7], "big")
+        keys = self._keys.by_number.get(number)
+        if keys is None and self._reload is not None and number > self._ring.newest.number:
+            self.adopt(self._reload())
+            keys = self._keys.by_number.get(number)
+        if keys is None:
+            raise SealError(f"key version {number} is not in the key ring: restore the ring it was sealed under")
+        return keys
 
     # --- objects
 
@@ -211,7 +217,7 @@ class RingVault:
     def _opener(self, purpose: str, context: str, header: bytes) -> _Object:
         if len(header) < HEADER_SIZE or header[:3] != _MAGIC:
             raise SealError("not a sealed object: it is cut short or damaged at its beginning")
-        return self._keys.of(header).object(purpose, context, header)
+        return self._keys_of(header).object(purpose, context, header)
 
     # --- mailboxes and digests
 
@@ -228,7 +234,7 @@ class RingVault:
         if len(sealed) < _ADDRESS_HEADER + TAG_SIZE or sealed[:3] != _ADDRESS_MAGIC:
             raise SealError("not a sealed address: it is cut short or damaged at its beginning")
         try:
-            return self._keys.of(sealed).open_address(sealed).decode("utf-8", "surrogatepass")
+            return self._keys_of(sealed).open_address(sealed).decode("utf-8", "surrogatepass")
         except InvalidTag:
             raise SealError("a sealed address does not authenticate: its bytes were changed") from None
 

@@ -178,6 +178,22 @@ def test_a_running_vault_adopts_only_its_own_later_ring():
     assert vault.ring == make_ring(2)
 
 
+def test_what_another_process_sealed_after_a_rotation_opens_at_once():
+    asked = []
+
+    def reload():
+        asked.append(1)
+        return make_ring(2)
+
+    vault = RingVault(make_ring(1), fixed_random("salt"), reload=reload)
+    later = make_vault(2)
+    assert vault.open("body", "m1", later.seal("body", "m1", b"text")) == b"text"
+    assert vault.open_address(later.seal_address("a@b.example")) == "a@b.example"
+    assert len(asked) == 1
+    with pytest.raises(SealError, match="version 3"):
+        vault.open("body", "m1", make_vault(3).seal("body", "m1", b"text"))
+
+
 @given(text=st.text(max_size=80))
 def test_addresses_are_deterministic_and_open(text):
     vault = make_vault(2)
