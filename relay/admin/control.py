@@ -62,15 +62,8 @@ class ControlServer:
         """
         path = self._options.path
         await self._clear_away(path)
-        mask = os.umask(0o117)  # 0660 from the first moment on
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=wire.MAX_REQUEST)
-        except OSError as error:
-            raise ProblemsError(
-                Problem(where=str(path), what=f"cannot listen: {error.strerror}", hint="check control.socket")
-            ) from error
-        finally:
-            os.umask(mask)
+        listening = _bind(path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=wire.MAX_REQUEST)
         self._give_to_group(path)
 
     async def stop(self) -> None:
@@ -167,6 +160,22 @@ class ControlServer:
                 if grp.getgrnam(name).gr_gid in ids:
                     return True
         return False
+
+
+def _bind(path: Path) -> socket.socket:
+    """A socket that has mode 0660 from the first moment on; nothing else runs while the umask is another."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise ProblemsError(
+            Problem(where=str(path), what=f"cannot listen: {error.strerror or error}", hint="check control.socket")
+        ) from error
+    finally:
+        os.umask(mask)
+    return listening
 
 
 def _who(connection: socket.socket) -> Operator:

@@ -206,6 +206,13 @@ async def test_a_stale_socket_is_replaced_and_a_living_one_is_not(desk, tmp_path
         assert (await say(path, b'{"op":"stats"}\n'))[0]["ok"]
 
 
+async def test_a_path_that_cannot_be_used_is_one_clear_error(desk, tmp_path):
+    for path in (tmp_path / "none" / "control.sock", tmp_path / ("x" * 200)):
+        with pytest.raises(ProblemsError, match="cannot listen"):
+            async with serving(desk, path):
+                pass
+
+
 def test_nobody_listening_is_said_plainly(tmp_path):
     with pytest.raises(ControlError, match="no Postern is listening"):
         ControlClient(tmp_path / "control.sock")
