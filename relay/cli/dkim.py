@@ -89,7 +89,7 @@ def _domain(text: str) -> str:
 @click.pass_obj
 def new(places: _Places, domain: str, selector: str | None, algorithm: str, activate_in: str | None) -> None:
     """Generate, write and show keys; keys that sign now go on until the new ones begin."""
-    from relay.config.keyfiles import check_selector, write_signing_key
+    from relay.config.keyfiles import check_selector, give_to, write_signing_key
     from relay.protect.dkim import SigningKey
 
     domain, now = _domain(domain), time.time()
@@ -106,6 +106,9 @@ def new(places: _Places, domain: str, selector: str | None, algorithm: str, acti
         path = places.directory / domain / f"{one}.pem"
         if path.exists() or any(key.selector == one for key in existing):
             raise ProblemsError(Problem(where=str(path), what="is there already", hint="choose another --selector"))
+    user = places.settings.user if places.settings else None
+    give_to(places.directory, user)
+    give_to(places.directory / domain, user)
     for kind, one in names.items():
         key = SigningKey(domain=domain, selector=one, private=_generate(kind), active_from=float(int(active_from)))
         click.echo(f"; {write_signing_key(places.directory, key)} signs from {_time(key.active_from)}")

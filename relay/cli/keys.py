@@ -25,6 +25,7 @@ _RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `po
 class _Places:
     keys: Path
     data: tuple[Path, ...]
+    user: str | None = None
 
 
 def _directory(text: str) -> Callable[[_Command], _Command]:
@@ -49,20 +50,22 @@ def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: P
     if ctx.resilient_parsing:
         return
     data = [data_dir] if data_dir else []
+    user = None
     if keys_dir is None or data_dir is None:
         from relay.config.load import load
 
         settings = load(config)
+        user = settings.user
         keys_dir = keys_dir or settings.keys_dir
         data = data or [settings.data_dir, settings.audit.dir]
-    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data))
+    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data), user=user)
 
 
 @command.command(help="Make the key ring, once.")
 @click.pass_obj
 def init(places: _Places) -> None:
     """Create a ring with one sealing key and one audit key."""
-    from relay.config.keyfiles import create_ring
+    from relay.config.keyfiles import create_ring, give_to
     from relay.protect.keyring import KeyRing
 
     for data in places.data:
@@ -70,6 +73,7 @@ def init(places: _Places) -> None:
             what = f"the key ring would lie inside the data it protects ({data})"
             hint = "set keys_dir to a directory that is not copied with the data"
             raise ProblemsError(Problem(where=str(places.keys), what=what, hint=hint))
+    give_to(places.keys, places.user)
     path = create_ring(places.keys, KeyRing.create(now=time.time(), random=os.urandom))
     click.echo(f"Made {path}.")
     click.echo(
@@ -139,6 +143,8 @@ def status(places: _Places, *, as_json: bool) -> None:
             f"  version {version['number']:<4} {role}  made {_day(version['created_at'])} "
             f"({version['age_days']} days)  {version['sealed_objects']} sealed objects  {version['fingerprint']}"
         )
+    for number, count in facts["missing_versions"].items():
+        click.echo(f"  version {number:<4} is not in the ring: {count} sealed objects cannot be opened")
     for key in facts["audit_keys"]:
         click.echo(f"  audit key {key['number']:<2} made {_day(key['created_at'])}  id {key['id']}  {key['public']}")
 
@@ -225,9 +231,10 @@ def write(places: _Places, file: Path, passphrase_file: Path | None) -> None:
 @click.pass_obj
 def restore(places: _Places, file: Path, passphrase_file: Path | None) -> None:
     """Decrypt a copy and write the ring."""
-    from relay.config.keyfiles import create_ring
+    from relay.config.keyfiles import create_ring, give_to
     from relay.protect.recovery import read_recovery
 
     ring = read_recovery(file.read_bytes(), _passphrase(passphrase_file, confirm=False), where=str(file))
+    give_to(places.keys, places.user)
     path = create_ring(places.keys, ring)
     click.echo(f"Restored {path}: {len(ring.versions)} versions, the newest made {_day(ring.newest.created_at)}.")

@@ -8,6 +8,7 @@ pass over such lines (RFC 7468 section 2).
 import fcntl
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            _inherit_owner(descriptor, path)
             with open(descriptor, "wb") as file:  # noqa: PTH123  # made with its mode, never readable in between
                 file.write(content)
                 file.flush()
@@ -103,6 +105,30 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
         raise _problem(path, "is there already and is not replaced") from error
     except OSError as error:
         raise _problem(path, f"cannot be written: {error.strerror}") from error
+
+
+def _inherit_owner(descriptor: int, path: Path) -> None:
+    """What root writes belongs to whom the file it replaces, or its directory, belongs: the service must read it."""
+    if os.geteuid() == 0:
+        model = (path if path.exists() else path.parent).stat()
+        os.fchown(descriptor, model.st_uid, model.st_gid)
+
+
+def give_to(directory: Path, user: str | None) -> None:
+    """Make a directory (0700) that belongs to the user Postern runs as; only root can, for others it does nothing.
+
+    Raises:
+        ProblemsError: there is no such user, or the directory cannot be made.
+    """
+    try:
+        missing = not directory.exists()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if missing and user is not None and os.geteuid() == 0:
+            shutil.chown(directory, user)
+    except LookupError as error:
+        raise _problem(directory, f"there is no Unix user {user}", "mend the setting user") from error
+    except OSError as error:
+        raise _problem(directory, f"cannot be made: {error.strerror}") from error
 
 
 def sync_directory(path: Path) -> None:

@@ -17,6 +17,7 @@ from relay.config.delivery import DkimDomainSettings, DkimKeySettings, DkimSetti
 from relay.config.keyfiles import (
     configured_signing_keys,
     create_ring,
+    give_to,
     load_ring,
     load_signing_keys,
     read_private,
@@ -153,6 +154,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load_ring(tmp_path) == make_ring()
     assert [path.name for path in tmp_path.iterdir()] == ["ring.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_writes_belongs_to_the_service(tmp_path):
+    give_to(tmp_path / "keys", "nobody")
+    path = create_ring(tmp_path / "keys", make_ring())
+    assert path.owner() == "nobody"
+    os.chown(path, 1, 1)
+    write_private(path, b"x")
+    assert path.stat().st_uid == 1
+    with pytest.raises(ProblemsError, match="no Unix user"):
+        give_to(tmp_path / "more", "no-such-user-here")
 
 
 # --- recovery -----------------------------------------------------------------
