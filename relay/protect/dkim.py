@@ -245,7 +245,7 @@ class SignerSet:
         by_domain: dict[str, list[SigningKey]] = {}
         for key in keys:
             by_domain.setdefault(key.domain, []).append(key)
-        # The newest last, so that it wins; RSA after Ed25519, so that its header stands below the other's.
+        # The newest last: `_active` lets the last of each algorithm win.
         self._by_domain = {
             domain: tuple(sorted(group, key=lambda key: (key.active_from, key.selector)))
             for domain, group in by_domain.items()
