@@ -123,6 +123,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._paused = False
+        if not self._closing:
+            self._deadline.within(self._listener.options.idle_timeout)
         self._resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
@@ -262,7 +264,9 @@ class Connection(asyncio.Protocol):
         return []
 
     def _on_message(self, event: MessageComplete) -> list[Event]:
-        self._budget(len(event.content), force=True)
+        if not self._budget(len(event.content)):
+            self._refused("DATA", NO_ROOM)
+            return self._session.reply(NO_ROOM)
         self._start(self._accept(event))
         return []
 
@@ -362,8 +366,8 @@ class Connection(asyncio.Protocol):
 
     def _keep_time(self) -> None:
         options, now = self._listener.options, self._loop.time()
-        if self._session.question is not None or self._task is not None:
-            return  # what we wait for then is our own work, and has deadlines of its own
+        if self._paused or self._session.question is not None or self._busy:
+            return  # a peer that does not read has its deadline already; work of ours has deadlines of its own
         if self._session.in_data:
             if self._data_since is None:
                 self._data_since = now
