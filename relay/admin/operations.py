@@ -203,7 +203,7 @@ class Operations:
             made = await self._make(claimed, request, operator)
             facts = self._facts(request.op, operator, request.reason) | {"entry": entry_id, "outcome": made.outcome}
             note = AuditEvent(kind="operator", at=self._parts.clock(), message_id=claimed.message.id, facts=facts)
-            await store.commit((*made.changes, Note(events=(note,))))
+            await store.commit((*made.changes, Note(events=(note, *_fate_events(claimed, made.changes)))))
         except BaseException:
             await store.release([entry_id])
             raise
@@ -325,6 +325,26 @@ def _filters(where: Selection) -> list[QueueFilter]:
     if not messages:
         return [base]
     return [replace(base, message_id=message) for message in messages if where.message in ("", message)]
+
+
+def _fate_events(claimed: Claimed, changes: Sequence[Change]) -> list[AuditEvent]:
+    """The end of recipients that an operator brought about, as the audit trail tells every end (law 5)."""
+    ends: dict[Fate, list[int]] = {}
+    for change in changes:
+        if isinstance(change, Settle):
+            for number, fate in change.fates.items():
+                ends.setdefault(fate, []).append(number)
+    treatment = claimed.entry.treatment
+    rule = {"rule": treatment.rule, "policy_version": treatment.policy_version}
+    return [
+        AuditEvent(
+            kind="fate",
+            at=fate.at,
+            message_id=claimed.message.id,
+            facts={"entry": claimed.entry.id, **rule, "numbers": numbers, "fate": fate.kind.value, "why": fate.why},
+        )
+        for fate, numbers in ends.items()
+    ]
 
 
 def _stored(entry: QueueEntry, outcome: str) -> _Outcome:

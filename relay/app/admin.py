@@ -17,7 +17,7 @@ from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
-from relay.app.stock import dsn_writer, open_vault, shared_metrics
+from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.worker import new_id
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
@@ -152,8 +152,10 @@ class AdminService:
         except StoreError as error:
             log.warning("no figures of the store", error=str(error))
             stats = None
-        directory = self._life.settings.run_dir / "metrics"
-        return await asyncio.to_thread(exposition.render, directory, stats, now=CLOCK())
+        settings = self._life.settings
+        return await asyncio.to_thread(
+            exposition.render, settings.run_dir / "metrics", stats, now=CLOCK(), limits=label_limits(settings)
+        )
 
     def _checks(self) -> dict[str, Callable[[], Awaitable[str]]]:
         return {

@@ -178,7 +178,7 @@ def connector_options(settings: Settings) -> ConnectorOptions:
         port=delivery.port,
         source_addresses=tuple(str(one) for one in (delivery.source_ipv4, delivery.source_ipv6) if one),
         routes={route.name: _host_route(route) for route in settings.routes},
-        max_connections=delivery.hosts_per_attempt,
+        max_connections=delivery.hosts_per_attempt * delivery.addresses_per_host,
         deadlines=deadlines(settings),
     )
 

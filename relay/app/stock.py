@@ -1,18 +1,14 @@
 """What roles take off the shelf: vault, signing keys, scan engine, DSN writer."""
 
-import datetime as dt
 import os
-from collections.abc import Iterator
 
-from relay.config.delivery import DkimDomainSettings
-from relay.config.keyfiles import load_ring, load_signing_keys, read_signing_key
+from relay.config.keyfiles import configured_signing_keys, load_ring
 from relay.config.settings import Settings
 from relay.core.address import Address
-from relay.core.errors import Problem, ProblemsError
 from relay.mail.dsn import DsnOptions, DsnWriter
 from relay.observe.labels import LabelLimits
 from relay.observe.metrics import SharedMetrics
-from relay.protect.dkim import SignerSet, SigningKey
+from relay.protect.dkim import SignerSet
 from relay.protect.sealing import RingVault
 
 
@@ -22,7 +18,9 @@ def open_vault(settings: Settings) -> RingVault:
     Raises:
         ProblemsError: there is no ring, others can read it, or it is damaged.
     """
-    return RingVault(load_ring(settings.keys_dir), os.urandom)
+    directory = settings.keys_dir
+    # A message sealed by a process that reloaded a moment earlier names a version this one does not know yet.
+    return RingVault(load_ring(directory), os.urandom, reload=lambda: load_ring(directory))
 
 
 def load_signers(settings: Settings) -> SignerSet:
@@ -31,37 +29,20 @@ def load_signers(settings: Settings) -> SignerSet:
     Raises:
         ProblemsError: a key that cannot be read, is too short, or that others can read.
     """
-    named = (key for domain in settings.dkim.domains for key in _named(domain))
-    return SignerSet((*load_signing_keys(settings.dkim.dir), *named))
+    return SignerSet(configured_signing_keys(settings.dkim))
 
 
-def _named(domain: DkimDomainSettings) -> Iterator[SigningKey]:
-    for key in domain.keys:
-        path = key.key.path()
-        if path is None:
-            hint = "start through the systemd unit that loads it, or name a file instead"
-            raise ProblemsError(Problem(where=key.key.place, what="CREDENTIALS_DIRECTORY is not set", hint=hint))
-        yield read_signing_key(
-            path,
-            domain=domain.domain,
-            selector=key.selector,
-            active_from=_midnight(key.valid_from) or 0.0,
-            active_until=_midnight(key.valid_until),
-        )
-
-
-def _midnight(day: dt.date | None) -> float | None:
-    return None if day is None else dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC).timestamp()
+def label_limits(settings: Settings) -> LabelLimits:
+    """How many domains get a label of their own."""
+    metrics = settings.metrics
+    return LabelLimits(recipient_domains=metrics.recipient_domains, sending_domains=metrics.sending_domains)
 
 
 def shared_metrics(settings: Settings) -> SharedMetrics:
     """This process's part of the metrics that all processes share below ``run_dir``."""
     directory = settings.run_dir / "metrics"
     directory.mkdir(mode=0o770, parents=True, exist_ok=True)
-    limits = settings.metrics
-    return SharedMetrics(
-        directory, LabelLimits(recipient_domains=limits.recipient_domains, sending_domains=limits.sending_domains)
-    )
+    return SharedMetrics(directory, label_limits(settings))
 
 
 def dsn_writer(settings: Settings) -> DsnWriter:

@@ -38,6 +38,7 @@ from relay.worker.record import Recorder, Settlement
 
 log = structlog.get_logger("attempt")
 
+_CLOSING = 421  # "closing transmission channel", RFC 5321 section 3.8
 _COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to record an outcome while the store is away; the last one repeats."""
 
@@ -164,7 +165,7 @@ class Attempter:
         self, claimed: Claimed, rendering: Rendering, floor: Level, session: DeliverySession | None
     ) -> tuple[Sent, DeliverySession | None]:
         """Send over the lane's session if it is good enough, else over a new one; again if a kept one was stale."""
-        kept = session is not None and session.alive and session.proof.level >= floor
+        kept = session is not None and _serves(session, floor)
         if session is not None and not kept:
             await session.close()
             session = None
@@ -246,12 +247,23 @@ class Attempter:
         self._settled()
 
 
+def _serves(session: DeliverySession, floor: Level) -> bool:
+    """Whether a lane's session is good enough for another copy.
+
+    One that went clear because its handshake failed is not: each copy is deferred once before it may do so.
+    """
+    proof = session.proof
+    return session.alive and proof.level >= floor and not (proof.level is Level.CLEAR and proof.failure)
+
+
 def _was_stale(sent: Sent) -> bool:
-    """Whether a kept connection had ended before it took anything: the peer closed it while it was idle."""
-    return all(
-        result.failure is not None
-        and result.failure.trouble is Trouble.NETWORK
-        and result.failure.stage is Stage.MAIL
-        and result.failure.reply is None
-        for result in sent.results
-    )
+    """Whether a kept connection ended before it took anything: the peer closed it, or said 421, while it was idle."""
+    return all(_ended_idle(result.failure) for result in sent.results)
+
+
+def _ended_idle(failure: Failure | None) -> bool:
+    if failure is None or failure.stage is not Stage.MAIL:
+        return False
+    if failure.reply is not None:
+        return failure.reply.code == _CLOSING
+    return failure.trouble is Trouble.NETWORK

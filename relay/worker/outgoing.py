@@ -2,13 +2,10 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 from typing import Final
 
-from relay.core.address import Address
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
-from relay.core.errors import AddressError
 from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
 from relay.core.ports import Clock, Metrics
 from relay.core.reply import EnhancedStatus
@@ -90,7 +87,7 @@ class Outgoing:
                 detail=adapted.why,
             )
         signature, selection = self._signers.sign(
-            adapted, author_domain=author_domain(adapted), now=self._clock(), sign_as=entry.treatment.sign_as
+            adapted, author_domain=edit.author_domain(adapted), now=self._clock(), sign_as=entry.treatment.sign_as
         )
         for key in selection.keys:
             self._metrics.count("postern_dkim_signatures_total", {"algorithm": f"{key.algorithm}-sha256"})
@@ -108,15 +105,3 @@ class Outgoing:
         while self._cached > _CACHED_BYTES:
             _, oldest = self._cache.popitem(last=False)
             self._cached -= len(oldest.content)
-
-
-def author_domain(content: bytes) -> str:
-    """The domain of the first From mailbox (RFC 5322 section 3.6.2); empty when there is none that can be read."""
-    value = edit.get(content, "From")
-    if value is None:
-        return ""
-    _, mailbox = parseaddr(value.decode("utf-8", "replace"))
-    try:
-        return Address.parse(mailbox).domain
-    except AddressError:
-        return ""

@@ -1,6 +1,6 @@
 """From results to one unit of work: fates, what is tried again, what is told to whom, and the audit row of it all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, disposition, of_result
 from relay.mail.scrub import scrub
 from relay.worker.notices import Notices, Told
+from relay.worker.trail import context, fate_events, proof_facts
 
 log = structlog.get_logger("delivery")
 
@@ -33,8 +34,7 @@ class Settlement:
         unit: to be committed whole.
         fates: recipient number to fate.
         entry: the entry as it stays in the queue; ``None`` when every recipient has its fate.
-        facts: of the attempt's audit event, for the log line.
-        event: the audit event's kind.
+        event: what the log line calls it.
         alert: the alert's name, or empty.
         missed: whether the level was not reached.
     """
@@ -42,7 +42,6 @@ class Settlement:
     unit: UnitOfWork
     fates: dict[int, Fate]
     entry: QueueEntry | None
-    facts: dict[str, Any]
     event: str
     alert: str = ""
     missed: bool = False
@@ -80,32 +79,30 @@ class Recorder:
         fates: dict[int, Fate] = {}
         failed: dict[int, Disposition] = {}
         again: dict[int, Disposition] = {}
+        hide = _locals(claimed)
         for result in results:
             course = of_result(result)
             if course is None:
-                fates[result.number] = Fate(kind=FateKind.DELIVERED, at=now, reply=_scrubbed(result.reply), proof=proof)
+                reply = _scrubbed(result.reply, hide)
+                fates[result.number] = Fate(kind=FateKind.DELIVERED, at=now, reply=reply, proof=proof)
             elif course.course is Course.FAIL:
-                fates[result.number] = _bounced(course, now, proof)
+                fates[result.number] = _bounced(course, now, proof, hide)
                 failed[result.number] = course
             else:
                 again[result.number] = course
-        facts = {
-            "method": method.value,
-            "floor": floor.word,
-            "proof": _proof_facts(proof),
-            "results": {str(number): _fate_facts(fate) for number, fate in fates.items()}
-            | {str(number): _course_facts(course) for number, course in again.items()},
-        }
+        facts = {"method": method.value, "floor": floor.word}
+        waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
         missed = any(course.spends_within for course in again.values())
-        return replace(self._settle(claimed, entry, fates, failed, facts=facts, now=now), missed=missed)
+        settlement = self._settle(claimed, entry, fates, failed, facts=facts, waits=waits, now=now)
+        return replace(settlement, missed=missed)
 
     def defer(self, claimed: Claimed, failure: Failure, *, now: float) -> Settlement:
         """Nothing could be tried: everyone waits, for one reason."""
         course = disposition(failure)
         again = dict.fromkeys((state.number for state in claimed.entry.recipients), course)
-        facts = {"results": {str(number): _course_facts(course) for number in again}, "detail": failure.detail}
-        return self._settle(claimed, self._again(claimed, again, now=now), {}, {}, facts=facts, now=now)
+        waits = {"waits": _waits(claimed, again), "detail": failure.detail}
+        return self._settle(claimed, self._again(claimed, again, now=now), {}, {}, waits=waits, now=now)
 
     def expire(self, claimed: Claimed, *, now: float) -> Settlement:
         """The time is up, in whatever state: everyone left ends as expired, and the sender is told."""
@@ -120,12 +117,12 @@ class Recorder:
     def keep_held(self, claimed: Claimed, *, now: float) -> Settlement:
         """A held entry fell due for its delay warning alone."""
         entry = replace(claimed.entry, due_at=claimed.entry.due_at)
-        return self._settle(claimed, entry, {}, {}, facts={"reason": entry.reason}, now=now, event="warned")
+        return self._settle(claimed, entry, {}, {}, waits={"reason": entry.reason}, now=now, event="warned")
 
     def hold(self, claimed: Claimed, *, why: str, now: float, alert: str = "held") -> Settlement:
         """An operator must look."""
         entry = replace(claimed.entry, state=EntryState.HELD, reason=why)
-        return self._settle(claimed, entry, {}, {}, facts={"reason": why}, now=now, event="held", alert=alert)
+        return self._settle(claimed, entry, {}, {}, waits={"reason": why}, now=now, event="held", alert=alert)
 
     def move(self, claimed: Claimed, plan: Plan, *, now: float) -> Settlement:
         """The plan is not to attempt: switch the method, wait, hold or bounce."""
@@ -136,12 +133,12 @@ class Recorder:
             return self._end_all(claimed, _bounced(course, now, None), course, now=now, event="bounced")
         if plan.move is Move.SWITCH:
             entry = planning.switch(claimed.entry, plan.method, now=now, why=plan.why)
-            facts = {"from": claimed.entry.method.value, "to": plan.method.value, "reason": plan.why}
-            return self._settle(claimed, entry, {}, {}, facts=facts, now=now, event="switched")
+            waits = {"from": claimed.entry.method.value, "to": plan.method.value, "reason": plan.why}
+            return self._settle(claimed, entry, {}, {}, waits=waits, now=now, event="switched")
         attempts = claimed.entry.attempts + 1
         entry = replace(claimed.entry, attempts=attempts, reason=plan.why)
         entry = replace(entry, due_at=schedule.next_due(entry, self._retry, now=now, chance=self._chance()))
-        return self._settle(claimed, entry, {}, {}, facts={"reason": plan.why}, now=now, event="deferred")
+        return self._settle(claimed, entry, {}, {}, waits={"reason": plan.why}, now=now, event="deferred")
 
     # --- after the commit --------------------------------------------------
 
@@ -149,7 +146,6 @@ class Recorder:
         """Count and log what is now on disk."""
         for number, fate in settlement.fates.items():
             self._tell_fate(claimed, number, fate)
-        facts = settlement.facts
         if settlement.entry is not None:
             outcome = "held" if settlement.entry.state is EntryState.HELD else "deferred"
             for state in settlement.entry.recipients:
@@ -172,14 +168,13 @@ class Recorder:
                 alert=settlement.alert,
                 message_id=claimed.message.id,
                 entry=claimed.entry.id,
-                why=facts.get("reason", ""),
+                why=settlement.entry.reason if settlement.entry is not None else "",
             )
 
     def _tell_fate(self, claimed: Claimed, number: int, fate: Fate) -> None:
         self._count_outcome(claimed, fate.kind.value, number)
         proof = fate.proof
         if fate.kind is FateKind.DELIVERED and proof is not None:
-            domain = _domain(claimed, number)
             self._metrics.observe("postern_delivery_seconds", fate.at - claimed.message.received_at)
             labels = {
                 "method": claimed.entry.method.value,
@@ -188,8 +183,6 @@ class Recorder:
             }
             self._metrics.count("postern_deliveries_total", labels)
             self._metrics.count("postern_delivery_tls_total", {"version": proof.tls_version or "none"})
-            if proof.level is Level.CLEAR:
-                self._metrics.count("postern_clear_deliveries_total", {"recipient_domain": domain})
         log.info(
             fate.kind.value,
             message_id=claimed.message.id,
@@ -217,22 +210,15 @@ class Recorder:
             recipients=tuple(state for state in entry.recipients if state.number in again),
             attempts=entry.attempts + 1,
             tls_failures=entry.tls_failures + missed,
-            reason=_reason(first),
+            reason=_reason(first, _locals(claimed)),
         )
         due = schedule.next_due(entry, self._retry, now=now, chance=self._chance(), level_missed=missed)
         return replace(entry, due_at=due)
 
     def _end_all(self, claimed: Claimed, fate: Fate, course: Disposition, *, now: float, event: str) -> Settlement:
         numbers = [state.number for state in claimed.entry.recipients]
-        facts = {"results": {str(number): _fate_facts(fate) for number in numbers}, "reason": course.why}
         return self._settle(
-            claimed,
-            None,
-            dict.fromkeys(numbers, fate),
-            dict.fromkeys(numbers, course),
-            facts=facts,
-            now=now,
-            event=event,
+            claimed, None, dict.fromkeys(numbers, fate), dict.fromkeys(numbers, course), now=now, event=event
         )
 
     def _settle(
@@ -242,39 +228,47 @@ class Recorder:
         fates: dict[int, Fate],
         failed: dict[int, Disposition],
         *,
-        facts: dict[str, Any],
         now: float,
+        facts: dict[str, Any] | None = None,
+        waits: dict[str, Any] | None = None,
         event: str = "attempt",
         alert: str = "",
     ) -> Settlement:
+        """Put a unit of work together.
+
+        Args:
+            claimed: what was claimed.
+            entry: what stays in the queue; ``None``: nothing.
+            fates: recipient number to fate.
+            failed: recipient number to what the DSN says.
+            now: unix seconds.
+            facts: of the attempt, for each fate's audit event.
+            waits: for the audit event of what stays.
+            event: that event's kind.
+            alert: an alert's name, or empty.
+        """
         changes: list[Change] = []
-        told: dict[str, Any] = {}
-        if entry is not None and entry.warn_at is not None and entry.warn_at <= now:
-            changes += self._notices.delay(claimed.message, claimed.content, entry, now=now).changes
-            entry = replace(entry, warn_at=None)
-            told["warned"] = True
+        facts = dict(facts or {})
         if failed:
             notice = self._notices.failure(claimed.message, claimed.content, self._failures(claimed, failed), now=now)
             changes += notice.changes
-            told["dsn"] = notice.told.value
-            if notice.told is Told.NOBODY and not alert:
-                alert = "undeliverable-notice"
+            facts["dsn"] = notice.told.value
+            if notice.told is Told.NOBODY:
+                alert = alert or "undeliverable-notice"
+        events = fate_events(claimed, fates, facts)
+        if entry is not None:
+            told = dict(waits or {})
+            if entry.warn_at is not None and entry.warn_at <= now:
+                changes += self._notices.delay(claimed.message, claimed.content, entry, now=now).changes
+                entry = replace(entry, warn_at=None)
+                told["warned"] = True
+            whole = {**context(claimed), **facts, **told, "due_at": entry.due_at, "state": entry.state.value}
+            events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
         stored = entry if entry is not None else replace(claimed.entry, recipients=())
-        facts = {
-            "entry": claimed.entry.id,
-            "destination": claimed.entry.destination,
-            "attempt": claimed.entry.attempts + 1,
-            "rule": claimed.entry.treatment.rule,
-            "policy": claimed.entry.treatment.policy_version,
-            **facts,
-            **told,
-        }
-        note = AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=facts)
         return Settlement(
-            unit=(Settle(entry=stored, fates=fates), *changes, Note(events=(note,))),
+            unit=(Settle(entry=stored, fates=fates), *changes, Note(events=tuple(events))),
             fates=fates,
             entry=entry,
-            facts=facts,
             event=event if event != "attempt" else "deferred",
             alert=alert,
         )
@@ -290,46 +284,33 @@ def _domain(claimed: Claimed, number: int | None = None) -> str:
     return next((one.recipient.address.domain for one in states if number in (None, one.number)), "")
 
 
-def _scrubbed(reply: Reply | None) -> Reply | None:
-    return None if reply is None else replace(reply, lines=tuple(scrub(line) for line in reply.lines))
+def _scrubbed(reply: Reply | None, hide: tuple[str, ...] = ()) -> Reply | None:
+    return None if reply is None else replace(reply, lines=tuple(scrub(line, hide=hide) for line in reply.lines))
 
 
-def _bounced(course: Disposition, now: float, proof: Proof | None) -> Fate:
-    return Fate(kind=FateKind.BOUNCED, at=now, reply=_scrubbed(course.reply), why=course.why, proof=proof)
+def _bounced(course: Disposition, now: float, proof: Proof | None, hide: tuple[str, ...] = ()) -> Fate:
+    return Fate(kind=FateKind.BOUNCED, at=now, reply=_scrubbed(course.reply, hide), why=course.why, proof=proof)
 
 
-def _reason(course: Disposition) -> str:
+def _reason(course: Disposition, hide: tuple[str, ...]) -> str:
     host = f" ({course.host})" if course.host else ""
-    answer = f": {scrub(str(course.reply))}" if course.reply is not None else ""
+    answer = f": {scrub(str(course.reply), hide=hide)}" if course.reply is not None else ""
     return f"{course.why}{host}{answer}"
 
 
-def _proof_facts(proof: Proof | None) -> dict[str, Any] | None:
-    if proof is None:
-        return None
-    return {
-        "level": proof.level.word,
-        "vouched_by": proof.vouched_by.value,
-        "host": proof.host,
-        "address": proof.address,
-        "tls_version": proof.tls_version,
-        "cipher": proof.cipher,
-        "certificate_sha256": proof.certificate_sha256,
-        "issuer": proof.issuer,
-        "not_after": proof.not_after,
-        "failure": proof.failure,
-    }
+def _locals(claimed: Claimed) -> tuple[str, ...]:
+    """What a server may echo and nobody may read: the recipients' local parts."""
+    return tuple(state.recipient.address.local for state in claimed.entry.recipients)
 
 
-def _fate_facts(fate: Fate) -> dict[str, Any]:
-    return {"fate": fate.kind.value, "reply": str(fate.reply) if fate.reply else "", "why": fate.why}
-
-
-def _course_facts(course: Disposition) -> dict[str, Any]:
-    return {
-        "course": course.course.value,
-        "status": str(course.status),
-        "why": course.why,
-        "host": course.host,
-        "reply": scrub(str(course.reply)) if course.reply is not None else "",
-    }
+def _waits(claimed: Claimed, again: Mapping[int, Disposition]) -> list[dict[str, Any]]:
+    """Why recipients wait, in one item for all that wait for the same."""
+    hide = {state.number: (state.recipient.address.local,) for state in claimed.entry.recipients}
+    groups: dict[tuple[str, str, str, str], list[int]] = {}
+    for number, course in again.items():
+        reply = scrub(str(course.reply), hide=hide[number]) if course.reply is not None else ""
+        groups.setdefault((str(course.status), course.why, course.host, reply), []).append(number)
+    return [
+        {"numbers": numbers, "status": status, "why": why, "host": host, "reply": reply}
+        for (status, why, host, reply), numbers in groups.items()
+    ]

@@ -108,7 +108,7 @@ async def test_bounce_ends_every_recipient_and_sends_the_notice_in_the_same_unit
     [(message, content, numbers, public)] = desk.notified
     assert (message, content, numbers) == ("m1", BODY, [0])
     assert "alice" not in public
-    assert [event.kind for event in await desk.audit()] == ["notice", "operator"]
+    assert [event.kind for event in await desk.audit()] == ["notice", "operator", "fate"]
 
 
 async def test_a_bounce_of_a_damaged_message_still_tells_the_sender(desk):
