@@ -4,7 +4,6 @@ import asyncio
 import ssl
 
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from relay.intake.tls import server_context
 from relay.smtp.server_events import Closed
 from tests.support.dialogs import DIALOGS
 from tests.support.intake import Taker, listening, options
+from tests.support.loops import LOOPS
 from tests.support.session import Driver
 
 WAYS = {
@@ -21,6 +21,11 @@ WAYS = {
     "line by line": lambda data: data.splitlines(keepends=True),
 }
 CUTTABLE = [dialog for dialog in DIALOGS if not dialog.whole_only]
+IN_EVERY_WAY = pytest.mark.parametrize(
+    ("dialog", "way"),
+    [(dialog, way) for dialog in DIALOGS for way in WAYS if way == "whole" or not dialog.whole_only],
+    ids=lambda value: getattr(value, "name", value),
+)
 BY_NAME = pytest.mark.parametrize("dialog", DIALOGS, ids=lambda dialog: dialog.name)
 
 
@@ -49,22 +54,16 @@ def test_there_are_many_dialogs():
     assert len(DIALOGS) >= 40
 
 
-@pytest.mark.parametrize("way", WAYS)
-@BY_NAME
+@IN_EVERY_WAY
 def test_the_machine_says_what_the_dialog_says(dialog, way):
-    if dialog.whole_only and way != "whole":
-        pytest.skip("the point is that it comes in one piece")
     driver, said = play(dialog, WAYS[way])
     assert said == [expected for _, expected in dialog.stretches()]
     assert driver.messages == dialog.messages
     assert isinstance(driver.events[-1], Closed) if dialog.closes else driver.session.state.name != "CLOSED"
 
 
-@pytest.mark.parametrize("way", WAYS)
-@BY_NAME
+@IN_EVERY_WAY
 def test_what_follows_changes_nothing_before_it(dialog, way):
-    if dialog.whole_only and way != "whole":
-        pytest.skip("the point is that it comes in one piece")
     driver, said = play(dialog, WAYS[way], trailing=b"NOOP\r\nNOO")
     expected = dialog.stretches()[-1][1]
     assert said[-1].startswith(expected)
@@ -88,7 +87,7 @@ def test_how_the_octets_are_cut_never_matters(dialog, data):
     assert driver.events == whole.events
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@LOOPS
 @BY_NAME
 def test_a_listener_says_what_the_dialog_says(dialog, certificate, new_loop):
     with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -15,6 +15,7 @@ from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
 from relay.intake.tls import server_context
 from relay.smtp.server_limits import SessionLimits
 from tests.support.intake import HOSTNAME, SECRET, Taker, client, listening, options, rooms
+from tests.support.loops import both_loops
 from tests.support.peers import require
 
 AUTH = SessionLimits(hostname=HOSTNAME, starttls=True, require_tls=True, auth=True)
@@ -60,6 +61,7 @@ async def rest(reader):
 
 
 @pytest.mark.parametrize("mechanism", ["plain", "login"])
+@both_loops
 async def test_smtplib_with_starttls_and_auth(context, authority, mechanism):
     taker = Taker()
 
@@ -80,6 +82,7 @@ async def test_smtplib_with_starttls_and_auth(context, authority, mechanism):
     assert content == MESSAGE.encode()
 
 
+@both_loops
 async def test_implicit_tls(context, authority):
     taker = Taker()
     limits = SessionLimits(hostname=HOSTNAME, auth=True)
@@ -95,6 +98,7 @@ async def test_implicit_tls(context, authority):
     assert taker.taken[0][0].tls_version == "TLSv1.3"
 
 
+@both_loops
 async def test_an_old_tls_version_is_refused(context, authority):
     async with listening(options(limits=SessionLimits(hostname=HOSTNAME), implicit_tls=True), tls=context) as listener:
         old = ssl.create_default_context(cafile=authority.root)
@@ -107,6 +111,7 @@ async def test_an_old_tls_version_is_refused(context, authority):
         assert listener.metrics.counts["tls_handshakes_failed"] == 1
 
 
+@both_loops
 async def test_a_peer_that_never_shakes_hands_is_cut_off(context):
     slow = options(limits=SessionLimits(hostname=HOSTNAME), implicit_tls=True, command_timeout=0.05)
     async with listening(slow, tls=context) as listener, connected(listener) as (reader, _):
@@ -132,18 +137,21 @@ def test_a_listener_that_wants_tls_needs_a_certificate():
 # --- who may ---
 
 
+@both_loops
 async def test_a_peer_outside_the_networks_is_turned_away():
     elsewhere = options(networks=(ip_network("10.0.0.0/8"),))
     async with listening(elsewhere) as listener, connected(listener) as (reader, _):
         assert await rest(reader) == "554 5.7.1 Connections from your address are not accepted here\r\n"
 
 
+@both_loops
 async def test_no_network_is_trusted_by_itself():
     async with listening(options(trusted=())) as listener, connected(listener) as (reader, writer):
         writer.write(b"HELO x\r\nMAIL FROM:<ehr@clinic.example>\r\n")
         assert (await lines(reader, 3))[2] == "550 5.7.1 No client is configured for your address"
 
 
+@both_loops
 async def test_connections_are_bounded_by_address_and_in_all():
     few = options(connections=ConnectionLimits(total=2, per_address=1))
     async with listening(few) as listener, connected(listener) as (reader, _):
@@ -158,6 +166,7 @@ async def test_connections_are_bounded_by_address_and_in_all():
             assert await rest(second) == "421 4.3.2 Too many connections; try again later\r\n"
 
 
+@both_loops
 async def test_client_limits_hold():
     small = client(max_size=30, max_recipients=1, messages_per_minute=2)
     async with listening(clients=[small]) as listener, connected(listener) as (reader, writer):
@@ -175,6 +184,7 @@ async def test_client_limits_hold():
 # --- bytes in flight ---
 
 
+@both_loops
 async def test_bytes_in_flight_are_bounded_and_given_back():
     taker = Taker()
     shared = rooms(taker, budget=ByteBudget(1000))
@@ -191,6 +201,7 @@ async def test_bytes_in_flight_are_bounded_and_given_back():
     assert len(taker.taken) == 1
 
 
+@both_loops
 async def test_no_message_is_begun_when_much_is_in_flight():
     shared = rooms(Taker(), budget=ByteBudget(100))
     shared.budget.take(90)
@@ -211,6 +222,7 @@ async def test_no_message_is_begun_when_much_is_in_flight():
         ({"data_idle_timeout": 0.05}, GROUP + b"x"),
     ],
 )
+@both_loops
 async def test_a_silent_peer_is_told_and_left(changes, sent):
     async with listening(options(**changes)) as listener, connected(listener) as (reader, writer):
         writer.write(sent)
@@ -219,6 +231,7 @@ async def test_a_silent_peer_is_told_and_left(changes, sent):
         assert listener.metrics.counts["intake_timeouts"] == 1
 
 
+@both_loops
 async def test_a_peer_that_never_reads_is_cut_off():
     limits = SessionLimits(hostname=HOSTNAME, max_idle_commands=10**6, max_commands=10**6)
     slow = options(limits=limits, command_timeout=0.2)
@@ -240,6 +253,7 @@ async def flood(writer):
 # --- drain and faults ---
 
 
+@both_loops
 async def test_a_drain_says_421_to_the_idle_and_answers_the_message_in_hand():
     taker = Taker()
     taker.gate = asyncio.Event()
@@ -260,6 +274,7 @@ async def test_a_drain_says_421_to_the_idle_and_answers_the_message_in_hand():
         await asyncio.wait_for(draining, 10)
 
 
+@both_loops
 async def test_a_lost_connection_does_not_stop_a_message_from_being_kept():
     taker = Taker()
     taker.gate = asyncio.Event()
@@ -277,6 +292,7 @@ async def test_a_lost_connection_does_not_stop_a_message_from_being_kept():
     assert shared.budget.used == 0
 
 
+@both_loops
 async def test_half_closed_peers_get_all_their_answers():
     taker = Taker()
     async with listening(accept=taker) as listener, connected(listener) as (reader, writer):
@@ -287,6 +303,7 @@ async def test_half_closed_peers_get_all_their_answers():
     assert len(taker.taken) == 2
 
 
+@both_loops
 async def test_a_fault_shows_nothing_of_itself(capsys):
     taker = Taker(RuntimeError("Jane Roe"))
     async with listening(accept=taker) as listener, connected(listener) as (reader, writer):
@@ -295,6 +312,7 @@ async def test_a_fault_shows_nothing_of_itself(capsys):
     assert "Jane" not in capsys.readouterr().out
 
 
+@both_loops
 async def test_a_taken_port_is_one_clear_error():
     import socket
 
@@ -311,6 +329,7 @@ async def test_a_taken_port_is_one_clear_error():
 
 @pytest.mark.peers
 @pytest.mark.parametrize("auth", ["PLAIN", "LOGIN"])
+@both_loops
 async def test_swaks(context, authority, auth):
     swaks = require("swaks")
     taker = Taker()
@@ -333,6 +352,7 @@ async def test_swaks(context, authority, auth):
 
 
 @pytest.mark.peers
+@both_loops
 async def test_smtp_source():
     source = require("smtp-source")
     taker = Taker()
