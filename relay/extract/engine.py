@@ -12,12 +12,14 @@ from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
 from relay.scan.find import Finder
+from relay.scan.icd import IcdTable
 from relay.scan.judge import Judge, ScanLimits
 from relay.scan.lexicon import Lexicon
 from relay.scan.model import SUBJECT, Passage, Weights
 from relay.scan.names import NameFinder, NameTable
+from relay.scan.shapes import ShapeFinder, all_shapes
 
-_LEXICONS: Final = ("conditions.txt", "drugs.txt", "care.txt")
+_LEXICONS: Final = ("exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
 _TEXT_LIKE: Final = frozenset(
     {"application/json", "application/xml", "application/xhtml+xml", "application/ics", "application/csv"}
@@ -47,7 +49,8 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None) -
     weights = Weights.parse((data / "weights.yaml").read_bytes())
     lexicon = Lexicon.parse(((data / name).read_text("utf-8") for name in _LEXICONS), weights.levels)
     names = NameFinder(NameTable.parse((data / "names.txt").read_bytes()), weights.identifiers)
-    return Judge(Finder(lexicon, names, weights), weights, digest, limits)
+    shapes = ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes())))
+    return Judge(Finder(lexicon, names, shapes, weights), weights, digest, limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.split import read_split
 from relay.mail.words import decode_value
 
+__all__ = ["MimeLimits", "read_message", "read_reference"]
+
 _PARSER: Final = BytesParser(policy=compat32)
 
 

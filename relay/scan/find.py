@@ -1,5 +1,6 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
+from bisect import bisect_right, insort
 from dataclasses import dataclass
 from itertools import compress, count
 from typing import Final
@@ -11,6 +12,7 @@ from relay.scan.names import NameFinder
 from relay.scan.shapes import ShapeFinder
 from relay.scan.tokens import Tokens
 
+_BY_BUILD: Final = frozenset({"condition", "drug"})  # shapes that guess from a word's build: a lexicon knows better
 _MAX_GAP: Final = 4  # separators inside a phrase
 
 
@@ -32,41 +34,43 @@ class Finder:
         self,
         lexicon: Lexicon,
         names: NameFinder,
+        shapes: ShapeFinder,
         weights: Weights,
         limits: FindLimits | None = None,
-        shapes: ShapeFinder | None = None,
     ) -> None:
         self._lexicon = lexicon
         self._names = names
         self._weights = weights
         self._limits = limits or FindLimits()
-        self._shapes = shapes or ShapeFinder()
+        self._shapes = shapes
         self._vocabulary = lexicon.vocabulary | names.vocabulary
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
         tokens = Tokens(text)
         hits = self._shape_hits(tokens.data)
-        taken = [(hit.start, hit.end) for hit in hits]
-        hits += [
-            hit
-            for hit in self._word_hits(tokens)
-            if hit.group is FindingGroup.HEALTH or not any(hit.start < end and hit.end > start for start, end in taken)
-        ]
+        listed = self._word_hits(tokens)
+        known = [(hit.start, hit.end) for hit in listed]
+        hits = [hit for hit in hits if hit.kind not in _BY_BUILD or not _overlaps(hit, known)]
+        taken = sorted((hit.start, hit.end) for hit in hits)
+        hits += [hit for hit in listed if not _overlaps(hit, taken)]
         hits.sort(key=lambda hit: (hit.group is not FindingGroup.IDENTIFIER, hit.start))
         return hits
 
     def _shape_hits(self, data: bytes) -> list[Hit]:
         hits: list[Hit] = []
         taken: list[tuple[int, int]] = []
-        weights = self._weights
-        for pattern, kind, start, end, value in self._shapes.find(data):
-            if any(start < other_end and end > other_start for other_start, other_end in taken):
-                continue
-            taken.append((start, end))
-            table = weights.identifiers if pattern.group is FindingGroup.IDENTIFIER else weights.health
-            hits.append(Hit(kind, pattern.group, start, end, table[kind], value.upper()))
+        for shape, kind, start, end, value in self._shapes.find(data):
+            hit = Hit(kind, shape.group, start, end, self._weight(kind, shape.group), value.upper(), shape.sensitive)
+            if not _overlaps(hit, taken):
+                insort(taken, (start, end))
+                hits.append(hit)
         return hits
+
+    def _weight(self, kind: str, group: FindingGroup) -> float:
+        if group is FindingGroup.IDENTIFIER:
+            return self._weights.identifiers[kind]
+        return self._weights.health[kind] if group is FindingGroup.HEALTH else 0.0
 
     def _word_hits(self, tokens: Tokens) -> list[Hit]:
         words = tokens.words
@@ -109,3 +113,8 @@ class Finder:
                 return term, place, b" ".join((first, *rest))
         single = self._lexicon.singles.get(first)
         return (single, index + 1, first) if single else None
+
+
+def _overlaps(hit: Hit, taken: list[tuple[int, int]]) -> bool:
+    place = bisect_right(taken, (hit.start, hit.end))
+    return (place > 0 and taken[place - 1][1] > hit.start) or (place < len(taken) and taken[place][0] < hit.end)

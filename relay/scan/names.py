@@ -27,10 +27,12 @@ _ROLES_BEFORE: Final = {
     "patient": b"patient pt patients client resident insured subscriber paciente named baby infant old yo male female "
     b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
     "title": b"mr mrs ms miss sr sra srta senor senora",
-    "greeting": b"dear hi hello hey thanks regards sincerely cheers from to cc by wrote author contact",
+    "greeting": b"dear hi hello hey thanks regards sincerely cheers wrote author contact from to cc bcc by",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
 _BEFORE: Final = {word: role for role, words in _ROLES_BEFORE.items() for word in words.split()}
+_ADDRESSING: Final = frozenset(b"from to cc bcc by".split())  # a header field at the beginning of a line only
+_NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _AFTER: Final = re.compile(
     rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa)"
@@ -159,8 +161,11 @@ def _before(tokens: Tokens, index: int) -> str:
     between = tokens.data[tokens.end_of(previous) : tokens.place(index)]
     if len(between) > _MAX_BETWEEN or b"\n" in between:
         return ""
-    if role == "greeting" and words[previous] == b"by" and previous and words[previous - 1] in _BY:
-        return "provider"
+    if words[previous] in _ADDRESSING:
+        if words[previous] == b"by" and previous and words[previous - 1] in _BY:
+            return "provider"
+        start = tokens.place(previous)
+        return role if start == 0 or tokens.data[start - 1] == _NEWLINE else ""
     return role
 
 

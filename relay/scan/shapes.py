@@ -1,56 +1,69 @@
-"""All patterns at once: one RE2 set says which can match at all, and those alone are searched and validated."""
+"""All shapes at once: one RE2 set says which can match at all, and those alone are searched and validated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import re2
 
-from relay.scan.patterns import LOOK_BACK, PATTERNS, Pattern
+from relay.scan.context import CONTEXT
+from relay.scan.icd import IcdTable
+from relay.scan.identifiers import IDENTIFIERS
+from relay.scan.shape import Shape
 
 _SET_MEMORY: Final = 32 * 1024 * 1024  # octets for the set's automaton
-_MAX_MATCHES: Final = 500  # of one pattern in one message; the verdict needs no more
+_MAX_MATCHES: Final = 500  # of one shape in one message; the verdict needs no more
+_LOOK_BACK: Final = 80  # characters before a value that may tell its kind
+
+
+def all_shapes(icd: IcdTable) -> tuple[Shape, ...]:
+    """Every shape; diagnosis codes are those of the table."""
+    return tuple(
+        replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape for shape in IDENTIFIERS + CONTEXT
+    )
 
 
 class ShapeFinder:
-    """The compiled patterns. Stateless after construction, safe to share."""
+    """The compiled shapes. Stateless after construction, safe to share."""
 
-    def __init__(self, patterns: tuple[Pattern, ...] = PATTERNS, *, memory: int = _SET_MEMORY) -> None:
+    def __init__(self, shapes: Sequence[Shape], *, memory: int = _SET_MEMORY) -> None:
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.case_sensitive = False
         options.log_errors = False
-        self._patterns = patterns
-        self._compiled = [re2.compile(pattern.regex, options) for pattern in patterns]
+        self._shapes = tuple(shapes)
+        self._compiled = [re2.compile(shape.regex, options) for shape in shapes]
         options.max_mem = memory
         self._set = re2.Set.SearchSet(options)
-        for pattern in patterns:
-            self._set.Add(pattern.regex)
+        for shape in shapes:
+            self._set.Add(shape.trigger)
         self._sentinel = self._set.Add(b"")
         self._set.Compile()
 
     def candidates(self, data: bytes) -> list[int]:
-        """Which patterns can match.
+        """Which shapes can match.
 
         The set holds a pattern that always matches, so that ``None`` can only mean an automaton out of memory: then
-        every pattern is a candidate, which is slow and misses nothing.
+        every shape is a candidate, which is slow and misses nothing.
         """
         matched = self._set.Match(data)
         if matched is None or self._sentinel not in matched:
-            return list(range(len(self._patterns)))
+            return list(range(len(self._shapes)))
         return sorted(number for number in matched if number != self._sentinel)
 
-    def find(self, data: bytes) -> Iterator[tuple[Pattern, str, int, int, bytes]]:
-        """Validated matches: pattern, kind, span of the value, the value."""
+    def find(self, data: bytes) -> Iterator[tuple[Shape, str, int, int, bytes]]:
+        """Validated matches: shape, kind, span of the value, the value."""
         for number in self.candidates(data):
-            pattern = self._patterns[number]
+            shape = self._shapes[number]
             for count, match in enumerate(self._compiled[number].finditer(data)):
                 if count >= _MAX_MATCHES:
                     break
                 value: bytes = match.group(1)
-                if not pattern.valid(value):
+                if not shape.valid(value):
                     continue
                 start, end = match.span(1)
-                refine = pattern.refine
-                kind = refine(data[max(0, start - LOOK_BACK) : start]) if refine else pattern.kind
+                kind = shape.kind
+                if shape.refine is not None:
+                    kind = shape.refine(data[max(0, start - _LOOK_BACK) : start], value)
                 if kind:
-                    yield pattern, kind, start, end, value
+                    yield shape, kind, start, end, value
