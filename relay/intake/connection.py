@@ -15,9 +15,9 @@ from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import Deadline
-from relay.intake.limits import NO_ROOM, address_key
+from relay.intake.limits import NO_ROOM, Share, address_key
 from relay.intake.rights import authenticate, may_begin
-from relay.intake.tls import LEGACY_VERSIONS, describe, reason
+from relay.intake.tls import describe, reason
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
     AuthRequest,
@@ -45,9 +45,9 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_budgeted", "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key",
+        "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key",
         "_listener",
-        "_loop", "_paused", "_progress", "_session", "_task", "_transport", "address", "client", "identity",
+        "_loop", "_paused", "_progress", "_session", "_share", "_task", "_transport", "address", "client", "identity",
         "tls_cipher", "tls_version",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         self._deadline = Deadline(loop, self._on_deadline)
         self._data_since: float | None = None
         self._progress = -1
-        self._budgeted = 0
+        self._share = Share(listener.budget)
         self._early: bytearray | None = None
         self._task: asyncio.Task[None] | None = None
         self._paused = self._closing = self._draining = self._counted = self._eof = False
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
             )
             log.info("connection refused", listener=self._listener.options.name, peer=self.address, code=refusal.code)
             if self._listener.options.implicit_tls:
-                self._abort()
+                self.abort()
             else:
                 self._drive(self._session.greet(refusal))
             return
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._deadline.cancel()
         self._session.close(None, "the connection was lost")
         if not self._busy:
-            self._budget(0)
+            self._share.release()
         self._transport = None
         if self._counted:
             self._counted = False
@@ -149,7 +149,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut it off; a message that is being kept goes on being kept."""
-        self._abort()
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
 
     # --- the conversation ---------------------------------------------------
 
@@ -201,37 +203,21 @@ class Connection(asyncio.Protocol):
         """Reserve room for what this connection holds, and stop reading while a question waits and much is unread."""
         session = self._session
         if session.in_data:
-            if not self._budget(session.held):
+            if not self._share.hold(session.held):
                 session.refuse_data(NO_ROOM)
-                self._budget(session.held, force=True)
+                self._share.force(session.held)
         elif session.question is None:
-            self._budget(0)
+            self._share.release()
             if self._draining:
                 self._drive(session.close(say.SHUTTING_DOWN, "drained"))
         elif session.held > _BACKLOG:
             self._pause_reading()
 
-    def _budget(self, octets: int, *, force: bool = False) -> bool:
-        budget = self._listener.budget
-        grown = octets - self._budgeted
-        if grown > 0 and not force:
-            if not budget.take(grown):
-                return False
-        else:
-            budget.give(-grown)
-        if octets != self._budgeted:
-            self._listener.metrics.set("in_flight_bytes", budget.used)
-        self._budgeted = octets
-        return True
-
-    def _on_helo(self, event: Helo) -> list[Event]:  # noqa: ARG002 - one signature for all events
+    def _ignore(self, event: Event) -> list[Event]:  # noqa: ARG002 - one signature for all events
         return []
 
     def _on_refused(self, event: Refused) -> list[Event]:
-        self._refused(event.verb, event.reply)
-        return []
-
-    def _on_quit(self, event: Quit) -> list[Event]:  # noqa: ARG002
+        self._listener.refused(self.address, event.verb, event.reply)
         return []
 
     def _on_closed(self, event: Closed) -> list[Event]:
@@ -253,7 +239,7 @@ class Connection(asyncio.Protocol):
     def _on_mail(self, event: Mail) -> list[Event]:
         refusal = say.SHUTTING_DOWN if self._draining else may_begin(self._listener, self.client, event)
         if refusal is not None:
-            self._refused("MAIL", refusal)
+            self._listener.refused(self.address, "MAIL", refusal)
         return self._session.reply(refusal)
 
     def _on_rcpt(self, event: Rcpt) -> list[Event]:  # noqa: ARG002 - where mail may go is the policy's business
@@ -264,9 +250,10 @@ class Connection(asyncio.Protocol):
         return []
 
     def _on_message(self, event: MessageComplete) -> list[Event]:
-        if not self._budget(len(event.content)):
-            self._refused("DATA", NO_ROOM)
+        if not self._share.hold(len(event.content)):
+            self._listener.refused(self.address, "DATA", NO_ROOM)
             return self._session.reply(NO_ROOM)
+        self._listener.gauge()
         self._start(self._accept(event))
         return []
 
@@ -281,7 +268,7 @@ class Connection(asyncio.Protocol):
             events = await work
             self._task = None
             if self._transport is None:
-                self._budget(0)
+                self._share.release()
                 return
             self._drive(events)
             self._resume_reading()
@@ -326,26 +313,20 @@ class Connection(asyncio.Protocol):
         except (TimeoutError, OSError, ssl.SSLError) as error:
             listener.metrics.count("tls_handshakes_failed", {"listener": listener.options.name})
             log.info("TLS handshake failed", peer=self.address, listener=listener.options.name, why=reason(error))
-            self._abort()
+            self.abort()
+            self.connection_lost(error)  # not every loop says so for a transport whose TLS never began
             return []
         if upgraded is None:
             return []
         self._transport = upgraded
         upgraded.set_write_buffer_limits(high=_WRITE_BUFFER)
         self.tls_version, self.tls_cipher = describe(upgraded)
-        self._count_tls()
+        listener.tls_begun(self.address, self.tls_version)
         self._session.tls_started()
         self._identify(listener.client_by_network(self.address))
         events = self._session.greet(say.SHUTTING_DOWN if self._draining else None) if greet else []
         early, self._early = bytes(self._early), None
         return events or self._session.receive(early)
-
-    def _count_tls(self) -> None:
-        labels = {"listener": self._listener.options.name, "tls_version": self.tls_version}
-        self._listener.metrics.count("tls_in", labels)
-        if self.tls_version in LEGACY_VERSIONS:
-            self._listener.metrics.count("tls_legacy", labels)
-            log.warning("a peer used legacy TLS", peer=self.address, **labels)
 
     def describe(self) -> ClientSession:
         """Who gives us this message."""
@@ -383,7 +364,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if self._closing or self._paused:
-            self._abort()
+            self.abort()
         elif self._task is not None:
             self._deadline.within(self._listener.options.idle_timeout)
         else:
@@ -391,13 +372,6 @@ class Connection(asyncio.Protocol):
             self._drive(self._session.close(say.TIMED_OUT, "timed out"))
 
     # --- the rest -----------------------------------------------------------
-
-    def _refused(self, verb: str, reply: Reply) -> None:
-        name = self._listener.options.name
-        self._listener.metrics.count(
-            "commands_refused", {"listener": name, "code": str(reply.code), "enhanced": str(reply.enhanced or "none")}
-        )
-        log.info("refused", peer=self.address, listener=name, verb=verb[:16], code=reply.code, why=reply.text)
 
     def _fail(self, error: Exception) -> None:
         log.error("the connection failed inside", peer=self.address, error=type(error).__name__, exc_info=False)
@@ -413,19 +387,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._paused and not self._closing and not self._transport.is_reading():
             self._transport.resume_reading()
 
-    def _abort(self) -> None:
-        self._closing = True
-        if self._transport is not None:
-            self._transport.abort()
-
     _ACTIONS: ClassVar[dict[type[Event], Callable[..., list[Event]]]] = {
-        Helo: _on_helo,
+        Helo: _ignore,
         StartTls: _on_starttls,
         AuthRequest: _on_auth,
         Mail: _on_mail,
         Rcpt: _on_rcpt,
         MessageComplete: _on_message,
         Refused: _on_refused,
-        Quit: _on_quit,
+        Quit: _ignore,
         Closed: _on_closed,
     }

@@ -49,6 +49,35 @@ class ByteBudget:
         self.used -= count
 
 
+class Share:
+    """What one connection holds of a :class:`ByteBudget`."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def hold(self, octets: int) -> bool:
+        """Hold this many in all; ``False``, and the share as it was, when that many more do not fit."""
+        grown = octets - self._held
+        if grown > 0 and not self._budget.take(grown):
+            return False
+        if grown < 0:
+            self._budget.give(-grown)
+        self._held = octets
+        return True
+
+    def force(self, octets: int) -> None:
+        """Hold what is in memory already, whether it fits or not."""
+        self._budget.give(self._held - octets)
+        self._held = octets
+
+    def release(self) -> None:
+        """Hold nothing."""
+        self.force(0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """How many connections there may be at a time, of one listener or of all together.

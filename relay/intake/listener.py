@@ -17,6 +17,7 @@ from relay.intake.clients import Client, ClientDirectory, Network, contains
 from relay.intake.connection import Connection
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
 from relay.intake.throttle import AuthThrottle, RateLimiter
+from relay.intake.tls import LEGACY_VERSIONS
 from relay.smtp.server_limits import SessionLimits
 
 log = structlog.get_logger("intake")
@@ -179,7 +180,7 @@ class Listener:
         """A counted connection begins."""
         self._open.add(connection)
         self._empty.clear()
-        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+        self.gauge()
 
     def left(self, connection: Connection, key: str) -> None:
         """A counted connection ended."""
@@ -188,12 +189,31 @@ class Listener:
         self._open.discard(connection)
         if not self._open:
             self._empty.set()
-        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+        self.gauge()
+
+    def refused(self, address: str, verb: str, reply: Reply) -> None:
+        """Count and log a refusal. ``verb`` is a command that exists, or empty."""
+        name, enhanced = self.options.name, str(reply.enhanced or "none")
+        self.metrics.count("commands_refused", {"listener": name, "code": str(reply.code), "enhanced": enhanced})
+        log.info("refused", peer=address, listener=name, verb=verb, code=reply.code, why=reply.text)
+
+    def tls_begun(self, address: str, version: str) -> None:
+        """Count a handshake; log it when it is one that only the legacy switch lets in."""
+        labels = {"listener": self.options.name, "tls_version": version}
+        self.metrics.count("tls_in", labels)
+        if version in LEGACY_VERSIONS:
+            self.metrics.count("tls_legacy", labels)
+            log.warning("a peer used legacy TLS", peer=address, **labels)
 
     def working(self, task: asyncio.Task[None]) -> None:
         """Hold a task until it is done, the connection's end notwithstanding."""
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+
+    def gauge(self) -> None:
+        """Show how much there is of what is bounded."""
+        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+        self.metrics.set("in_flight_bytes", self.budget.used)
 
     def client_by_network(self, address: str) -> Client | None:
         """The client that this listener takes a peer for without AUTH."""

@@ -5,7 +5,6 @@ it feeds it with :meth:`ServerSession.receive`, answers its questions with :meth
 :meth:`ServerSession.take_output` gives; pipelined commands thus get their replies in one write (RFC 2920).
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Final
 
 from relay.core.envelope import Envelope, Recipient
@@ -234,7 +233,10 @@ class ServerSession:
             if self._idle > self.limits.max_idle_commands:
                 events += self._close(say.TOO_MANY_IDLE, "too many commands without a message")
                 return
-        self._HANDLERS[verb](self, argument, events)
+        if verb in say.PLAIN_ANSWERS:
+            self._say(say.PLAIN_ANSWERS[verb])
+            return
+        getattr(self, self._HANDLERS[verb])(argument, events)
 
     def _hello(self, verb: str, argument: str, events: list[Event]) -> bool:
         if not argument:
@@ -285,12 +287,6 @@ class ServerSession:
         self.state = MOVES[self.state]["RSET"]
         self._forget()
         self._say(say.RESET)
-
-    def _do_noop(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
-        self._say(say.NOTHING)
-
-    def _do_help(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002
-        self._say(say.HELP)
 
     def _do_vrfy(self, argument: str, events: list[Event]) -> None:
         if argument:
@@ -400,18 +396,4 @@ class ServerSession:
         self._input.clear()
         return [Closed(reason=reason)]
 
-    _HANDLERS: ClassVar[dict[str, Callable[..., None]]] = {
-        "HELO": _do_helo,
-        "EHLO": _do_ehlo,
-        "MAIL": _do_mail,
-        "RCPT": _do_rcpt,
-        "DATA": _do_data,
-        "RSET": _do_rset,
-        "NOOP": _do_noop,
-        "HELP": _do_help,
-        "VRFY": _do_vrfy,
-        "EXPN": _do_expn,
-        "QUIT": _do_quit,
-        "STARTTLS": _do_starttls,
-        "AUTH": _do_auth,
-    }
+    _HANDLERS: ClassVar[dict[str, str]] = {verb: f"_do_{verb.lower()}" for verb in COMMANDS - say.PLAIN_ANSWERS.keys()}

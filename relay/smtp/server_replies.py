@@ -39,3 +39,6 @@ AUTH_ALREADY: Final = Reply.of(503, "5.5.1", "Authenticated already")
 AUTH_SYNTAX: Final = Reply.of(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
 AUTH_OK: Final = Reply.of(235, "2.7.0", "Authentication succeeded")
 QUEUED: Final = Reply.of(250, "2.0.0", "Ok")
+
+PLAIN_ANSWERS: Final = {"NOOP": NOTHING, "HELP": HELP}
+"""Commands that do nothing but have an answer."""
