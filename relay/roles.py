@@ -45,6 +45,7 @@ async def live(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    notify.keep()  # the helper becomes another user in its start
     await service.start()
     notify.notify(notify.READY)
     try:

@@ -27,7 +27,6 @@ _LONGEST_NOTICE: Final = 4096
 _STEADY_AFTER: Final = 30.0
 """Seconds a child must have lived for its next start to be immediate again."""
 _FIRST_PAUSE: Final = 0.25
-_LONGEST_PAUSE: Final = 15.0
 
 
 class Role(StrEnum):
@@ -62,12 +61,14 @@ class SupervisorOptions:
         start_timeout: seconds a child may take until ``READY=1``.
         watchdog: seconds of silence after which a child is killed.
         drain_timeout: seconds a child may take to end after SIGTERM, then it is killed.
+        longest_pause: seconds at most before a child that ends again and again is started anew.
     """
 
     run_dir: Path
     start_timeout: float = 60.0
     watchdog: float = 30.0
     drain_timeout: float = 45.0
+    longest_pause: float = 15.0
 
 
 @dataclass(slots=True)
@@ -192,7 +193,7 @@ class Supervisor:
         lived = asyncio.get_running_loop().time() - child.started_at
         failures = 0 if lived > _STEADY_AFTER else self._failures.get(child.name, 0)
         self._failures[child.name] = failures + 1
-        pause = min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE) if failures else 0.0
+        pause = min(_FIRST_PAUSE * 2 ** min(failures, 16), self._options.longest_pause) if failures else 0.0
         log.error("process ended, starting it again", process=child.name, status=status, pause=pause)
         try:
             await asyncio.wait_for(self._stop.wait(), pause)

@@ -103,6 +103,7 @@ async def run(path: Path) -> int:
                 run_dir=settings.run_dir,
                 watchdog=settings.process.watchdog,
                 drain_timeout=settings.process.drain + 15,
+                longest_pause=settings.process.restart_pause,
             ),
             configuration.load,
             notify.notify,

@@ -116,3 +116,6 @@ class ProcessSettings(Section):
     drain: Duration = setting(
         "30s", "Time open sessions and attempts get to end at shutdown or reload.", "duration", ge=0, le=3600
     )
+    restart_pause: Duration = setting(
+        "15s", "Longest pause before a process that ends again and again is started anew.", "duration", ge=0, le=600
+    )

@@ -14,6 +14,7 @@ _CLONE_NEWUSER: Final = 0x1000_0000
 _CLONE_NEWNET: Final = 0x4000_0000
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_PDEATHSIG: Final = 1
+_PR_GET_PDEATHSIG: Final = 2
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SIGKILL: Final = 9
 
@@ -62,14 +63,19 @@ def die_with_parent() -> None:
 
 
 def become(uid: int, gid: int) -> None:
-    """Run as another user for good.
+    """Run as another user for good; a death signal asked for before is asked for anew, as the kernel forgets it.
 
     Raises:
         OSError: not privileged to.
     """
+    libc, wanted, parent = _libc(), ctypes.c_int(), os.getppid()
+    _check(libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(wanted), 0, 0, 0))
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    _check(libc.prctl(_PR_SET_PDEATHSIG, wanted.value, 0, 0, 0))
+    if wanted.value and os.getppid() != parent:  # it died in between
+        os.kill(os.getpid(), wanted.value)
 
 
 def limit_memory(octets: int) -> None:

@@ -9,6 +9,32 @@ READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 WATCHDOG: Final = "WATCHDOG=1"
 
+_kept: dict[str, socket.socket] = {}
+
+
+def keep() -> bool:
+    """Connect to ``$NOTIFY_SOCKET`` for good: for a process that is about to become a user who may not.
+
+    Returns:
+        Whether there is a manager to connect to.
+    """
+    target = os.environ.get("NOTIFY_SOCKET", "")
+    if not target.startswith(("/", "@")):
+        return False
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    channel.settimeout(0)
+    try:
+        channel.connect(_address(target))
+    except OSError:
+        channel.close()
+        return False
+    _kept[target] = channel
+    return True
+
+
+def _address(target: str) -> str:
+    return f"\0{target[1:]}" if target.startswith("@") else target
+
 
 def notify(*assignments: str) -> bool:
     """Send assignments such as ``READY=1`` or ``STATUS=draining`` to ``$NOTIFY_SOCKET``.
@@ -21,13 +47,16 @@ def notify(*assignments: str) -> bool:
     target = os.environ.get("NOTIFY_SOCKET", "")
     if not target.startswith(("/", "@")):
         return False
-    address = f"\0{target[1:]}" if target.startswith("@") else target
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(0)
-        try:
-            channel.sendto("\n".join(assignments).encode(), address)
-        except OSError:
-            return False
+    data = "\n".join(assignments).encode()
+    try:
+        if target in _kept:
+            _kept[target].send(data)
+            return True
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(0)
+            channel.sendto(data, _address(target))
+    except OSError:
+        return False
     return True
 
 

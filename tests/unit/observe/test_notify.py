@@ -25,6 +25,22 @@ def test_assignments_arrive_as_lines(manager):
     assert manager.recv(4096) == b"STATUS=two lines"
 
 
+def test_a_kept_connection_outlives_the_right_to_make_one(tmp_path, monkeypatch):
+    path = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    monkeypatch.setattr(notify, "_kept", {})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.settimeout(20)
+        assert notify.keep()
+        path.unlink()  # nobody can connect any more
+        try:
+            assert notify.notify(notify.READY)
+            assert listening.recv(4096) == b"READY=1"
+        finally:
+            notify._kept.pop(str(path)).close()
+
+
 def test_a_reload_tells_the_time(manager):
     assert notify.reloading()
     first, second = manager.recv(4096).decode().split("\n")
