@@ -4,6 +4,7 @@ Everything works on octets. What is not mended stays as it was written, octet fo
 signatures and give parsers something else to read than the scan saw.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,7 +129,12 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
 
 def date(now: float) -> str:
     """A date of RFC 5322 section 3.3, in UTC."""
-    return format_datetime(datetime.fromtimestamp(int(now), UTC))
+    return _date(int(now))
+
+
+@functools.lru_cache(maxsize=4)  # many messages come in one second
+def _date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def received(*, session: ClientSession, envelope: Envelope, hostname: str, queue_id: str, now: float) -> bytes:

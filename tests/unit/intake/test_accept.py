@@ -284,3 +284,23 @@ async def test_nothing_of_the_patient_is_logged_or_audited(capsys):
     (accepted,) = world.events("accepted")
     assert accepted.facts["findings"] == {"dob": 1}
     assert "@x.example" not in logged
+
+
+async def test_what_is_accepted_is_in_a_real_store_with_its_trail():
+    from relay.store.memory import MemoryStore
+    from tests.support.vault import FakeVault
+
+    world = World()
+    store = MemoryStore(FakeVault(), lambda: NOW)
+    await store.open("one")
+    world.acceptor = Acceptor(world.acceptor._options, replace(world.acceptor._parts, store=store))
+    reply = await world.accept("a@x.example", "hold@x.example")
+    message_id = reply.lines[0].split()[-1]
+    assert (await store.content(message_id)) == world.scan.content
+    message = await store.message(message_id)
+    assert message is not None
+    assert message.session == SESSION
+    assert (await store.entry(f"{message_id}.2")).state is EntryState.HELD
+    (row,) = await store.outbox(limit=10)
+    assert [event.kind for event in row.events] == ["accepted", "decided", "decided"]
+    await store.close()
