@@ -18,7 +18,10 @@ class Peer(Record):
     Attributes:
         host, port: where it listens; the port is known once started.
         behaviour: may be replaced while it runs; connections keep the one they began with.
+        session_type: what serves a connection; a subclass may remember more of it.
     """
+
+    session_type: type[Session] = Session
 
     def __init__(self, behaviour: PeerBehaviour | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class Peer(Record):
         assert task is not None  # noqa: S101  a coroutine always runs in a task
         self._tasks.add(task)
         self.connections += 1
-        session = Session(self, self._behaviour_now(), self.connections, reader, writer)
+        session = self.session_type(self, self._behaviour_now(), self.connections, reader, writer)
         try:
             with contextlib.suppress(Ended, ConnectionError, asyncio.CancelledError, TimeoutError):
                 await self.announce()

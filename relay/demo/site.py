@@ -150,7 +150,7 @@ class Site:
     def _make_keys(self) -> None:
         self.postern("keys", "init")
         for algorithm in self.options.dkim:
-            self.postern("dkim", "new", self.options.domain, "--algorithm", algorithm)
+            self.postern("dkim", "new", self.options.domain, "--algorithm", algorithm, "--selector", f"{algorithm}1")
 
     # --- commands ----------------------------------------------------------
 
