@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import orjson
 
+from relay.cli.options import config_option
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from relay.protect.sealing import RingVault
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +44,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
 
 
 @click.group(name="audit", help="Show, verify and export the audit trail.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration, which says where keys and the trail are kept.",
-)
+@config_option(", which says where keys and the trail are kept")
 @_directory("--keys-dir")
 @_directory("--audit-dir")
 @click.pass_context

@@ -2,26 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 import orjson
 
+from relay.cli.options import config_option
 from relay.core.errors import Problem, ProblemsError
-
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
 
 @click.command(name="check")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration to check.",
-)
+@config_option(" to check")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema of the configuration and end.")
 @click.option("--print-example", is_flag=True, help="Print every setting with its unit and default and end.")

@@ -2,29 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
+from relay.cli.options import config_option
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from relay.config.reception import ClientSettings
 
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
-
 
 @click.group(name="client", help="Add, list and remove the systems that may send.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration, which says where clients are kept.",
-)
+@config_option(", which says where clients are kept")
 @click.option("--clients-dir", type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
 @click.pass_context
 def command(ctx: click.Context, config: Path, clients_dir: Path | None) -> None:

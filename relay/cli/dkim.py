@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 
+from relay.cli.options import config_option
 from relay.core.errors import AddressError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from relay.net.resolver import Answer, ResolverOptions
     from relay.protect.dkim import PrivateKey, SigningKey
 
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 KEEP_RECORD: Final = 7 * 86_400.0
 """Seconds a record stays published after its key's last signature: messages are on their way for days."""
 
@@ -29,15 +29,7 @@ class _Places:
 
 
 @click.group(name="dkim", help="Make, show and check signing keys.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration, which says where keys are kept.",
-)
+@config_option(", which says where keys are kept")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead."
 )

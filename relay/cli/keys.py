@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import orjson
 
+from relay.cli.options import config_option
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from relay.protect.keyring import KeyRing
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 _RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `postern run`)."
 
 
@@ -33,15 +33,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
 
 
 @click.group(name="keys", help="The key ring that seals mail at rest.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration, which says where keys and data are kept.",
-)
+@config_option(", which says where keys and data are kept")
 @_directory("--keys-dir")
 @_directory("--data-dir")
 @click.pass_context

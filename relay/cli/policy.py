@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from relay.cli.options import config_option
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from relay.policy.engine import CompiledPolicy
     from relay.policy.selftest import CaseResult
 
-_DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 _EXAMPLE: Final = Path("policies/main.yaml")
 _MAX_MESSAGE: Final = 100 * 1024 * 1024
 
@@ -57,15 +57,7 @@ class Options:
 
 
 @click.group(name="policy", help="Check, explain and test policies.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=_DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration, which names the policy file.",
-)
+@config_option(", which names the policy file")
 @click.option(
     "--method",
     "methods",

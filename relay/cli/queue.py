@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from relay.cli.options import DEFAULT_CONFIG
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from relay.admin.client import ControlClient
     from relay.admin.wire import ChangeResult, EntryView, Selection, ShowResult, Wire
 
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 DEFAULT_SOCKET: Final = Path("/run/postern/control.sock")
 _F = TypeVar("_F", bound=Callable[..., Any])
 

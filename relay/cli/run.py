@@ -3,23 +3,14 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Final
 
 import click
 
-DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+from relay.cli.options import config_option
 
 
 @click.command("run")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_CONFIG,
-    envvar="POSTERN_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration file.",
-)
+@config_option("")
 @click.option(
     "--role", type=click.Choice(["worker", "admin", "extract"]), help="Run this role alone, as systemd units do."
 )

@@ -1,0 +1,24 @@
+"""Options that several verbs share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def config_option(what: str) -> Callable[[_Command], _Command]:
+    """``--config``, also from ``$POSTERN_CONFIG``; ``what`` ends its help: what it is read for."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=DEFAULT_CONFIG,
+        envvar="POSTERN_CONFIG",
+        show_default=True,
+        show_envvar=True,
+        help=f"The configuration{what}.",
+    )
