@@ -1,19 +1,17 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
-from bisect import bisect_right, insort
 from dataclasses import dataclass
 from itertools import compress, count
 from typing import Final
 
 from relay.core.phi import FindingGroup
-from relay.scan.lexicon import Lexicon
+from relay.scan.lexicon import FOLD, Lexicon, Phrase
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import NameFinder
 from relay.scan.shapes import ShapeFinder
 from relay.scan.tokens import Tokens
 
 _BY_BUILD: Final = frozenset({"condition", "drug"})  # shapes that guess from a word's build: a lexicon knows better
-_MAX_GAP: Final = 4  # separators inside a phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +41,30 @@ class Finder:
         self._weights = weights
         self._limits = limits or FindLimits()
         self._shapes = shapes
-        self._vocabulary = lexicon.vocabulary | names.vocabulary
+        self._vocabulary: frozenset[bytes] = lexicon.vocabulary | names.vocabulary
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
         tokens = Tokens(text)
-        hits = self._shape_hits(tokens.data)
         listed = self._word_hits(tokens)
-        known = [(hit.start, hit.end) for hit in listed]
-        hits = [hit for hit in hits if hit.kind not in _BY_BUILD or not _overlaps(hit, known)]
-        taken = sorted((hit.start, hit.end) for hit in hits)
-        hits += [hit for hit in listed if not _overlaps(hit, taken)]
-        hits.sort(key=lambda hit: (hit.group is not FindingGroup.IDENTIFIER, hit.start))
+        known = _Marks(len(tokens.data))
+        for hit in listed:
+            known.mark(hit)
+        marks = _Marks(len(tokens.data))
+        hits = []
+        for hit in self._shape_hits(tokens.data):
+            if not marks.touch(hit) and not (hit.kind in _BY_BUILD and known.touch(hit)):
+                marks.mark(hit)
+                hits.append(hit)
+        hits += [hit for hit in listed if not marks.touch(hit)]
+        hits.sort(key=_order)
         return hits
 
     def _shape_hits(self, data: bytes) -> list[Hit]:
-        hits: list[Hit] = []
-        taken: list[tuple[int, int]] = []
-        for shape, kind, start, end, value in self._shapes.find(data):
-            hit = Hit(kind, shape.group, start, end, self._weight(kind, shape.group), value.upper(), shape.sensitive)
-            if not _overlaps(hit, taken):
-                insort(taken, (start, end))
-                hits.append(hit)
-        return hits
+        return [
+            Hit(kind, shape.group, start, end, self._weight(kind, shape.group), value.upper(), shape.sensitive)
+            for shape, kind, start, end, value in self._shapes.find(data)
+        ]
 
     def _weight(self, kind: str, group: FindingGroup) -> float:
         if group is FindingGroup.IDENTIFIER:
@@ -74,47 +73,57 @@ class Finder:
 
     def _word_hits(self, tokens: Tokens) -> list[Hit]:
         words = tokens.words
-        present = self._vocabulary.intersection(words)
-        if not present:
-            return []
-        indices = list(compress(count(), map(present.__contains__, words)))
-        given = self._names.vocabulary
+        indices = list(compress(count(), map(self._vocabulary.__contains__, words)))
+        given, singles, phrases = self._names.vocabulary, self._lexicon.singles, self._lexicon.phrases
         hits: list[Hit] = []
-        upto = -1
+        upto = place = 0
         for index in indices[: self._limits.words]:
             if index < upto:
                 continue
-            found = self._term_at(words, index)
+            word = words[index]
+            place = tokens.place(word, place)
+            found = _phrase_at(words, index, phrases[word]) if word in phrases else None
             if found is not None:
                 term, upto, norm = found
-                start, end = tokens.place(index), tokens.end_of(upto - 1)
+                start = place
+                for following in words[index + 1 : upto]:
+                    place = tokens.place(following, place)
+                end = place + len(words[upto - 1])
                 hits.append(Hit(term.kind, FindingGroup.HEALTH, start, end, term.weight, norm, term.sensitive))
-            elif words[index] in given:
-                name = self._names.at(tokens, index)
+            elif word in singles:
+                term = singles[word]
+                end = place + len(word)
+                hits.append(Hit(term.kind, FindingGroup.HEALTH, place, end, term.weight, word, term.sensitive))
+            elif word in given:
+                name = self._names.at(tokens, index, place)
                 if name is not None:
                     hits.append(name)
-                    while upto <= index or (upto < len(words) and tokens.place(upto) < name.end):
-                        upto = max(upto, index) + 1
+                    upto = index + len(tokens.data[place : name.end].translate(FOLD).split())
         return hits
 
-    def _term_at(self, words: list[bytes], index: int) -> tuple[Term, int, bytes] | None:
-        first = words[index]
-        for rest, term in self._lexicon.phrases.get(first, ()):
-            place = index + 1
-            for word in rest:
-                gap = 0
-                while place < len(words) and not words[place] and gap < _MAX_GAP:
-                    place += 1
-                    gap += 1
-                if place >= len(words) or words[place] != word:
-                    break
-                place += 1
-            else:
-                return term, place, b" ".join((first, *rest))
-        single = self._lexicon.singles.get(first)
-        return (single, index + 1, first) if single else None
+
+def _phrase_at(words: list[bytes], index: int, phrases: tuple[Phrase, ...]) -> tuple[Term, int, bytes] | None:
+    for rest, term in phrases:
+        upto = index + 1 + len(rest)
+        if tuple(words[index + 1 : upto]) == rest:
+            return term, upto, b" ".join((words[index], *rest))
+    return None
 
 
-def _overlaps(hit: Hit, taken: list[tuple[int, int]]) -> bool:
-    place = bisect_right(taken, (hit.start, hit.end))
-    return (place > 0 and taken[place - 1][1] > hit.start) or (place < len(taken) and taken[place][0] < hit.end)
+class _Marks:
+    """Which characters are spoken for."""
+
+    __slots__ = ("_marks",)
+
+    def __init__(self, size: int) -> None:
+        self._marks = bytearray(size)
+
+    def mark(self, hit: Hit) -> None:
+        self._marks[hit.start : hit.end] = b"\1" * (hit.end - hit.start)
+
+    def touch(self, hit: Hit) -> bool:
+        return self._marks.find(1, hit.start, hit.end) >= 0
+
+
+def _order(hit: Hit) -> tuple[bool, int]:
+    return hit.group is not FindingGroup.IDENTIFIER, hit.start

@@ -1,7 +1,6 @@
 """From text to verdict: identifiers and health context found apart, then weighed together by how near they stand."""
 
-import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,10 +10,9 @@ from typing import Final
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.scan.find import Finder
 from relay.scan.model import SUBJECT, Hit, Passage, Weights
+from relay.scan.weigh import Weigher
 
 _GAP: Final = "\n\n\n"
-_ANCHORS: Final = 200  # identifiers that are weighed as the middle of a window
-_ALMOST_ONE: Final = 0.999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +23,7 @@ class ScanLimits:
         findings: listed in a verdict; more set ``truncated`` and still count.
     """
 
-    findings: int = 64
+    findings: int = 48
 
 
 class Judge:
@@ -43,7 +41,7 @@ class Judge:
         limits: ScanLimits | None = None,
     ) -> None:
         self._finder = finder
-        self._weights = weights
+        self._weigher = Weigher(weights)
         self._digest = digest
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
@@ -63,7 +61,7 @@ class Judge:
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
         ]
-        phi = self._phi(hits)
+        phi = self._weigher.phi(hits)
         if blind:
             phi = max(phi, Phi.POSSIBLE)
         listed = _distinct(hits)
@@ -74,48 +72,11 @@ class Judge:
             subject = [hit for hit in hits if hit.start < len(passages[0].text)]
         return PhiVerdict(
             phi=phi,
-            subject_phi=self._phi(subject),
+            subject_phi=self._weigher.phi(subject),
             findings=tuple(findings[: self._limits.findings]),
             truncated=len(listed) + len(blind) > self._limits.findings,
             engine=self.engine,
         )
-
-    def _phi(self, hits: Sequence[Hit]) -> Phi:
-        score = self._score(hits)
-        weights = self._weights
-        if score >= weights.certain:
-            return Phi.CERTAIN
-        if score >= weights.likely:
-            return Phi.LIKELY
-        return Phi.POSSIBLE if score >= weights.possible else Phi.NONE
-
-    def _score(self, hits: Sequence[Hit]) -> float:
-        """The best window's product of both probabilities."""
-        identifiers = [hit for hit in hits if hit.group is FindingGroup.IDENTIFIER and hit.weight > 0]
-        implied = self._weights.implies
-        health = _distinct(hit for hit in hits if hit.group is FindingGroup.HEALTH)
-        health += _distinct(hit._replace(weight=implied[hit.kind]) for hit in identifiers if hit.kind in implied)
-        if not identifiers or not health:
-            return 0.0
-        window = self._weights.window
-        sums = _Sums(health)
-        if self._who(identifiers) * (1 - math.exp(sums.total)) < self._weights.possible:
-            return 0.0  # no window can hold more than the whole
-        best = 0.0
-        for anchor in sorted(identifiers, key=lambda hit: -hit.weight)[:_ANCHORS]:
-            near = (anchor.start - window, anchor.end + window)
-            who = self._who(hit for hit in identifiers if near[0] <= hit.start <= near[1])
-            best = max(best, who * (1 - math.exp(sums.between(*near))))
-        return best
-
-    def _who(self, hits: Iterable[Hit]) -> float:
-        """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
-        best: dict[str, float] = {}
-        for hit in hits:
-            if hit.weight > best.get(hit.kind, 0.0):
-                best[hit.kind] = hit.weight
-        who = 1 - math.prod(1 - weight for weight in best.values())
-        return min(who, self._weights.contact_cap) if best.keys() <= self._weights.contact else who
 
     def _finding(self, hit: Hit, passages: Sequence[Passage], starts: list[int]) -> Finding:
         number = bisect_right(starts, hit.start) - 1
@@ -129,19 +90,6 @@ class Judge:
             weight=hit.weight,
             sensitive=hit.sensitive,
         )
-
-
-class _Sums:
-    """Prefix sums of log(1 - weight) over places, so that any window's combined evidence costs two look-ups."""
-
-    def __init__(self, hits: Sequence[Hit]) -> None:
-        ordered = sorted(hits, key=lambda hit: hit.start)
-        self._places = [hit.start for hit in ordered]
-        self._sums = list(accumulate((math.log(1 - min(hit.weight, _ALMOST_ONE)) for hit in ordered), initial=0.0))
-        self.total = self._sums[-1]
-
-    def between(self, start: int, end: int) -> float:
-        return self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
 
 
 def _distinct(hits: Iterable[Hit]) -> list[Hit]:

@@ -87,12 +87,11 @@ class NameFinder:
         self._weights = weights
         self.vocabulary = table.first | table.first_or_word
 
-    def at(self, tokens: Tokens, index: int) -> Hit | None:
-        """The person whose given name is the word at ``index``, if it stands as a name does."""
-        place = tokens.place(index)
+    def at(self, tokens: Tokens, index: int, place: int) -> Hit | None:
+        """The person whose given name is the word at ``index``, at ``place``, if it stands as a name does."""
         data = tokens.data
         if not 65 <= data[place] <= 90 and data[place] < 0xC0:
-            return self._uncapitalised(tokens, index)
+            return self._uncapitalised(tokens, index, place)
         match = _PERSON.match(data, place)
         if match is None or (place and data[place - 1] in b"@.-_/"):
             return None
@@ -105,7 +104,7 @@ class NameFinder:
             else match.start() + len(tokens.words[index])
         )
         weight = self._likeness(tokens.words[index], match["initial"], last)
-        role = _role(tokens, index, end, match.end())
+        role = _role(tokens, index, place, end, match.end())
         return self._hit(role, weight, place, end, data)
 
     def _likeness(self, first: bytes, initial: bytes | None, last: bytes) -> str:
@@ -135,42 +134,38 @@ class NameFinder:
             weight = min(weight, self._weights["name-sender"])
         return Hit("name", FindingGroup.IDENTIFIER, start, end, weight, data[start:end].upper())
 
-    def _uncapitalised(self, tokens: Tokens, index: int) -> Hit | None:
+    def _uncapitalised(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """``pt john doe``: without capitals only a label makes a name."""
-        if tokens.words[index] not in self._table.first:
+        word = tokens.words[index]
+        if word not in self._table.first or _before(tokens, index, place) not in {"patient", "title"}:
             return None
-        if _before(tokens, index) not in {"patient", "title"}:
-            return None
-        place = tokens.place(index)
         following = tokens.words[index + 1] if index + 1 < len(tokens.words) else b""
-        end = tokens.end_of(index + 1) if following in self._table.last else tokens.end_of(index)
+        end = place + len(word)
+        if following in self._table.last and tokens.data[end : end + 1] == b" ":
+            end += 1 + len(following)
         return self._hit("patient", "name-half", place, end, tokens.data)
 
 
-def _before(tokens: Tokens, index: int) -> str:
+def _before(tokens: Tokens, index: int, place: int) -> str:
     """The role that the word before gives a name."""
     words = tokens.words
-    previous = index - 1
-    while previous >= 0 and not words[previous]:
-        previous -= 1
-    if previous < 0:
-        return ""
-    role = _BEFORE.get(words[previous], "")
+    previous = words[index - 1] if index else b""
+    role = _BEFORE.get(previous, "")
     if not role:
         return ""
-    between = tokens.data[tokens.end_of(previous) : tokens.place(index)]
-    if len(between) > _MAX_BETWEEN or b"\n" in between:
+    gap = tokens.gap(place, _MAX_BETWEEN)
+    if gap > _MAX_BETWEEN or b"\n" in tokens.data[place - gap : place]:
         return ""
-    if words[previous] in _ADDRESSING:
-        if words[previous] == b"by" and previous and words[previous - 1] in _BY:
+    if previous in _ADDRESSING:
+        if previous == b"by" and index > 1 and words[index - 2] in _BY:
             return "provider"
-        start = tokens.place(previous)
-        return role if start == 0 or tokens.data[start - 1] == _NEWLINE else ""
+        start = place - gap - len(previous)
+        return role if start <= 0 or tokens.data[start - 1] == _NEWLINE else ""
     return role
 
 
-def _role(tokens: Tokens, index: int, end: int, tail: int) -> str:
-    role = _before(tokens, index)
+def _role(tokens: Tokens, index: int, place: int, end: int, tail: int) -> str:
+    role = _before(tokens, index, place)
     if role in {"provider", "place"}:
         return role
     after = _AFTER.match(tokens.data, end)

@@ -2,8 +2,6 @@
 
 import re
 import unicodedata
-from functools import cached_property
-from itertools import accumulate
 from typing import Final
 
 from relay.scan.lexicon import FOLD
@@ -40,24 +38,28 @@ class Tokens:
 
     Attributes:
         data: one octet a character, Latin-1, so that a place in it is a place in the text.
-        words: the folded words; an empty one for each separator beyond the first between two words.
+        words: the folded words in order.
     """
+
+    __slots__ = ("_padded", "data", "words")
 
     def __init__(self, text: str) -> None:
         try:
             self.data = text.encode("latin-1")
         except UnicodeEncodeError:
             self.data = _WIDE.sub(lambda run: run[0].translate(_NARROW), text).encode("latin-1", "replace")
-        self.words = self.data.translate(FOLD).split(b" ")
+        folded = self.data.translate(FOLD)
+        self.words = folded.split()
+        self._padded = b" %b " % folded
 
-    @cached_property
-    def _sizes(self) -> list[int]:
-        return list(accumulate(map(len, self.words), initial=0))
+    def place(self, word: bytes, start: int) -> int:
+        """Where a word that occurs at ``start`` or later begins.
 
-    def place(self, index: int) -> int:
-        """Where a word begins: the words before it and one separator each."""
-        return self._sizes[index] + index
+        Places are looked up for the few words that matter: to keep one for each word costs more than all look-ups.
+        """
+        return self._padded.find(b" %b " % word, start)
 
-    def end_of(self, index: int) -> int:
-        """Where a word ends."""
-        return self._sizes[index + 1] + index
+    def gap(self, place: int, most: int) -> int:
+        """How many separators stand before a place, counted up to one more than ``most``."""
+        before = self._padded[max(0, place - most) : place + 1]
+        return len(before) - len(before.rstrip())

@@ -116,7 +116,7 @@ class Bad:
 
     def scan(self, content):
         if b"CRASH" in content:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            os.kill(os.getpid(), signal.SIGKILL)
         if b"HANG" in content:
             signal.pause()
         if b"SPIN" in content:

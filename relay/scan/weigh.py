@@ -1,0 +1,93 @@
+"""Evidence to a score: how sure it is that a text is about the health of somebody it identifies."""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from operator import attrgetter
+from typing import Final
+
+from relay.core.phi import FindingGroup, Phi
+from relay.scan.model import Hit, Weights
+
+_ANCHORS: Final = 200  # identifiers that are weighed as the middle of a window
+_ALMOST_ONE: Final = 0.999
+_BY_WEIGHT: Final = attrgetter("weight")
+_BY_PLACE: Final = attrgetter("start")
+
+
+class Weigher:
+    """Weighs hits by the weights file. Stateless after construction."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def phi(self, hits: Sequence[Hit]) -> Phi:
+        """The verdict over the hits."""
+        score = self.score(hits)
+        weights = self._weights
+        if score >= weights.certain:
+            return Phi.CERTAIN
+        if score >= weights.likely:
+            return Phi.LIKELY
+        return Phi.POSSIBLE if score >= weights.possible else Phi.NONE
+
+    def score(self, hits: Sequence[Hit]) -> float:
+        """The best window's product of both probabilities; no more than ``certain`` once that is reached."""
+        identifiers = [hit for hit in hits if hit.group is FindingGroup.IDENTIFIER and hit.weight > 0]
+        if not identifiers:
+            return 0.0
+        weights = self._weights
+        implied = weights.implies
+        health = [hit for hit in hits if hit.group is FindingGroup.HEALTH]
+        health += [hit._replace(weight=implied[hit.kind]) for hit in identifiers if hit.kind in implied]
+        if not health:
+            return 0.0
+        sums = _Sums(_spaced(health, 2 * weights.window))
+        if self._who(identifiers) * sums.all() < weights.possible:
+            return 0.0  # no window can hold more than the whole
+        best = 0.0
+        for anchor in sorted(identifiers, key=_BY_WEIGHT, reverse=True)[:_ANCHORS]:
+            start, end = anchor.start - weights.window, anchor.end + weights.window
+            who = self._who(hit for hit in identifiers if start <= hit.start <= end)
+            best = max(best, who * sums.between(start, end))
+            if best >= weights.certain:
+                break
+        return best
+
+    def _who(self, hits: Iterable[Hit]) -> float:
+        """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
+        best: dict[str, float] = {}
+        for hit in hits:
+            if hit.weight > best.get(hit.kind, 0.0):
+                best[hit.kind] = hit.weight
+        who = 1 - math.prod(1 - weight for weight in best.values())
+        return min(who, self._weights.contact_cap) if best.keys() <= self._weights.contact else who
+
+
+class _Sums:
+    """Prefix sums of log(1 - weight) over places, so that any window's combined evidence costs two look-ups."""
+
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        ordered = sorted(hits, key=_BY_PLACE)
+        self._places = [hit.start for hit in ordered]
+        self._sums = list(accumulate((math.log(1 - min(hit.weight, _ALMOST_ONE)) for hit in ordered), initial=0.0))
+
+    def all(self) -> float:
+        return 1 - math.exp(self._sums[-1])
+
+    def between(self, start: int, end: int) -> float:
+        inside = self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
+        return 1 - math.exp(inside)
+
+
+def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:
+    """Hits without those that say again what was said less than ``distance`` before: no window counts a term twice."""
+    last: dict[bytes, int] = {}
+    kept = []
+    for hit in hits:
+        place = last.get(hit.norm)
+        if place is None or hit.start - place > distance:
+            last[hit.norm] = hit.start
+            kept.append(hit)
+    return kept
