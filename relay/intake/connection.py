@@ -91,10 +91,8 @@ class Connection(asyncio.Protocol):
         self._listener.metrics.count("connections_in", {"listener": self._listener.options.name})
         self._listener.joined(self)
         if self._listener.options.implicit_tls:
-            transport.pause_reading()
-            self._start(self._handshake(greet=True))
-        else:
-            self._greet()
+            self._secured(transport)
+        self._greet()
 
     def data_received(self, data: bytes) -> None:
         """Feed the machine, act on what it says, write what it answers."""
@@ -233,7 +231,7 @@ class Connection(asyncio.Protocol):
     def _on_starttls(self, event: StartTls) -> list[Event]:  # noqa: ARG002
         self._flush()
         self._pause_reading()
-        self._start(self._handshake(greet=False))
+        self._start(self._handshake())
         return []
 
     def _on_mail(self, event: Mail) -> list[Event]:
@@ -295,7 +293,7 @@ class Connection(asyncio.Protocol):
             reply = say.FAULT
         return self._session.reply(reply) if self._session.question is event else []
 
-    async def _handshake(self, *, greet: bool) -> list[Event]:
+    async def _handshake(self) -> list[Event]:
         listener, transport = self._listener, self._transport
         if transport is None or listener.tls is None:
             raise RuntimeError("no transport or no certificate to begin TLS with")
@@ -311,8 +309,7 @@ class Connection(asyncio.Protocol):
                 ssl_shutdown_timeout=listener.options.close_timeout,
             )
         except (TimeoutError, OSError, ssl.SSLError) as error:
-            listener.metrics.count("tls_handshakes_failed", {"listener": listener.options.name})
-            log.info("TLS handshake failed", peer=self.address, listener=listener.options.name, why=reason(error))
+            listener.tls_failed(self.address, reason(error))
             self.abort()
             self.connection_lost(error)  # not every loop says so for a transport whose TLS never began
             return []
@@ -320,13 +317,16 @@ class Connection(asyncio.Protocol):
             return []
         self._transport = upgraded
         upgraded.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self.tls_version, self.tls_cipher = describe(upgraded)
-        listener.tls_begun(self.address, self.tls_version)
-        self._session.tls_started()
+        self._secured(upgraded)
         self._identify(listener.client_by_network(self.address))
-        events = self._session.greet(say.SHUTTING_DOWN if self._draining else None) if greet else []
         early, self._early = bytes(self._early), None
-        return events or self._session.receive(early)
+        return self._session.receive(early)
+
+    def _secured(self, transport: asyncio.BaseTransport) -> None:
+        """From here on the octets come through TLS."""
+        self.tls_version, self.tls_cipher = describe(transport)
+        self._listener.tls_begun(self.address, self.tls_version)
+        self._session.tls_started()
 
     def describe(self) -> ClientSession:
         """Who gives us this message."""

@@ -15,6 +15,7 @@ from relay.core.ports import Clock, Metrics
 from relay.core.reply import Reply
 from relay.intake.clients import Client, ClientDirectory, Network, contains
 from relay.intake.connection import Connection
+from relay.intake.implicit import ImplicitOptions, ImplicitServer
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
 from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import LEGACY_VERSIONS
@@ -105,7 +106,7 @@ class Listener:
         self._mine = ConnectionCount(options.connections)
         self._open: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | ImplicitServer | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -139,8 +140,30 @@ class Listener:
                     hint="another program may hold the port, or the address is not this machine's",
                 )
             ) from error
-        self._server = await loop.create_server(lambda: Connection(self, loop), sock=bound, backlog=options.backlog)
+        if options.implicit_tls:
+            self._server = self._implicit(bound, loop)
+            self._server.start(options.backlog)
+        else:
+            self._server = await loop.create_server(lambda: Connection(self, loop), sock=bound, backlog=options.backlog)
         log.info("listening", listener=options.name, address=options.address, port=self.port)
+
+    def _implicit(self, bound: socket.socket, loop: asyncio.AbstractEventLoop) -> ImplicitServer:
+        options = self.options
+        return ImplicitServer(
+            bound,
+            ImplicitOptions(
+                handshake=options.command_timeout, shutdown=options.close_timeout, pending=options.connections.total
+            ),
+            protocol=lambda: Connection(self, loop),
+            context=self._context,
+            admits=self.admits,
+            failed=self.tls_failed,
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        if self.tls is None:
+            raise RuntimeError(f"listener {self.options.name}: no certificate")
+        return self.tls
 
     async def drain(self, deadline: float) -> None:
         """Stop listening; answer the messages in hand, say 421 to all; cut off what is left after ``deadline`` seconds.
@@ -196,6 +219,11 @@ class Listener:
         name, enhanced = self.options.name, str(reply.enhanced or "none")
         self.metrics.count("commands_refused", {"listener": name, "code": str(reply.code), "enhanced": enhanced})
         log.info("refused", peer=address, listener=name, verb=verb, code=reply.code, why=reply.text)
+
+    def tls_failed(self, address: str, why: str) -> None:
+        """Count and log a handshake that did not come about."""
+        self.metrics.count("tls_handshakes_failed", {"listener": self.options.name})
+        log.info("TLS handshake failed", peer=address, listener=self.options.name, why=why)
 
     def tls_begun(self, address: str, version: str) -> None:
         """Count a handshake; log it when it is one that only the legacy switch lets in."""
