@@ -84,12 +84,12 @@ class Finder:
             place = tokens.place(word, place)
             found = _phrase_at(words, index, phrases[word]) if word in phrases else None
             if found is not None:
-                term, upto, norm = found
-                start = place
-                for following in words[index + 1 : upto]:
-                    place = tokens.place(following, place)
-                end = place + len(words[upto - 1])
-                hits.append(Hit(term.kind, FindingGroup.HEALTH, start, end, term.weight, norm, term.sensitive))
+                first, phrase, term = found
+                hit, place = _phrase_hit(tokens, place, index - first, phrase, term)
+                while hits and hits[-1].start >= hit.start:
+                    hits.pop()  # a word of the phrase that stood for itself until now
+                hits.append(hit)
+                upto = first + len(phrase)
             elif word in singles:
                 term = singles[word]
                 end = place + len(word)
@@ -102,12 +102,24 @@ class Finder:
         return hits
 
 
-def _phrase_at(words: list[bytes], index: int, phrases: tuple[Phrase, ...]) -> tuple[Term, int, bytes] | None:
-    for rest, term in phrases:
-        upto = index + 1 + len(rest)
-        if tuple(words[index + 1 : upto]) == rest:
-            return term, upto, b" ".join((words[index], *rest))
+def _phrase_at(words: list[bytes], index: int, phrases: tuple[Phrase, ...]) -> tuple[int, list[bytes], Term] | None:
+    """The longest phrase around its anchor: where its first word is, its words, its term."""
+    for anchor, phrase, term in phrases:
+        first = index - anchor
+        if first >= 0 and words[first : first + len(phrase)] == phrase:
+            return first, phrase, term
     return None
+
+
+def _phrase_hit(tokens: Tokens, place: int, anchor: int, phrase: list[bytes], term: Term) -> tuple[Hit, int]:
+    """The hit for a phrase whose anchor stands at ``place``, and where its last word begins."""
+    start = place
+    for word in reversed(phrase[:anchor]):
+        start = tokens.place_before(word, start)
+    for word in phrase[anchor + 1 :]:
+        place = tokens.place(word, place)
+    end = place + len(phrase[-1])
+    return Hit(term.kind, FindingGroup.HEALTH, start, end, term.weight, b" ".join(phrase), term.sensitive), place
 
 
 class _Marks:

@@ -4,6 +4,7 @@ from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan import validate
+from relay.scan.lexicon import FOLD
 from relay.scan.shape import Shape
 
 _MONTH: Final = rb"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
@@ -29,15 +30,38 @@ _STREET: Final = (
 )
 
 
-def _numbered(kind: str, label: bytes, *, optional: bool = False) -> Shape:
-    """A number after a label; the words "number", "no", "ID" or "#" must stand between unless ``optional``."""
-    between = rb"(?:\s{0,2}" + _NUM + rb"\b)?" if optional else rb"\s{0,2}(?:" + _NUM + rb"\b|#)"
-    return Shape(
-        kind=kind,
-        regex=rb"\b(?:" + label + rb")\b" + between + _SEP + _VALUE + rb"\b",
-        trigger=rb"\b(?:" + label + rb")\b",
-        valid=validate.has_digits,
-    )
+_ALWAYS_NUMBERS: Final = rb"mrn|m\.r\.n\.|mr|med(?:ical)?\.?\s+rec(?:ord)?s?|hbn|emr|expediente|historia\s+clinica"
+_LABELS: Final = (
+    rb"chart|patient|pt|hospital|encounter|visit|accession|specimen|csn|fin|epic|ehr|member|subscriber|beneficiary|insured"
+    rb"|insurance|medicaid|medicare|policy|group|plan|poliza|afiliado|claim|icn|dcn|authori[sz]ation|auth|referral|rx"
+    rb"|prescription|receta|account|acct|a/c|guarantor|case|file|record|licen[sc]e|dl|vin|plate|vehicle|serial|udi|device"
+    rb"|implant|lot"
+)
+_KIND_BY_LABEL: Final = {
+    word: kind
+    for kind, words in {
+        "mrn": b"mrn m r n mr rec record records medical med hbn emr expediente historia clinica chart patient pt "
+        b"hospital encounter visit accession specimen csn fin epic ehr",
+        "member-number": b"member subscriber beneficiary insured insurance medicaid medicare policy group plan poliza "
+        b"afiliado",
+        "claim-number": b"claim icn dcn authorization authorisation auth referral",
+        "prescription-number": b"rx prescription receta",
+        "account-number": b"account acct c guarantor",
+        "case-number": b"case file",
+        "licence-number": b"license licence dl vin plate vehicle",
+        "device-serial": b"serial udi device implant lot",
+    }.items()
+    for word in words.split()
+}
+
+
+def number_kind(before: bytes, value: bytes) -> str:
+    """The kind of a labelled number, by the nearest word before it that is a label."""
+    del value
+    for word in reversed(before.translate(FOLD).split()):
+        if word in _KIND_BY_LABEL:
+            return _KIND_BY_LABEL[word]
+    return "case-number"
 
 
 NUMBERS: Final = (
@@ -78,17 +102,14 @@ NUMBERS: Final = (
         + _MBI_LETTER + rb"{2}\d{2})\b",
         trigger=rb"[1-9][a-z][0-9a-z]\d[- ]?[a-z][0-9a-z]\d[- ]?[a-z][a-z]\d\d",
     ),
-    _numbered("mrn", rb"mrn|m\.r\.n\.|mr|med(?:ical)?\.?\s+rec(?:ord)?s?|hbn|emr|ehr\s+id|epic\s+id"
-              rb"|expediente|historia\s+clinica|numero\s+de\s+expediente", optional=True),
-    _numbered("mrn", rb"chart|patient|pt|hospital|encounter|visit|accession|specimen|csn|fin"),
-    _numbered("member-number", rb"member|subscriber|beneficiary|insured|insurance|medicaid|medicare|policy|group|plan"
-              rb"|health\s+plan|poliza|afiliado"),
-    _numbered("claim-number", rb"claim|icn|dcn|authori[sz]ation|prior\s+auth(?:ori[sz]ation)?|auth|referral"),
-    _numbered("prescription-number", rb"rx|prescription|receta"),
-    _numbered("account-number", rb"account|acct|a/c|guarantor"),
-    _numbered("case-number", rb"case|file|record"),
-    _numbered("licence-number", rb"driver'?s?\s+licen[sc]e|dl|licen[sc]e\s+plate|vin|plate|vehicle"),
-    _numbered("device-serial", rb"serial|udi|device|implant|lot|model\s+serial"),
+    Shape(
+        kind="mrn",
+        regex=rb"\b(?:(?:" + _ALWAYS_NUMBERS + rb")\b(?:\s{0,2}" + _NUM + rb"\b)?|(?:" + _LABELS + rb")\s{0,2}(?:"
+        + _NUM + rb"\b|#))" + _SEP + _VALUE + rb"\b",
+        trigger=rb"\b(?:" + _ALWAYS_NUMBERS + rb")\b|\b(?:" + _LABELS + rb")\s*(?:" + _NUM + rb"\b|#)",
+        valid=validate.has_digits,
+        refine=number_kind,
+    ),
     Shape(
         kind="npi",
         regex=rb"\b(?:npi)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}(\d{10})\b",

@@ -6,8 +6,8 @@ from typing import Final
 
 from relay.scan.model import Term
 
-Phrase = tuple[tuple[bytes, ...], Term]
-"""The words after the first, and the term."""
+Phrase = tuple[int, list[bytes], Term]
+"""Where in the phrase its anchor stands, the words, and the term."""
 
 
 def _fold() -> bytes:
@@ -37,12 +37,13 @@ def words_of(text: str) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Terms by first word.
+    """Terms by word.
 
     Attributes:
         singles: one-word terms.
-        phrases: first word to the phrases that begin with it, longest first.
-        vocabulary: every word that either begins with.
+        phrases: a word to the phrases that have it as their anchor, longest first. The anchor is the longest word: it
+            is met less often in ordinary text than the first ("shortness of breath", "as needed for pain").
+        vocabulary: every word that is a term or an anchor.
     """
 
     singles: Mapping[bytes, Term]
@@ -73,8 +74,9 @@ class Lexicon:
                     if len(words) == 1:
                         singles[words[0]] = term
                     elif words:
-                        phrases.setdefault(words[0], []).append((tuple(words[1:]), term))
-        ordered = {first: tuple(sorted(rest, key=lambda phrase: -len(phrase[0]))) for first, rest in phrases.items()}
+                        anchor = max(words, key=len)
+                        phrases.setdefault(anchor, []).append((words.index(anchor), words, term))
+        ordered = {word: tuple(sorted(found, key=lambda phrase: -len(phrase[1]))) for word, found in phrases.items()}
         return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
 
 

@@ -59,6 +59,10 @@ class Tokens:
         """
         return self._padded.find(b" %b " % word, start)
 
+    def place_before(self, word: bytes, end: int) -> int:
+        """Where the last word of its kind before ``end`` begins."""
+        return self._padded.rfind(b" %b " % word, 0, end + 1)
+
     def gap(self, place: int, most: int) -> int:
         """How many separators stand before a place, counted up to one more than ``most``."""
         before = self._padded[max(0, place - most) : place + 1]

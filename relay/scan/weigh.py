@@ -47,10 +47,14 @@ class Weigher:
         if self._who(identifiers) * sums.all() < weights.possible:
             return 0.0  # no window can hold more than the whole
         best = 0.0
+        identifiers.sort(key=_BY_PLACE)
+        places = [hit.start for hit in identifiers]
         for anchor in sorted(identifiers, key=_BY_WEIGHT, reverse=True)[:_ANCHORS]:
             start, end = anchor.start - weights.window, anchor.end + weights.window
-            who = self._who(hit for hit in identifiers if start <= hit.start <= end)
-            best = max(best, who * sums.between(start, end))
+            what = sums.between(start, end)
+            if what > best:
+                around = identifiers[bisect_left(places, start) : bisect_right(places, end)]
+                best = max(best, what * self._who(around))
             if best >= weights.certain:
                 break
         return best
