@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -27,6 +27,7 @@ Bounce: TypeAlias = Callable[[Message, bytes, Sequence[tuple[Recipient, Reply, s
 """Builds the failure DSN for recipients that policy refused: message, content, (recipient, reply, why) of each.
 ``None`` when nobody can be told."""
 
+_TOLD_RULES: Final = 10  # rules named in a message's log line; the audit trail names them all
 LOOP: Final = Reply.of(554, "5.4.6", "Too many hops: the message is looping")
 BIG_HEADER: Final = Reply.of(552, "5.3.4", "The header is larger than this server takes")
 FULL: Final = Reply.of(452, "4.3.1", "No room for another message; try again later")
@@ -102,8 +103,9 @@ class Acceptor:
         """
         now = self._parts.clock()
         message_id = queue_id(now, self._parts.entropy(ENTROPY_BYTES))
+        judged: dict[str, Any] = {}
         try:
-            reply = await self._accept(message_id, now, session, envelope, content, client)
+            reply = await self._accept(message_id, now, session, envelope, content, client, judged)
         except StoreFullError:
             reply = FULL
         except StoreError as error:
@@ -115,7 +117,7 @@ class Acceptor:
             self._parts.metrics.count("intake_errors", {"stage": "accept"})
             reply = UNAVAILABLE
         self._parts.metrics.observe("accept_seconds", max(0.0, self._parts.clock() - now))
-        self._tell(message_id, session, envelope, len(content), reply)
+        self._tell(message_id, session, envelope, len(content), reply, judged)
         return reply
 
     async def _accept(
@@ -126,6 +128,7 @@ class Acceptor:
         envelope: Envelope,
         content: bytes,
         client: Client | None,
+        judged: dict[str, Any],
     ) -> Reply:
         envelope = distinct(envelope)
         seen = inspect(content)
@@ -155,6 +158,8 @@ class Acceptor:
             stream=client.stream if client is not None else "transactional",
         )
         decisions = self._decide(message, report, failure)
+        judged["phi"] = report.verdict.phi.word
+        judged["rules"] = list(dict.fromkeys(decision.treatment.rule for decision in decisions))[:_TOLD_RULES]
         plan = build_plan(
             message,
             decisions,
@@ -261,7 +266,15 @@ class Acceptor:
         self._parts.hand.hand_over([Claimed(entry=entry, message=message, content=content) for entry in leased])
         return Reply.of(250, "2.0.0", f"Ok: queued as {message.id}")
 
-    def _tell(self, message_id: str, session: ClientSession, envelope: Envelope, size: int, reply: Reply) -> None:
+    def _tell(
+        self,
+        message_id: str,
+        session: ClientSession,
+        envelope: Envelope,
+        size: int,
+        reply: Reply,
+        judged: dict[str, Any],
+    ) -> None:
         metrics = self._parts.metrics
         if reply.is_positive:
             metrics.count("messages_received", {"listener": session.listener, "client": session.client})
@@ -278,6 +291,7 @@ class Acceptor:
             size=size,
             code=reply.code,
             enhanced=str(reply.enhanced or ""),
+            **judged,
         )
 
 
