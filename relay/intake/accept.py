@@ -113,7 +113,7 @@ class Acceptor:
             reply = UNAVAILABLE
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the message nor show itself
             # The type and place only: an exception's text may quote the message (law 4).
-            log.error("acceptance failed", message_id=message_id, error=type(error).__name__, at=_place(error))
+            log.error("acceptance failed", message_id=message_id, error=type(error).__name__, where=_place(error))
             self._parts.metrics.count("intake_errors", {"stage": "accept"})
             reply = UNAVAILABLE
         self._parts.metrics.observe("accept_seconds", max(0.0, self._parts.clock() - now))
@@ -184,7 +184,7 @@ class Acceptor:
         try:
             report = await self._parts.scanner.scan(content)
         except Exception as error:  # noqa: BLE001 - a scan that fails raises protection (law 3)
-            log.error("the scan failed", message_id=message_id, error=type(error).__name__, at=_place(error))
+            log.error("the scan failed", message_id=message_id, error=type(error).__name__, where=_place(error))
             self._parts.metrics.count("intake_errors", {"stage": "scan"})
             finding = Finding(kind="unreadable: error", group=FindingGroup.UNREADABLE, part="", start=0, end=0)
             return ScanReport(verdict=PhiVerdict(findings=(finding,)), subject="", headers=()), "the scan failed"
@@ -216,7 +216,7 @@ class Acceptor:
             decision = self._parts.policy.decide(facts, recipient)
         except Exception as error:  # noqa: BLE001 - what cannot be decided protects (law 3)
             self._parts.metrics.count("policy_errors")
-            log.error("policy failed", message_id=message_id, error=type(error).__name__, at=_place(error))
+            log.error("policy failed", message_id=message_id, error=type(error).__name__, where=_place(error))
             return undecided(recipient, "the policy could not be evaluated")
         if decision.error:
             self._parts.metrics.count("policy_errors")

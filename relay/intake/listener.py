@@ -145,7 +145,7 @@ class Listener:
             self._server.start(options.backlog)
         else:
             self._server = await loop.create_server(lambda: Connection(self, loop), sock=bound, backlog=options.backlog)
-        log.info("listening", listener=options.name, at=f"{options.address}:{self.port}")
+        log.info("listening", listener=options.name, endpoint=f"{options.address}:{self.port}")
 
     def _implicit(self, bound: socket.socket, loop: asyncio.AbstractEventLoop) -> ImplicitServer:
         options = self.options

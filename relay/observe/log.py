@@ -36,6 +36,9 @@ _CAREFUL: Final = FORBIDDEN | MAILBOXES
 _COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "1;31"}
 
 
+_RESERVED: Final = frozenset({"at", "level", "process", "logger"})
+
+
 class Format(StrEnum):
     """How a line looks."""
 
@@ -172,6 +175,8 @@ def render(logger: _Sink, method: str, event: MutableMapping[str, Any]) -> bytes
         line["process"] = _State.process
     if logger.name:
         line["logger"] = logger.name
+    for key in _RESERVED & event.keys():  # a caller's field never stands in for the line's own
+        event[f"{key}_"] = event.pop(key)
     error = event.pop("exc_info", None)
     careful = error is not None or not _CAREFUL.isdisjoint(event)
     if not careful and not _State.text:

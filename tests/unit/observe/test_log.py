@@ -49,6 +49,13 @@ def test_one_line_of_json_with_the_process_and_the_logger():
     }
 
 
+def test_a_field_never_stands_in_for_the_lines_own():
+    [line] = lines(run('log.info("x", at="here", level="verified", process="p", logger="l")').stderr)
+    assert line["at"].endswith("Z")
+    assert (line["level"], line["process"], line["logger"]) == ("info", "worker-1", "test")
+    assert (line["at_"], line["level_"]) == ("here", "verified")
+
+
 def test_one_message_id_through_all_lines_also_of_other_tasks():
     code = """
 async def inner(): log.info("inner")
