@@ -203,6 +203,43 @@ class QueueStore(Protocol):
         """Add to a fixed-window counter; return the sum in the window that ``now`` lies in, this addition included."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Something learnt of another domain: its MTA-STS policy, what its servers can do. No mailbox, no patient's data.
+
+    Attributes:
+        kind: ``mta-sts``, ``capability`` and so on.
+        name: what it is known of, such as a domain.
+        value: as its kind encodes it.
+        until: unix seconds; after it the store forgets.
+    """
+
+    kind: str
+    name: str
+    value: bytes
+    until: float
+
+
+class Knowledge(Protocol):
+    """What is known of other domains, shared by all workers; the stores of the queue keep it too."""
+
+    async def known(self, kind: str, name: str) -> Known | None:
+        """What is known and not past its time.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+
+    async def learn(self, known: Known) -> None:
+        """Keep it, in the place of what was known before."""
+
+    async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
+        """A page of all that is known of a kind and not past its time, in the order of the names."""
+
+    async def forget(self, kind: str, name: str) -> None:
+        """Know it no more."""
+
+
 # --- transport --------------------------------------------------------
 
 

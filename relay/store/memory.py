@@ -11,7 +11,7 @@ from relay.core.change import AuditEvent, UnitOfWork
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreFullError
-from relay.core.ports import Clock, OutboxRow, QueueFilter, QueueStats, Vault
+from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows, prepare
@@ -39,12 +39,13 @@ class MemoryData:
     entries: dict[str, _Stored] = field(default_factory=dict)
     outbox: dict[int, bytes] = field(default_factory=dict)
     counters: dict[tuple[str, float, float], int] = field(default_factory=dict)
+    known: dict[tuple[str, str], Known] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)
     seq: int = 0
 
 
 class MemoryStore:
-    """Implements :class:`relay.core.ports.QueueStore` over a :class:`MemoryData`."""
+    """Implements the ports ``QueueStore`` and ``Knowledge`` over a :class:`MemoryData`."""
 
     def __init__(
         self, vault: Vault, clock: Clock, options: StoreOptions | None = None, data: MemoryData | None = None
@@ -231,10 +232,14 @@ class MemoryStore:
         return self._data.counters[key]
 
     async def checkpoint(self) -> None:
-        """Drop counters whose window is over."""
+        """Drop counters whose window is over, and what was known."""
         now = self._clock()
         for key in [key for key in self._data.counters if key[2] <= now]:
             del self._data.counters[key]
+        left = [(one.until, key) for key, one in self._data.known.items() if one.until > now]
+        kept = {key for _, key in sorted(left, reverse=True)[: self._options.max_known]}
+        for name in self._data.known.keys() - kept:
+            del self._data.known[name]
 
     # --- reading ---
 
@@ -294,6 +299,24 @@ class MemoryStore:
 
     def _bytes(self) -> int:
         return sum(map(attrgetter("size"), self._data.messages.values()))
+
+    async def known(self, kind: str, name: str) -> Known | None:
+        """What is known and not past its time."""
+        known = self._data.known.get((kind, name))
+        return known if known is not None and known.until > self._clock() else None
+
+    async def learn(self, known: Known) -> None:
+        """Keep what was learnt of another domain, in the place of what was known before."""
+        self._data.known[(known.kind, known.name)] = known
+
+    async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
+        """A page of what is known of a kind and not past its time, in the order of the names."""
+        now, rows = self._clock(), sorted(self._data.known.items())
+        return [one for (k, name), one in rows if k == kind and name > after and one.until > now][:limit]
+
+    async def forget(self, kind: str, name: str) -> None:
+        """Know it no more."""
+        self._data.known.pop((kind, name), None)
 
     async def stats(self) -> QueueStats:
         """Figures now."""

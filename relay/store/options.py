@@ -13,6 +13,7 @@ class StoreOptions:
         large_body: octets of content from which a body becomes a file beside the database.
         max_batch: units of work in one commit at the most.
         top_destinations: destinations that ``stats`` names.
+        max_known: things known of other domains; above it those that end first are forgotten.
     """
 
     reserve_bytes: int = 256 * 1024 * 1024
@@ -20,3 +21,4 @@ class StoreOptions:
     large_body: int = 256 * 1024
     max_batch: int = 512
     top_destinations: int = 50
+    max_known: int = 200_000

@@ -9,7 +9,7 @@ import apsw
 
 from relay.core.entry import EntryState
 from relay.core.errors import StoreError
-from relay.core.ports import QueueFilter, QueueStats
+from relay.core.ports import Known, QueueFilter, QueueStats
 from relay.store.codec import Codec
 from relay.store.sqlite.faults import translate
 from relay.store.sqlite.tables import PRIORITIES, SET_ASIDE
@@ -91,6 +91,19 @@ class Reader:
             for (priority,) in priorities
         ]
         return min((wake for wake in wakes if wake is not None), default=None)
+
+    def known(self, kind: str, name: str, now: float) -> Known | None:
+        """What is known of a name."""
+        row = self.row("SELECT value, until FROM known WHERE kind = ? AND name = ? AND until > ?", kind, name, now)
+        return None if row is None else Known(kind=kind, name=name, value=row[0], until=row[1])
+
+    def all_known(self, kind: str, now: float, after: str, limit: int) -> list[Known]:
+        """What is known of a kind, in the order of the names."""
+        sql = "SELECT name, value, until FROM known WHERE kind = ? AND name > ? AND until > ? ORDER BY name LIMIT ?"
+        return [
+            Known(kind=kind, name=name, value=value, until=until)
+            for name, value, until in self.rows(sql, kind, after, now, limit)
+        ]
 
     def page(self, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[EntryPage]:
         """The next entries in id order that match."""

@@ -81,7 +81,19 @@ CREATE TABLE totals(
 INSERT INTO totals VALUES(1, 0);
 """
 
-MIGRATIONS: Final = (_V1,)
+_V2: Final = """
+CREATE TABLE known(
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value BLOB NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY(kind, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX known_until ON known(until);
+"""
+"""What is known of other domains: public facts about their servers, so not sealed."""
+
+MIGRATIONS: Final = (_V1, _V2)
 """Statements that lead from version N to N + 1; what has been released is never edited, only added to."""
 
 

@@ -13,7 +13,7 @@ from relay.core.change import AuditEvent, UnitOfWork
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError
-from relay.core.ports import Clock, OutboxRow, QueueFilter, QueueStats, Vault
+from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
@@ -30,7 +30,7 @@ _log = structlog.get_logger("store")
 
 
 class SqliteStore:
-    """Implements :class:`relay.core.ports.QueueStore` in one directory, for any number of processes of one machine.
+    """Implements the ports ``QueueStore`` and ``Knowledge`` in one directory, for any number of processes of one machine.
 
     Reads run in a thread of their own, writes in another that group-commits; the event loop waits for neither.
     """
@@ -262,10 +262,18 @@ class SqliteStore:
         name = self._codec.counter(counter)
         return await self._writer.submit(lambda tables: tables.count(name, window, now, add))
 
+    async def learn(self, known: Known) -> None:
+        """Keep what was learnt of another domain, in the place of what was known before."""
+        await self._writer.submit(lambda tables: tables.learn(known))
+
+    async def forget(self, kind: str, name: str) -> None:
+        """Know it no more."""
+        await self._writer.submit(lambda tables: tables.forget(kind, name))
+
     async def checkpoint(self) -> None:
         """Drop old counters, give free pages back, and move the WAL into the database."""
         now = self._clock()
-        await self._writer.submit(lambda tables: tables.tidy(now))
+        await self._writer.submit(lambda tables: tables.tidy(now, self._options.max_known))
         await asyncio.to_thread(self._files.checkpoint)
 
     # --- reading ---
@@ -339,6 +347,16 @@ class SqliteStore:
             except CorruptError as error:
                 _log.error("entry_damaged", entry=row.entry_id, detail=str(error))
         return rows, opened
+
+    async def known(self, kind: str, name: str) -> Known | None:
+        """What is known and not past its time."""
+        now = self._clock()
+        return await self._reader.run(lambda: self._reader.known(kind, name, now))
+
+    async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
+        """A page of what is known of a kind and not past its time, in the order of the names."""
+        now = self._clock()
+        return await self._reader.run(lambda: self._reader.all_known(kind, now, after, limit))
 
     async def stats(self) -> QueueStats:
         """Figures now."""

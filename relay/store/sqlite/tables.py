@@ -8,6 +8,7 @@ import apsw
 import orjson
 
 from relay.core.errors import StoreError, StoreFullError
+from relay.core.ports import Known
 from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
 
 PRIORITIES: Final = """
@@ -273,8 +274,26 @@ class Tables:
         ).fetchall()
         return int(rows[0][0])
 
-    def tidy(self, now: float, pages: int = 1024) -> None:
-        """Drop counters whose window is over and empty sums, and give free pages back to the disk."""
+    def learn(self, known: Known) -> None:
+        """Keep what was learnt of another domain."""
+        self._execute(
+            "INSERT INTO known VALUES(?, ?, ?, ?) "
+            "ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until",
+            (known.kind, known.name, known.value, known.until),
+        )
+
+    def forget(self, kind: str, name: str) -> None:
+        """Know it no more."""
+        self._execute("DELETE FROM known WHERE kind = ? AND name = ?", (kind, name))
+
+    def tidy(self, now: float, max_known: int, pages: int = 1024) -> None:
+        """Drop what is over (counters, empty sums, what was known) and give free pages back to the disk."""
+        self._execute("DELETE FROM known WHERE until <= ?", (now,))
+        self._execute(
+            "DELETE FROM known WHERE (kind, name) IN (SELECT kind, name FROM known ORDER BY until "
+            "LIMIT max(0, (SELECT count(*) FROM known) - ?))",
+            (max_known,),
+        )
         self._execute("DELETE FROM counters WHERE ends <= ?", (now,))
         self._execute("DELETE FROM tally WHERE entries = 0")
         self._execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()

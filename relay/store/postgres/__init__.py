@@ -1,0 +1,1 @@
+"""The queue in PostgreSQL: one database for the processes of several machines."""

@@ -1,0 +1,80 @@
+"""What every store promises as ``Knowledge``: what is known of other domains, shared by all processes."""
+
+import pytest
+
+from relay.core.ports import Known
+from relay.store import StoreOptions
+from tests.support.queue import HARNESSES, NOW, ManualClock
+
+
+@pytest.fixture(params=sorted(HARNESSES))
+async def harness(request, tmp_path):
+    options = StoreOptions(reserve_bytes=0, max_known=3)
+    harness = HARNESSES[request.param](tmp_path, ManualClock(), options)
+    yield harness
+    await harness.end()
+
+
+def a_fact(name="good.example", *, kind="mta-sts", value=b"\x00policy\xff", lasts=60.0):
+    return Known(kind=kind, name=name, value=value, until=NOW + lasts)
+
+
+async def test_what_is_learnt_is_known_to_every_process_and_over_a_restart(harness):
+    store, other = await harness.open(), await harness.open()
+    await store.learn(a_fact())
+    assert await store.known("mta-sts", "good.example") == a_fact()
+    assert await other.known("mta-sts", "good.example") == a_fact()
+    await harness.close(store)
+    await harness.close(other)
+    again = await harness.open()
+    assert await again.known("mta-sts", "good.example") == a_fact()
+
+
+async def test_learning_again_replaces_and_kinds_and_names_are_apart(harness):
+    store = await harness.open()
+    await store.learn(a_fact())
+    await store.learn(a_fact(value=b"newer", lasts=90))
+    await store.learn(a_fact(kind="capability", value=b"another kind"))
+    assert await store.known("mta-sts", "good.example") == a_fact(value=b"newer", lasts=90)
+    assert await store.known("capability", "good.example") == a_fact(kind="capability", value=b"another kind")
+    assert await store.known("mta-sts", "other.example") is None
+
+
+async def test_nothing_is_known_past_its_time(harness):
+    store = await harness.open()
+    await store.learn(a_fact(lasts=60))
+    harness.clock.now = NOW + 59
+    assert await store.known("mta-sts", "good.example") is not None
+    harness.clock.now = NOW + 60
+    assert await store.known("mta-sts", "good.example") is None
+    assert await store.all_known("mta-sts") == []
+    await store.checkpoint()
+    harness.clock.now = NOW
+    assert await store.known("mta-sts", "good.example") is None
+
+
+async def test_what_is_forgotten_is_unknown(harness):
+    store = await harness.open()
+    await store.learn(a_fact())
+    await store.forget("mta-sts", "good.example")
+    await store.forget("mta-sts", "never-known.example")
+    assert await store.known("mta-sts", "good.example") is None
+
+
+async def test_all_that_is_known_comes_in_pages_by_name(harness):
+    store = await harness.open()
+    for name in ("c.example", "a.example", "b.example"):
+        await store.learn(a_fact(name))
+    await store.learn(a_fact("x.example", kind="capability"))
+    first = await store.all_known("mta-sts", limit=2)
+    assert [one.name for one in first] == ["a.example", "b.example"]
+    assert await store.all_known("mta-sts", after="b.example", limit=2) == [a_fact("c.example")]
+    assert await store.all_known("mta-sts", after="c.example") == []
+
+
+async def test_more_than_the_limit_lets_go_of_what_ends_first(harness):
+    store = await harness.open()
+    for number, lasts in enumerate((50, 10, 40, 20, 30)):
+        await store.learn(a_fact(f"d{number}.example", lasts=lasts))
+    await store.checkpoint()
+    assert [one.name for one in await store.all_known("mta-sts")] == ["d0.example", "d2.example", "d4.example"]
