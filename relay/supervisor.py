@@ -174,7 +174,7 @@ class Supervisor:
         ready.cancel()
         stop.cancel()
         if late:
-            log.error("not ready in time, killed", process=name, seconds=self._options.start_timeout)
+            log.error("not ready in time, killed", child=name, seconds=self._options.start_timeout)
             process.kill()
 
     def _environment(self) -> dict[str, str]:
@@ -194,7 +194,7 @@ class Supervisor:
         failures = 0 if lived > _STEADY_AFTER else self._failures.get(child.name, 0)
         self._failures[child.name] = failures + 1
         pause = min(_FIRST_PAUSE * 2 ** min(failures, 16), self._options.longest_pause) if failures else 0.0
-        log.error("process ended, starting it again", process=child.name, status=status, pause=pause)
+        log.error("process ended, starting it again", child=child.name, status=status, pause=pause)
         try:
             await asyncio.wait_for(self._stop.wait(), pause)
         except TimeoutError:
@@ -218,7 +218,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         for child in self._children.values():
             if child.ready.is_set() and now - child.last_beat > self._options.watchdog:
-                log.error("process is silent, killed", process=child.name, seconds=round(now - child.last_beat))
+                log.error("process is silent, killed", child=child.name, seconds=round(now - child.last_beat))
                 child.process.kill()
                 child.last_beat = now
 
@@ -287,7 +287,7 @@ class Supervisor:
             _, late = await asyncio.wait(ends, timeout=self._options.drain_timeout)
             for child in group:
                 if child.process.returncode is None:
-                    log.error("did not end in time, killed", process=child.name)
+                    log.error("did not end in time, killed", child=child.name)
                     child.process.kill()
             if late:
                 await asyncio.wait(late)
