@@ -58,6 +58,7 @@ class SupervisorOptions:
 
     Attributes:
         run_dir: where the notify socket lies.
+        look: seconds between looks at children and watched files.
         start_timeout: seconds a child may take until ``READY=1``.
         watchdog: seconds of silence after which a child is killed.
         drain_timeout: seconds a child may take to end after SIGTERM, then it is killed.
@@ -65,6 +66,7 @@ class SupervisorOptions:
     """
 
     run_dir: Path
+    look: float = 2.0
     start_timeout: float = 60.0
     watchdog: float = 30.0
     drain_timeout: float = 45.0
@@ -90,13 +92,22 @@ class Supervisor:
         options: deadlines.
         load: reads and proves the whole configuration and writes its snapshot; called at start and on every SIGHUP.
             Raises a ``PosternError`` when anything is wrong, which at a reload leaves the running roster in place.
+        changed: whether a watched file was edited: then a reload is tried as if asked for.
         tell: passes a state line on to whoever started us (systemd), such as ``READY=1``.
     """
 
-    def __init__(self, options: SupervisorOptions, load: Callable[[], Roster], tell: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        options: SupervisorOptions,
+        load: Callable[[], Roster],
+        tell: Callable[[str], object],
+        *,
+        changed: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._options = options
         self._load = load
         self._tell = tell
+        self._changed = changed
         self._children: dict[int, _Child] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -205,10 +216,10 @@ class Supervisor:
     async def _watch(self) -> None:
         while not self._stop.is_set():
             waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._reload)]
-            await asyncio.wait(waits, timeout=self._options.watchdog / 4, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=self._options.look, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-            if self._reload.is_set() and not self._stop.is_set():
+            if (self._reload.is_set() or self._changed()) and not self._stop.is_set():
                 self._reload.clear()
                 await self._change()
             self._kill_silent()

@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RELAY = ROOT / "relay"
 
-PURE = {"smtp", "mail", "scan", "policy", "protect", "delivery"}
+PURE = {"smtp", "mail", "scan", "policy", "protect", "delivery", "trust"}
 MIDDLE = {"store", "net", "methods", "observe", "config"}
 UPPER = {"intake", "worker", "extract", "portal", "admin", "reputation"}
-TOP = {"app", "supervisor", "cli", "demo", "roles"}
+TOP = {"app", "supervisor", "cli", "demo", "roles", "privileges"}
 
 ALLOWED = {
     "core": {"core"},

@@ -12,6 +12,7 @@ from relay.core.level import Level
 from relay.delivery.limits import Rate
 from relay.delivery.routing import Route, RouteTable
 from relay.delivery.schedule import RetryOptions
+from relay.delivery.share import servers
 from relay.intake.accept import AcceptOptions
 from relay.intake.clients import Client, ClientDirectory
 from relay.intake.entries import QueueTimes
@@ -263,9 +264,10 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
         number: the worker's, from 1.
     """
     delivery = settings.delivery
-    share, rest = divmod(delivery.concurrency_per_destination, settings.workers)
+    limit = delivery.concurrency_per_destination
+    share, rest = divmod(limit, settings.workers)
     lane = LaneOptions(
-        concurrency=max(1, share + (number <= rest)),
+        concurrency=max(1, share + (number <= rest)),  # below one a worker, ``servers`` picks who serves
         idle=delivery.session_idle,
         messages_per_session=delivery.messages_per_session,
     )
@@ -275,6 +277,7 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
         poll=_POLL,
         lane=lambda _: lane,
         lane_backlog=max(_BACKLOG, delivery.in_hand // 2),
+        serves=lambda destination: number in servers(destination, settings.workers, limit),
     )
 
 

@@ -1,6 +1,9 @@
 """``postern run``: prove the configuration, freeze it, and hand the roster to the supervisor."""
 
 import hashlib
+import os
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +15,14 @@ from relay.app.base import CLOCK, CONFIGURED, configure_log
 from relay.app.helper import engine_limits
 from relay.app.stock import load_signers, open_vault
 from relay.config.clients import load_clients
-from relay.config.load import load
-from relay.config.policies import RunningPolicy
+from relay.config.load import load, load_with_places
+from relay.config.policies import RunningPolicy, Stamp, stamps
+from relay.config.prove import Extent, prove
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
 from relay.extract.engine import ScanEngine, load_judge
 from relay.observe import exposition, notify
+from relay.privileges import become
 from relay.store import DirectoryLock
 from relay.supervisor import Roster, Supervisor, SupervisorOptions
 
@@ -29,8 +34,11 @@ _FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "user")
 """Settings that only a restart changes: what is on disk and who owns it."""
 
 
-def freeze(settings: Settings) -> Roster:
+def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
     """Read all that the configuration names, run the policy's own tests, and write the snapshot.
+
+    Returns:
+        The roster, and the files that the policy was read from.
 
     Raises:
         ProblemsError: everything that is wrong, so that nothing is taken up that a process would stumble over.
@@ -53,12 +61,26 @@ def freeze(settings: Settings) -> Roster:
     for warning in policy.current.warnings:
         log.warning("policy", where=warning.where, what=warning.what)
     directory = snapshots.write(settings, policy.version, policy.current.files)
-    return Roster(snapshot=directory, workers=settings.workers, listeners=_digest(settings))
+    return Roster(snapshot=directory, workers=settings.workers, listeners=_digest(settings)), policy.current.files
 
 
 def _digest(settings: Settings) -> str:
     tree = settings.model_dump(mode="json", include=set(_OF_LISTENERS))
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _proved(path: Path) -> tuple[Problem, ...]:
+    """Prove on this machine what a running system can stumble over; the warnings.
+
+    Ports are ours already at a reload, and a DNS that is away for a moment must not keep the mail from being taken.
+
+    Raises:
+        ProblemsError: the errors.
+    """
+    proof = prove(load_with_places(path), now=datetime.now(UTC), extent=Extent(ports=False, dns=False, policy=False))
+    if proof.errors:
+        raise ProblemsError(*proof.errors)
+    return proof.warnings
 
 
 class Configuration:
@@ -67,6 +89,8 @@ class Configuration:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.settings = load(path)
+        self._policy_files: tuple[str, ...] = ()
+        self._stamps: tuple[Stamp, ...] = ()
 
     def load(self) -> Roster:
         """Load, prove and freeze.
@@ -79,10 +103,19 @@ class Configuration:
         if changed:
             what = f"{', '.join(changed)} cannot be changed while running"
             raise ProblemsError(Problem(where=str(self._path), what=what, hint="restart Postern"))
-        roster = freeze(settings)
+        for warning in _proved(self._path):
+            log.warning("configuration", where=warning.where, what=warning.what, hint=warning.hint)
+        try:
+            roster, self._policy_files = freeze(settings)
+        finally:
+            self._stamps = stamps(self._policy_files)
         self.settings = settings
         configure_log(settings, "supervisor")
         return roster
+
+    def changed(self) -> bool:
+        """Whether a policy file or one of its lists was edited since it was last looked at."""
+        return self._stamps != stamps(self._policy_files)
 
 
 async def run(path: Path) -> int:
@@ -93,9 +126,11 @@ async def run(path: Path) -> int:
     """
     configuration = Configuration(path)
     settings = configuration.settings
-    configure_log(settings, "supervisor")
     for directory in (settings.data_dir, settings.run_dir):
-        _make(directory)
+        _make(directory, settings.user)
+    if settings.user is not None:
+        become(settings.user)  # before anything is opened or logged to
+    configure_log(settings, "supervisor")
     with DirectoryLock(settings.data_dir):
         exposition.prepare(settings.run_dir / "metrics")
         supervisor = Supervisor(
@@ -107,14 +142,19 @@ async def run(path: Path) -> int:
             ),
             configuration.load,
             notify.notify,
+            changed=configuration.changed,
         )
         return await supervisor.run()
 
 
-def _make(directory: Path) -> None:
+def _make(directory: Path, user: str | None) -> None:
+    """Make a directory for the user that Postern will run as; one that is there is left as it is."""
     try:
-        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"cannot be made: {error.strerror}"
+        if not directory.exists():
+            directory.mkdir(mode=0o750, parents=True)
+            if user is not None and os.geteuid() == 0:
+                shutil.chown(directory, user)
+    except (OSError, LookupError) as error:
+        what = f"cannot be made: {error}"
         hint = "make it, and give it to the user Postern runs as"
         raise ProblemsError(Problem(where=str(directory), what=what, hint=hint)) from error

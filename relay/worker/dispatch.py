@@ -26,7 +26,8 @@ class DispatchOptions:
         lane: gives a destination's limits.
         lane_backlog: entries of one destination in hand before it is passed over in claims, so that a slow destination
             leaves room for the others.
-        foreign: whether another worker serves a destination (a limit below the number of workers).
+        serves: whether this worker serves a destination; ``False`` where its limit is below the number of workers and
+            others were picked.
     """
 
     in_hand: int
@@ -34,7 +35,11 @@ class DispatchOptions:
     poll: float
     lane: Callable[[str], LaneOptions]
     lane_backlog: int
-    foreign: frozenset[str] = frozenset()
+    serves: Callable[[str], bool] = lambda _: True
+
+
+_FOREIGN = 10_000
+"""Destinations of others that are remembered, to be passed over in claims."""
 
 
 class Dispatcher:
@@ -63,6 +68,7 @@ class Dispatcher:
         self._held = 0
         self._wake = asyncio.Event()
         self._draining = False
+        self._foreign: set[str] = set()
         store.on_ready(self._wake.set)
 
     @property
@@ -72,7 +78,7 @@ class Dispatcher:
 
     def reserve(self, destination: str) -> bool:
         """Take room for one fresh entry; ``False``: leave it unleased for others."""
-        if self._draining or self._held >= self._options.in_hand or destination in self._options.foreign:
+        if self._draining or self._held >= self._options.in_hand or not self._options.serves(destination):
             return False
         lane = self._lanes.get(destination)
         if lane is not None and lane.waiting >= self._options.lane_backlog:
@@ -124,12 +130,23 @@ class Dispatcher:
         self._held += room
         taken = 0
         try:
-            claimed = await self._store.claim(now=self._clock(), limit=room, skip=self._options.foreign | full)
+            claimed = await self._store.claim(now=self._clock(), limit=room, skip=frozenset(self._foreign | full))
             taken = len(claimed)
         finally:
             self._held -= room - taken
-        self.hand_over(claimed)
-        return taken
+        ours = [item for item in claimed if self._options.serves(item.entry.destination)]
+        self.hand_over(ours)
+        if len(ours) < taken:
+            await self._leave_to_others([item for item in claimed if item not in ours])
+        return len(ours)
+
+    async def _leave_to_others(self, claimed: list[Claimed]) -> None:
+        """Give back what other workers serve, and pass their destinations over from now on."""
+        if len(self._foreign) > _FOREIGN:
+            self._foreign.clear()
+        self._foreign |= {item.entry.destination for item in claimed}
+        self._held -= len(claimed)
+        await self._store.release([item.entry.id for item in claimed])
 
     def _sweep(self) -> None:
         for name in [name for name, lane in self._lanes.items() if lane.is_empty]:
