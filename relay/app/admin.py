@@ -4,17 +4,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import structlog
-from cryptography import x509
 
+from relay.admin import checks
 from relay.admin.control import ControlOptions, ControlServer
-from relay.admin.http import HttpOptions, HttpServer, application
+from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options
+from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
@@ -43,8 +42,8 @@ log = structlog.get_logger("admin")
 
 _CHECKPOINT: Final = 10.0
 """Seconds between checkpoints: the write-ahead log grows by what is written meanwhile."""
-_CERTIFICATES: Final = 300.0
-"""Seconds between looks at our certificates."""
+_WATCH: Final = 15.0
+"""Seconds between looks at our certificates, and at whether a configuration was refused."""
 _FSYNC_FAILED: Final = 70
 """Exit status when the disk failed to confirm a write (EX_SOFTWARE, sysexits.h): a retry may report false success."""
 
@@ -83,7 +82,7 @@ class AdminService:
         self._tasks = [
             asyncio.create_task(self._archive()),
             asyncio.create_task(_every(_CHECKPOINT, self._store.checkpoint)),
-            asyncio.create_task(_every(_CERTIFICATES, self._watch_certificates)),
+            asyncio.create_task(_every(_WATCH, self._watch)),
         ]
 
     # --- composing ---------------------------------------------------------
@@ -157,52 +156,32 @@ class AdminService:
             exposition.render, settings.run_dir / "metrics", stats, now=CLOCK(), limits=label_limits(settings)
         )
 
-    def _checks(self) -> dict[str, Callable[[], Awaitable[str]]]:
+    def _checks(self) -> dict[str, Check]:
         return {
-            "store": self._check_store,
-            "disk": self._check_disk,
-            "workers": self._check_workers,
-            "policy": self._check_policy,
+            "store": lambda: checks.store_answers(self._store),
+            "disk": lambda: checks.disk_has_room(self._life.settings.data_dir, self._life.settings.limits.disk_reserve),
+            "workers": lambda: checks.listeners_answer(
+                (one.name, str(one.address), one.port) for one in self._life.settings.listeners
+            ),
             "dns": self._check_dns,
-            "certificates": self._check_certificates,
+            "certificates": lambda: checks.certificates_hold(self._certificates()),
         }
-
-    async def _check_store(self) -> str:
-        try:
-            await self._store.stats()
-        except StoreError as error:
-            return str(error)
-        return ""
-
-    async def _check_disk(self) -> str:
-        status = os.statvfs(self._life.settings.data_dir)
-        free, reserve = status.f_bavail * status.f_frsize, self._life.settings.limits.disk_reserve
-        return "" if free > reserve else f"{free >> 20} MiB free, less than the reserve of {reserve >> 20} MiB"
-
-    async def _check_workers(self) -> str:
-        listeners = self._life.settings.listeners
-        silent = [one.name for one in listeners if not await _listens(one.address, one.port)]
-        return f"nobody answers on {', '.join(silent)}" if silent else ""
-
-    async def _check_policy(self) -> str:
-        return f"version {self._policy.version[:12]} is in shadow" if self._policy.current.mode == "shadow" else ""
 
     async def _check_dns(self) -> str:
         answer = await self._resolver.lookup(".", "NS")
         return f"no usable answer: {answer.detail}" if answer.found is Found.FAILED else ""
 
-    async def _check_certificates(self) -> str:
-        ended = [name for name, end in self._certificates() if end <= CLOCK()]
-        return f"expired: {', '.join(ended)}" if ended else ""
-
     def _certificates(self) -> list[tuple[str, float]]:
         return [
-            (listener.name, _expiry(listener.certificate))
+            (listener.name, checks.certificate_end(listener.certificate))
             for listener in self._life.settings.listeners
             if listener.certificate is not None
         ]
 
-    async def _watch_certificates(self) -> None:
+    async def _watch(self) -> None:
+        """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
+        refused = (self._life.settings.run_dir / snapshots.REFUSED).exists()
+        self._metrics.set("postern_config_refused", float(refused))
         for name, end in self._certificates():
             self._metrics.set("postern_certificate_expiry_timestamp_seconds", end, {"certificate": name})
 
@@ -258,24 +237,3 @@ async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
         except PosternError as error:
             log.error("housekeeping failed", error=str(error))
         await asyncio.sleep(seconds)
-
-
-async def _listens(address: object, port: int) -> bool:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(address), str(address))  # noqa: S104  what is configured
-    try:
-        async with asyncio.timeout(2.0):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
-
-
-def _expiry(path: Path) -> float:
-    """When the first certificate of a file ends, unix seconds; 0 when it cannot be read."""
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return 0.0
-    end: datetime = certificate.not_valid_after_utc
-    return end.astimezone(UTC).timestamp()

@@ -1,5 +1,6 @@
 """``postern run``: prove the configuration, freeze it, and hand the roster to the supervisor."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -98,6 +99,18 @@ class Configuration:
         Raises:
             ProblemsError: everything that is wrong.
         """
+        refused = self.settings.run_dir / snapshots.REFUSED
+        try:
+            roster = self._load()
+        except ProblemsError as error:
+            with contextlib.suppress(OSError):  # the log says it in any case
+                refused.parent.mkdir(parents=True, exist_ok=True)
+                refused.write_text(f"{error}\n", encoding="utf-8")
+            raise
+        refused.unlink(missing_ok=True)
+        return roster
+
+    def _load(self) -> Roster:
         settings = load(self._path)
         changed = [name for name in _FIXED if getattr(settings, name) != getattr(self.settings, name)]
         if changed:

@@ -14,6 +14,7 @@ from relay.app import options
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
+from relay.app.trust import Outward
 from relay.config.clients import load_clients
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
@@ -30,10 +31,7 @@ from relay.intake.listener import Listener, Rooms
 from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import server_context
 from relay.methods.tls import TlsMethod
-from relay.net.connect import SmtpConnector
-from relay.net.mx import HostFinder
 from relay.net.resolver import Resolver
-from relay.net.tls import make_contexts
 from relay.store import SqliteStore
 from relay.worker.attempt import Attempter
 from relay.worker.dispatch import Dispatcher
@@ -45,6 +43,10 @@ log = structlog.get_logger("worker")
 
 _REAP: Final = 5.0
 """Seconds between looks for leases of dead workers."""
+_REFRESH: Final = 600.0
+"""Seconds between looks for policies to refresh."""
+_POLITE: Final = 1.0
+"""Seconds between two policies that are refreshed."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -87,6 +89,8 @@ class WorkerService:
         self._acceptor = self._compose_accept(settings)
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run()), asyncio.create_task(self._reap())]
+        if self._number() == 1:
+            self._tasks.append(asyncio.create_task(self._refresh_policies()))
 
     def _compose_delivery(self, settings: Settings) -> Dispatcher:
         retry = options.retry_options(settings)
@@ -94,17 +98,12 @@ class WorkerService:
         self._outgoing = Outgoing(load_signers(settings), CLOCK, self._metrics)
         self._notices = Notices(dsn_writer(settings), self._routes, retry, new_id)
         self._resolver = Resolver(options.resolver_options(settings), metrics=self._metrics)
-        connector = SmtpConnector(
-            options.connector_options(settings),
-            HostFinder(self._resolver, options.mx_options(settings)),
-            make_contexts(options.tls_options(settings)),
-            metrics=self._metrics,
-        )
+        self._outward = Outward.of(settings, self._resolver, self._store, self._metrics)
         self._attempter = Attempter(
             store=self._store,
             policy=self._policy,
             methods={MethodName.TLS: TlsMethod()},
-            connector=connector,
+            connector=self._outward.connector,
             routes=self._routes,
             outgoing=self._outgoing,
             recorder=Recorder(self._notices, retry, _CHANCE.random, self._metrics),
@@ -224,6 +223,15 @@ class WorkerService:
             if freed:
                 log.warning("freed the leases of a dead worker", entries=freed)
 
+    async def _refresh_policies(self) -> None:
+        """Fetch known MTA-STS policies anew ahead of need; one worker does it for all."""
+        while self._outward.policies is not None:
+            await asyncio.sleep(_REFRESH)
+            try:
+                await self._outward.policies.refresh(pause=_POLITE)
+            except PosternError as error:
+                log.warning("refreshing policies failed", error=str(error))
+
     async def stop(self) -> None:
         """Stop accepting, finish what is under way, give back the rest, close the store last."""
         drain = self._life.settings.process.drain
@@ -235,6 +243,7 @@ class WorkerService:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._rates.aclose()
+        await self._outward.close()
         await self._resolver.close()
         await self._store.close()
         self._metrics.close()

@@ -177,6 +177,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "dns_lookups", "DNS look-ups.",
         Label(name="result", help="how it went", values=("cached", "ok", "nxdomain", "empty", "bogus", "failed")),
     ),
+    _counter("mta_sts_fetches", "MTA-STS policies fetched.", RESULT),
     _counter("dkim_signatures", "DKIM signatures made.", Label(
         name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),
     _counter("dkim_failures", "Messages that should have been signed and could not be."),
@@ -196,6 +197,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("operator_actions", "Operations through the control socket.", Label(
         name="operation", help="verb", pool="operation", limit=32), Label(
         name="result", help="how it went", values=("ok", "failed", "denied"))),
+    _gauge("config_refused", "1 while the newest configuration on disk is refused and an older one runs.",
+           mode="livemax"),
     _gauge("certificate_expiry_timestamp_seconds", "When a certificate ends, unix time.", Label(
         name="certificate", help="its name in the configuration", pool="certificate", limit=100),
         mode="livemostrecent"),

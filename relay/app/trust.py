@@ -1,0 +1,56 @@
+"""Settings to the parts that connect to other servers and judge them."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from relay.app import options
+from relay.app.base import CLOCK
+from relay.config.settings import Settings
+from relay.core.ports import Knowledge, Metrics
+from relay.net.connect import SmtpConnector
+from relay.net.dane import TlsaFinder
+from relay.net.fetch import FetchOptions, HttpsFetcher
+from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
+from relay.net.mx import HostFinder
+from relay.net.resolver import Resolver
+from relay.net.tls import make_contexts
+from relay.net.vouch import Vouchers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outward:
+    """What reaches other servers. ``policies`` is ``None`` where MTA-STS is switched off."""
+
+    connector: SmtpConnector
+    policies: PolicyCache | None
+
+    @classmethod
+    def of(cls, settings: Settings, resolver: Resolver, knowledge: Knowledge, metrics: Metrics | None) -> Self:
+        """Compose it.
+
+        Raises:
+            ProblemsError: a trust file or a route's password cannot be read.
+        """
+        finder = HostFinder(resolver, options.mx_options(settings))
+        contexts = make_contexts(options.tls_options(settings))
+        sts = settings.tls.mta_sts
+        policies = None
+        if sts.enabled:
+            fetcher = HttpsFetcher(finder, contexts.verifying, FetchOptions(port=sts.port, timeout=sts.timeout))
+            how = PolicyCacheOptions(refresh=sts.refresh)
+            policies = PolicyCache(resolver, fetcher, knowledge, CLOCK, how, metrics=metrics)
+        dane = TlsaFinder(resolver) if settings.tls.dane and settings.dns.validating else None
+        connector = SmtpConnector(
+            options.connector_options(settings),
+            finder,
+            contexts,
+            vouching=Vouchers(dane=dane, mta_sts=policies, mx=dane is not None),
+            metrics=metrics,
+            clock=CLOCK,
+        )
+        return cls(connector=connector, policies=policies)
+
+    async def close(self) -> None:
+        """Give up what is on the way."""
+        if self.policies is not None:
+            await self.policies.close()
