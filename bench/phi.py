@@ -19,6 +19,7 @@ from pathlib import Path
 from relay.cli.scan import mask
 from relay.core.phi import Phi, PhiVerdict
 from relay.extract.engine import ScanEngine, load_judge
+from relay.extract.extractor import Extractor
 
 
 @dataclass
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--clear", action="store_true", help="show them unmasked: for public test data only")
     options = parser.parse_args()
     started = time.perf_counter()
-    engine = ScanEngine(load_judge(lambda plain: plain))
+    engine = ScanEngine(load_judge(lambda plain: plain), extractor=Extractor())
     print(f"loaded in {time.perf_counter() - started:.2f} s", file=sys.stderr)
     tallies: dict[tuple[str, str], Tally] = {}
     if options.eml:

@@ -40,8 +40,9 @@ def command(*, as_json: bool, form: str, jsonl: bool, files: tuple[str, ...]) ->
     Prints the verdict and, for each finding, its kind, part, span and weight with the text masked. Nothing is stored.
     """
     from relay.extract.engine import ScanEngine, load_judge
+    from relay.extract.extractor import Extractor
 
-    engine = ScanEngine(load_judge(lambda plain: plain[:16]))
+    engine = ScanEngine(load_judge(lambda plain: plain[:16]), extractor=Extractor())
     names = files or ("-",)
     if jsonl:
         _scan_rows(engine, names)

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Final
+from typing import Final, Protocol
 
 from relay.core.envelope import Attachment
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.core.ports import ScanReport
+from relay.extract.budget import Budget, Contents
+from relay.extract.formats.image import is_picture_of_something
+from relay.extract.inline import read_text_format
+from relay.extract.sniff import TEXT, sniff
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
@@ -21,13 +25,24 @@ from relay.scan.shapes import ShapeFinder, all_shapes
 
 _LEXICONS: Final = ("exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
-_TEXT_LIKE: Final = frozenset(
-    {"application/json", "application/xml", "application/xhtml+xml", "application/ics", "application/csv"}
-)
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 )
 _ENCRYPTED: Final = frozenset({"application/pgp-encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"})
+
+
+_BODY: Final = frozenset({"text", "html"})
+_UNNAMED: Final = frozenset({"text", "html", "unknown", "image"})  # the MIME type says more
+
+
+class AttachmentReader(Protocol):
+    """Reads attachments; only the helper (and the command line) has one, workers leave it to the helper."""
+
+    def budget(self) -> Budget:
+        """A fresh budget, for all attachments of one message."""
+
+    def read(self, leaf: Leaf, kind: str, budget: Budget) -> Contents:
+        """Read a part of the given format; what cannot be read is in the faults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +74,9 @@ class Reading:
 
     Attributes:
         passages: normalised texts, the subject first.
+        structures: (part, clinical format, whether it names its patient).
         faults: (part, reason): what could not be read.
-        deferred: whether an attachment waits for the helper's extraction.
+        deferred: whether an attachment waits for the helper's extraction; its fault is ``deferred`` until then.
     """
 
     subject: str
@@ -68,15 +84,19 @@ class Reading:
     passages: tuple[Passage, ...] = field(repr=False)
     faults: tuple[tuple[str, str], ...]
     attachments: tuple[Attachment, ...]
+    structures: tuple[tuple[str, str, bool], ...] = ()
     deferred: bool = False
 
 
 class ScanEngine:
     """Reads and judges one message at a time. Safe to share between tasks: it keeps nothing of a message."""
 
-    def __init__(self, judge: Judge, limits: EngineLimits | None = None) -> None:
+    def __init__(
+        self, judge: Judge, limits: EngineLimits | None = None, extractor: AttachmentReader | None = None
+    ) -> None:
         self._judge = judge
         self._limits = limits or EngineLimits()
+        self._extractor = extractor
 
     def scan(self, content: bytes) -> ScanReport:
         """Scan a message. Never raises for what is in it: what cannot be read is a finding ``unreadable`` (law 3)."""
@@ -93,33 +113,30 @@ class ScanEngine:
         """Read a message without judging it."""
         tree = read_message(content, self._limits.mime)
         subject = next((value for name, value in tree.headers if name == "subject"), "")
-        passages = [Passage(SUBJECT, normalise(subject))] if subject else []
-        passages += [Passage(f"header:{name}", value) for name, value in tree.headers if name in _SPOKEN_HEADERS]
-        faults = list(tree.faults)
-        attachments: list[Attachment] = []
+        gathered = _Gathered(self._extractor)
+        if subject:
+            gathered.text(SUBJECT, subject)
+        for name, value in tree.headers:
+            if name in _SPOKEN_HEADERS:
+                gathered.text(f"header:{name}", value)
         for leaf in tree.leaves:
-            text, reason = _read(leaf)
-            if text:
-                passages.append(Passage(leaf.number, text))
-            if reason:
-                faults.append((leaf.number, reason))
-            if leaf.attached or leaf.filename or text is None:
-                attachments.append(
-                    Attachment(type=leaf.content_type, name=leaf.filename, size=len(leaf.data), unreadable=reason)
-                )
-        passages += [Passage(part, normalise(text)) for part, text in tree.notes]
+            gathered.leaf(leaf)
+        for part, text in tree.notes:
+            gathered.text(part, text)
         return Reading(
             subject=subject,
             headers=tree.headers,
-            passages=tuple(passages),
-            faults=tuple(faults),
-            attachments=tuple(attachments),
+            passages=tuple(gathered.passages),
+            structures=tuple(gathered.structures),
+            faults=(*tree.faults, *gathered.faults),
+            attachments=tuple(gathered.attachments),
+            deferred=gathered.deferred,
         )
 
     def report(self, reading: Reading, extra_faults: tuple[tuple[str, str], ...] = ()) -> ScanReport:
         """Judge what was read; ``extra_faults`` are findings ``unreadable`` that the reader of it could not know."""
         return ScanReport(
-            verdict=self._judge.judge(reading.passages, (*extra_faults, *reading.faults)),
+            verdict=self._judge.judge(reading.passages, (*extra_faults, *reading.faults), reading.structures),
             subject=reading.subject,
             headers=reading.headers,
             attachments=reading.attachments,
@@ -143,20 +160,74 @@ def unreadable_verdict(reason: str) -> PhiVerdict:
     return PhiVerdict(phi=Phi.POSSIBLE, findings=(finding,), engine="postern-scan")
 
 
-def _read(leaf: Leaf) -> tuple[str | None, str]:
-    """A leaf's text, ``None`` when it has none, and why it could not be read, or empty."""
-    kind = leaf.content_type
-    if kind.startswith("text/") or kind in _TEXT_LIKE:
-        return text_of(leaf.data, kind, leaf.charset), leaf.fault
-    if kind in _SIGNATURES or not leaf.data:
-        return None, ""
-    if kind in _ENCRYPTED:
-        return None, "encrypted"
-    if _looks_like_text(leaf.data):
-        return text_of(leaf.data, "text/plain", leaf.charset), leaf.fault
-    return None, "format"
+class _Gathered:
+    """What the parts of one message give."""
+
+    def __init__(self, extractor: AttachmentReader | None) -> None:
+        self._extractor = extractor
+        self._budget = extractor.budget() if extractor else None
+        self.passages: list[Passage] = []
+        self.structures: list[tuple[str, str, bool]] = []
+        self.faults: list[tuple[str, str]] = []
+        self.attachments: list[Attachment] = []
+        self.deferred = False
+
+    def text(self, part: str, text: str) -> None:
+        """Keep a text that has anything in it."""
+        normal = normalise(text)
+        if normal.strip():
+            self.passages.append(Passage(part, normal))
+
+    def leaf(self, leaf: Leaf) -> None:
+        """Read a part: text on the spot, other formats by the extractor if there is one."""
+        kind, reason = self._read(leaf)
+        if leaf.fault:
+            self.faults.append((leaf.number, leaf.fault))
+        if leaf.filename:
+            self.text("header:content-disposition", leaf.filename.replace("_", " "))
+        if leaf.attached or leaf.filename or kind not in _BODY:
+            self.attachments.append(
+                Attachment(
+                    type=kind if kind not in _UNNAMED else leaf.content_type,
+                    name=leaf.filename,
+                    size=len(leaf.data),
+                    unreadable=reason or leaf.fault,
+                )
+            )
+
+    def _read(self, leaf: Leaf) -> tuple[str, str]:
+        kind = sniff(leaf.data, leaf.content_type)
+        if leaf.content_type in _SIGNATURES or not leaf.data:
+            return "unknown", ""
+        if leaf.content_type in _ENCRYPTED:
+            return "unknown", self._fault(leaf, "encrypted")
+        if kind in {"text", "html"} and not leaf.attached:
+            self.passages.append(Passage(leaf.number, text_of(leaf.data, _as_type(kind, leaf), leaf.charset)))
+            return kind, ""
+        if kind in TEXT and (kind != "text" or self._extractor is None):
+            found = read_text_format(leaf.data, kind, leaf.content_type, leaf.charset)
+            self.text(leaf.number, found.text)
+            if found.structure:
+                self.structures.append((leaf.number, found.structure, found.patient))
+            for reason in found.faults:
+                self._fault(leaf, reason)
+            return kind, next(iter(found.faults), "")
+        if kind == "image" and not is_picture_of_something(leaf.data):
+            return kind, ""
+        if self._extractor is None or self._budget is None:
+            self.deferred = True
+            return kind, self._fault(leaf, "deferred")
+        contents = self._extractor.read(leaf, kind, self._budget)
+        for piece in contents.pieces:
+            self.text(piece.part, piece.text)
+        self.structures += contents.structures
+        self.faults += contents.faults
+        return contents.type, contents.faults[0][1] if contents.faults else ""
+
+    def _fault(self, leaf: Leaf, reason: str) -> str:
+        self.faults.append((leaf.number, reason))
+        return reason
 
 
-def _looks_like_text(data: bytes) -> bool:
-    sample = data[:4096]
-    return sum(1 for byte in sample if byte < 32 and byte not in b"\t\n\r\f\x1b") == 0
+def _as_type(kind: str, leaf: Leaf) -> str:
+    return "text/html" if kind == "html" else leaf.content_type

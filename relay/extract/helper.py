@@ -7,7 +7,10 @@ A job process that crashes, hangs or runs over its CPU time or memory is killed 
 
 import asyncio
 import contextlib
+import encodings
+import importlib
 import os
+import pkgutil
 import signal
 import socket
 from dataclasses import dataclass, field
@@ -17,7 +20,9 @@ from typing import Final, NoReturn
 import structlog
 
 from relay.extract import sandbox
+from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
+from relay.extract.extractor import Extractor
 from relay.extract.wire import LENGTH, encode_report, frame
 
 _LOG: Final = structlog.get_logger("postern.extract")
@@ -37,6 +42,7 @@ class ExtractLimits:
         request_seconds: wall time for a client to send its request.
         uid, gid: run as these when started as root; ``None``: as started.
         engine: limits of reading and judging.
+        attachments: limits over the attachments of one message.
     """
 
     jobs: int = 2
@@ -48,6 +54,7 @@ class ExtractLimits:
     uid: int | None = None
     gid: int | None = None
     engine: EngineLimits = field(default_factory=EngineLimits)
+    attachments: AttachmentLimits = field(default_factory=AttachmentLimits)
 
 
 class _Job:
@@ -177,7 +184,8 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
         OSError: the socket cannot be made.
     """
     limits = limits or ExtractLimits()
-    engine = ScanEngine(load_judge(lambda plain: plain), limits.engine)
+    engine = ScanEngine(load_judge(lambda plain: plain), limits.engine, Extractor(limits.attachments))
+    preload()
     listener = _listen(socket_path, limits)
     steps = {"network": sandbox.leave_network, "privileges": sandbox.no_new_privileges}
     if limits.uid is not None:
@@ -198,6 +206,15 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
         server.close()
         pool.close()
         _remove(socket_path)
+
+
+def preload() -> None:
+    """Import what is otherwise imported on first use: later, as another user or confined, it could not be read."""
+    for module in pkgutil.iter_modules(encodings.__path__, "encodings."):
+        with contextlib.suppress(ImportError):  # of other systems: mbcs, oem
+            importlib.import_module(module.name)
+    for name in ("xlrd.book", "xlrd.sheet", "xlrd.formatting", "xlrd.compdoc", "pydicom.filereader", "pydicom.values"):
+        importlib.import_module(name)
 
 
 def _remove(path: Path) -> None:

@@ -46,7 +46,12 @@ class Judge:
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
 
-    def judge(self, passages: Sequence[Passage], unreadable: Iterable[tuple[str, str]] = ()) -> PhiVerdict:
+    def judge(
+        self,
+        passages: Sequence[Passage],
+        unreadable: Iterable[tuple[str, str]] = (),
+        structures: Iterable[tuple[str, str, bool]] = (),
+    ) -> PhiVerdict:
         """The verdict over all passages, and over the subject alone.
 
         Equal values of a kind are one finding, at the first place: to count findings is to count different ones.
@@ -54,19 +59,27 @@ class Judge:
         Args:
             passages: normalised texts; the subject, if any, first.
             unreadable: (part, reason) of what could not be read: it keeps the verdict from ``none`` (law 3).
+            structures: (part, clinical format, whether it names its patient): one that does is ``certain``.
         """
         starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
         hits = self._finder.find(_GAP.join(passage.text for passage in passages))
-        blind = [
+        told = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
         ]
         phi = self._weigher.phi(hits)
-        if blind:
+        if told:
             phi = max(phi, Phi.POSSIBLE)
+        for part, kind, patient in structures:
+            phi = max(phi, Phi.CERTAIN if patient else Phi.POSSIBLE)
+            told.append(
+                Finding(
+                    kind=kind, group=FindingGroup.STRUCTURE, part=part, start=0, end=0, weight=1.0 if patient else 0.0
+                )
+            )
         listed = _distinct(hits)
-        room = max(0, self._limits.findings - len(blind))
-        findings = blind + [self._finding(hit, passages, starts) for hit in listed[:room]]
+        room = max(0, self._limits.findings - len(told))
+        findings = told + [self._finding(hit, passages, starts) for hit in listed[:room]]
         subject: list[Hit] = []
         if passages and passages[0].part == SUBJECT:
             subject = [hit for hit in hits if hit.start < len(passages[0].text)]
@@ -74,7 +87,7 @@ class Judge:
             phi=phi,
             subject_phi=self._weigher.phi(subject),
             findings=tuple(findings[: self._limits.findings]),
-            truncated=len(listed) + len(blind) > self._limits.findings,
+            truncated=len(listed) + len(told) > self._limits.findings,
             engine=self.engine,
         )
 

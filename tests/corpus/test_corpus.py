@@ -12,6 +12,7 @@ import pytest
 
 from relay.core.phi import Phi
 from relay.extract.engine import ScanEngine, load_judge
+from relay.extract.extractor import Extractor
 
 FOLDER = Path(__file__).parent
 MESSAGES = sorted(FOLDER.glob("*.eml"))
@@ -19,7 +20,7 @@ MESSAGES = sorted(FOLDER.glob("*.eml"))
 
 @pytest.fixture(scope="module")
 def engine():
-    return ScanEngine(load_judge(lambda plain: plain))
+    return ScanEngine(load_judge(lambda plain: plain), extractor=Extractor())
 
 
 def test_each_message_has_its_expectation():

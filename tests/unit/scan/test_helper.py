@@ -137,7 +137,7 @@ class Bad:
     ],
 )
 async def test_a_job_that_goes_wrong_costs_itself_only(engine, tmp_path, monkeypatch, trick, limits, reason):
-    monkeypatch.setattr("relay.extract.helper.ScanEngine", lambda judge, limits: Bad(ScanEngine(judge, limits)))
+    monkeypatch.setattr("relay.extract.helper.ScanEngine", lambda *parts: Bad(ScanEngine(*parts)))
     async with helper(tmp_path / "s", ExtractLimits(jobs=1, **limits)):
         service = in_helper(engine, tmp_path / "s")
         report = await service.scan(CONTENT + trick)

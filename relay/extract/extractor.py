@@ -1,0 +1,172 @@
+"""A file to its text: by format, and through the files inside it."""
+
+from collections.abc import Callable
+from typing import Final
+
+from striprtf.striprtf import rtf_to_text
+
+from relay.extract.budget import AttachmentLimits, Budget, Contents, Extracted, Piece, UnreadableError
+from relay.extract.formats.archive import read_compressed, read_tar, read_zip
+from relay.extract.formats.dicom import read_dicom
+from relay.extract.formats.image import is_picture_of_something
+from relay.extract.formats.ole import read_ole
+from relay.extract.formats.pdf import read_pdf
+from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
+from relay.extract.inline import read_text_format
+from relay.extract.sniff import TEXT, sniff
+from relay.mail.charset import decode
+from relay.mail.leaf import Leaf, MimeLimits
+from relay.mail.mime import read_message
+from relay.mail.text import text_of
+
+_MESSAGE: Final = frozenset({"message/rfc822", "application/mbox"})
+_HEADER_NAMES: Final = (
+    b"from:",
+    b"received:",
+    b"return-path:",
+    b"subject:",
+    b"date:",
+    b"message-id:",
+    b"mime-version:",
+    b"to:",
+)
+
+
+class Extractor:
+    """Reads attachments. It parses what strangers wrote: it belongs into the helper, where a fault costs one job."""
+
+    def __init__(self, limits: AttachmentLimits | None = None) -> None:
+        self._limits = limits or AttachmentLimits()
+
+    def budget(self) -> Budget:
+        """A fresh budget, for all attachments of one message."""
+        return Budget(self._limits)
+
+    def read(self, leaf: Leaf, kind: str, budget: Budget) -> Contents:
+        """Read a part and what is inside it. Never raises :class:`UnreadableError`: it is in ``faults``."""
+        walk = _Walk(budget)
+        found = walk.file(leaf.number, leaf.data, leaf.content_type, kind, 1)
+        return Contents(
+            type=found or kind,
+            pieces=tuple(walk.pieces),
+            structures=tuple(walk.structures),
+            faults=tuple(dict.fromkeys(walk.faults)),
+        )
+
+
+class _Walk:
+    """One attachment's tree of files."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.pieces: list[Piece] = []
+        self.structures: list[tuple[str, str, bool]] = []
+        self.faults: list[tuple[str, str]] = []
+
+    def file(self, part: str, data: bytes, content_type: str, kind: str, depth: int) -> str:
+        """Read a file and those inside it; what it is."""
+        try:
+            self.budget.file(depth)
+            extracted = _read(data, kind, content_type, self.budget)
+        except UnreadableError as error:
+            self.faults.append((part, error.reason))
+            return ""
+        if extracted.text.strip():
+            self.pieces.append(Piece(part=part, text=extracted.text))
+        if extracted.structure:
+            self.structures.append((part, extracted.structure, extracted.patient))
+        self.faults += [(part, reason) for reason in extracted.faults]
+        separator = "." if ":" in part else ":"
+        for number, (name, content) in enumerate(extracted.children, 1):
+            inner = f"{part}{separator}{number}"
+            if name:
+                self.pieces.append(Piece(part=inner, text=name.replace("_", " ")))
+            if content:
+                self.file(inner, content, "", sniff(content, ""), depth + 1)
+        return extracted.type
+
+
+def _read(data: bytes, kind: str, content_type: str, budget: Budget) -> Extracted:
+    reader = _READERS.get(kind)
+    if reader is not None:
+        return reader(data, budget)
+    if kind in TEXT:
+        if kind == "text" and _is_message(data):
+            return _read_message(data, budget)
+        return read_text_format(data, kind, content_type, "")
+    if kind == "image":
+        if is_picture_of_something(data):
+            raise UnreadableError("image")
+        return Extracted(type="image")
+    raise UnreadableError("format")
+
+
+def _is_message(data: bytes) -> bool:
+    head = data[:2000].lower()
+    return head.startswith(_HEADER_NAMES) and sum(b"\n" + name in head for name in _HEADER_NAMES) >= 2
+
+
+def _read_message(data: bytes, budget: Budget) -> Extracted:
+    """An .eml file: its header and texts, and its other parts as children."""
+    tree = read_message(data, MimeLimits(depth=budget.limits.depth * 4, bytes=budget.limits.octets))
+    lines = [f"{name}: {value}" for name, value in tree.headers if name in {"subject", "from", "to", "cc", "date"}]
+    children = []
+    for leaf in tree.leaves:
+        kind = sniff(leaf.data, leaf.content_type)
+        if kind in {"text", "html"}:
+            lines.append(text_of(leaf.data, "text/html" if kind == "html" else leaf.content_type, leaf.charset))
+        else:
+            children.append((leaf.filename, leaf.data))
+    lines += [text for _, text in tree.notes]
+    return Extracted(
+        type="eml", text="\n".join(lines), children=tuple(children), faults=tuple({reason for _, reason in tree.faults})
+    )
+
+
+def _read_rtf(data: bytes, budget: Budget) -> Extracted:
+    del budget
+    try:
+        text: str = rtf_to_text(decode(data, "cp1252"), errors="ignore")  # type: ignore[no-untyped-call]  # untyped
+    except (ValueError, IndexError, KeyError, TypeError, LookupError) as error:
+        raise UnreadableError("malformed") from error
+    return Extracted(type="rtf", text=text)
+
+
+def _read_xml(data: bytes, budget: Budget) -> Extracted:
+    del budget
+    root = parse_xml(data)
+    lines = []
+    for element in root.iter():
+        label = local(element)
+        values = [element.text or "", *element.attrib.values()]
+        lines += [f"{label}: {value.strip()}" for value in values if value.strip()]
+        if element.tail and element.tail.strip():
+            lines.append(element.tail.strip())
+    return Extracted(type="xml", text="\n".join(lines))
+
+
+def _refuse(reason: str) -> Callable[[bytes, Budget], Extracted]:
+    def read(data: bytes, budget: Budget) -> Extracted:
+        del data, budget
+        raise UnreadableError(reason)
+
+    return read
+
+
+_READERS: Final[dict[str, Callable[[bytes, Budget], Extracted]]] = {
+    "pdf": read_pdf,
+    "zip": read_zip,
+    "ole": read_ole,
+    "tar": read_tar,
+    "rtf": _read_rtf,
+    "xml": _read_xml,
+    "dicom": lambda data, _: read_dicom(data),
+    "c-cda": lambda data, _: read_clinical_xml(data, "c-cda"),
+    "fhir-xml": lambda data, _: read_clinical_xml(data, "fhir-xml"),
+    "gzip": lambda data, budget: read_compressed(data, "gzip", budget),
+    "bzip2": lambda data, budget: read_compressed(data, "bzip2", budget),
+    "xz": lambda data, budget: read_compressed(data, "xz", budget),
+    "7z": _refuse("archive"),
+    "rar": _refuse("archive"),
+    "tnef": _refuse("format"),
+}

@@ -1,0 +1,1 @@
+"""One module a format: octets to text, or the reason why not."""

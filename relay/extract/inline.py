@@ -1,0 +1,23 @@
+"""Formats that are text: read on the spot, without a parser that strangers could upset."""
+
+from relay.extract.budget import Extracted, UnreadableError
+from relay.extract.formats.fhir import read_fhir
+from relay.extract.formats.hl7 import read_hl7v2, read_x12
+from relay.mail.text import text_of
+
+
+def read_text_format(data: bytes, kind: str, content_type: str, charset: str) -> Extracted:
+    """Text, HTML, HL7 v2, X12 or FHIR in JSON; one of the last three that is broken is read as text.
+
+    Never raises.
+    """
+    try:
+        if kind == "hl7v2":
+            return read_hl7v2(data)
+        if kind == "x12":
+            return read_x12(data)
+        if kind == "fhir":
+            return read_fhir(data)
+    except (UnreadableError, RecursionError):
+        return Extracted(type=kind, text=text_of(data, "text/plain", charset), structure=kind, faults=("malformed",))
+    return Extracted(type=kind, text=text_of(data, "text/html" if kind == "html" else content_type, charset))

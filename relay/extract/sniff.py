@@ -1,0 +1,101 @@
+"""What an attachment is, by its content; its name and label decide only what content leaves open."""
+
+import re
+from typing import Final
+
+_MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"%PDF-", "pdf"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!\x1a\x07", "rar"),
+    (b"{\\rtf", "rtf"),
+    (b"\x89PNG\r\n\x1a\n", "image"),
+    (b"GIF8", "image"),
+    (b"\xff\xd8\xff", "image"),
+    (b"II*\x00", "image"),
+    (b"MM\x00*", "image"),
+    (b"\x78\x9f\x3e\x22", "tnef"),
+)
+_FIRST: Final = frozenset(magic[0] for magic, _ in _MAGIC)
+_XML: Final = re.compile(
+    rb"\s*(?:<\?xml[^>]{0,200}\?>|<!--.{0,2000}?-->|<!DOCTYPE[^>\[]{0,200}>|\s){0,8}<([\w:.-]+)([^>]{0,2000})",
+    re.DOTALL,
+)
+_HL7: Final = re.compile(rb"[\x0b\s]{0,8}(?:FHS|BHS|MSH)([^\w\s])[^\r\n]*")
+_X12: Final = re.compile(rb"\s{0,8}ISA([^\w\s])(?:[^\r\n]{0,15}\1){15}")
+_FHIR: Final = re.compile(rb'"resourceType"\s*:\s*"[A-Z][A-Za-z]+"')
+_CONTROL: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x0b\x1b\x1c\x1d\x1e"))
+_SAMPLE: Final = 8192
+
+TEXT: Final = frozenset({"text", "html", "hl7v2", "x12", "fhir"})
+"""Formats that are text and are read on the spot; all others are the helper's."""
+
+
+def sniff(data: bytes, content_type: str) -> str:
+    """The format's name.
+
+    Returns:
+        One of :data:`TEXT`; a container or document (``pdf``, ``zip``, ``ole``, ``gzip``, ``tar``, ``rtf``, ``dicom``,
+        ``c-cda``, ``fhir-xml``, ``xml``, ``image``, ``tnef`` ...); or ``unknown``.
+    """
+    if data[:1] and data[0] in _FIRST:
+        for magic, name in _MAGIC:
+            if data.startswith(magic):
+                return name
+    if data[128:132] == b"DICM":
+        return "dicom"
+    if data[257:262] == b"ustar":
+        return "tar"
+    if b"%PDF-" in data[:1024]:
+        return "pdf"
+    return _text_format(data, content_type) if _is_text(data, content_type) else _binary(data, content_type)
+
+
+def _is_text(data: bytes, content_type: str) -> bool:
+    if content_type.startswith("text/"):
+        return True
+    sample = data[:_SAMPLE]
+    if not sample.translate(None, _CONTROL) or content_type.startswith(("image/", "audio/", "video/", "font/")):
+        return False
+    if len(sample.translate(None, _CONTROL)) == len(sample):
+        return True
+    return sample.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_wide(sample)
+
+
+def _looks_wide(sample: bytes) -> bool:
+    zeros = sample[1::2].count(0), sample[0::2].count(0)
+    return max(zeros) > 0.4 * len(sample) / 2 and min(zeros) < 0.1 * len(sample) / 2
+
+
+def _text_format(data: bytes, content_type: str) -> str:
+    head = data[:_SAMPLE]
+    if _HL7.match(head):
+        return "hl7v2"
+    if _X12.match(head):
+        return "x12"
+    if head.lstrip()[:1] in {b"{", b"["} and _FHIR.search(head):
+        return "fhir"
+    if content_type in {"text/html", "application/xhtml+xml"}:
+        return "html"
+    xml = _XML.match(head.removeprefix(b"\xef\xbb\xbf"))
+    if xml is None:
+        return "text"
+    name, attributes = xml[1].rpartition(b":")[2].lower(), xml[2]
+    if name == b"html":
+        return "html"
+    if name == b"clinicaldocument":
+        return "c-cda"
+    if b"http://hl7.org/fhir" in attributes:
+        return "fhir-xml"
+    return "xml" if head.lstrip().startswith(b"<?xml") or content_type.endswith("xml") else "text"
+
+
+def _binary(data: bytes, content_type: str) -> str:
+    if content_type.startswith("image/") or data[:4] == b"RIFF" or data[4:8] == b"ftyp":
+        return "image" if content_type.startswith("image/") or data[8:12] == b"WEBP" else "unknown"
+    return "unknown"
