@@ -1,0 +1,5 @@
+"""The relays that operators would use instead."""
+
+from contenders import Contender
+
+PEERS: tuple[Contender, ...] = ()
