@@ -177,14 +177,11 @@ class Supervisor:
         watcher = loop.create_task(self._outlive(child))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-        ready, stop = loop.create_task(child.ready.wait()), loop.create_task(self._stop.wait())
-        await asyncio.wait(
-            {ready, stop, watcher}, timeout=self._options.start_timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        late = not (ready.done() or stop.done() or watcher.done())
-        ready.cancel()
-        stop.cancel()
-        if late:
+        waits = [loop.create_task(wait) for wait in (child.ready.wait(), self._stop.wait(), process.wait())]
+        done, _ = await asyncio.wait(waits, timeout=self._options.start_timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not done and process.returncode is None:
             log.error("not ready in time, killed", child=name, seconds=self._options.start_timeout)
             process.kill()
 
