@@ -93,7 +93,7 @@ class Site:
         """Write configuration, client, policies, certificates and keys."""
         etc = self.config.parent
         (etc / "clients").mkdir(parents=True, exist_ok=True)
-        (self.directory / "data").mkdir(exist_ok=True)
+        (self.directory / "data").mkdir(mode=0o700, exist_ok=True)
         (self.directory / "run").mkdir(exist_ok=True)
         self._write_policies(etc / "policies")
         self._write_client(etc / "clients" / "ehr.yaml")
@@ -149,8 +149,9 @@ class Site:
 
     def _make_keys(self) -> None:
         self.postern("keys", "init")
-        for algorithm in self.options.dkim:
-            self.postern("dkim", "new", self.options.domain, "--algorithm", algorithm, "--selector", f"{algorithm}1")
+        if self.options.dkim:
+            algorithm = self.options.dkim[0] if len(self.options.dkim) == 1 else "both"
+            self.postern("dkim", "new", self.options.domain, "--algorithm", algorithm)
 
     # --- commands ----------------------------------------------------------
 
