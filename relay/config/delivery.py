@@ -61,14 +61,29 @@ class DnsSettings(Section):
         return self
 
 
+class MtaStsSettings(Section):
+    """The policies that domains publish about the TLS of their mail servers (RFC 8461)."""
+
+    enabled: Boolean = switch("Look for policies and heed them.", on=True)
+    port: Port = setting(443, "Port of policy hosts; another one only makes sense in tests.", "TCP port")
+    timeout: Duration = setting("1m", "A whole fetch, look-up to last octet.", "duration", ge=0.1, le=600)
+    refresh: Duration = setting(
+        "1d", "Known policies are fetched anew after this long, or half their own age.", "duration", ge=60, le=2_592_000
+    )
+
+
 class TlsSettings(Section):
-    """What certificates of other servers are checked against."""
+    """What certificates of other servers are checked against, and by whose word their names are believed."""
 
     trust_roots: OptionalPath = setting(None, "PEM file of trusted roots; null: those of the system.", "file")
     extra_roots: tuple[FilePath, ...] = setting(
         [], "PEM files of roots trusted besides, such as a hospital's.", "list of files"
     )
     minimum: TlsVersion = setting("1.2", "Oldest TLS version that counts as encrypted: 1.2 or 1.3.", "TLS version")
+    dane: Boolean = switch(
+        "Heed TLSA records (RFC 7672) and signed MX answers; of effect only with dns.validating.", on=True
+    )
+    mta_sts: MtaStsSettings = setting({}, "Policies that domains publish (RFC 8461).")
 
 
 class RouteAuthSettings(Section):

@@ -3,17 +3,20 @@
 import asyncio
 import ipaddress
 import ssl
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from relay.core.level import Level, Proof, Voucher
 from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
-from relay.core.ports import ConnectError, Metrics
+from relay.core.ports import Clock, ConnectError, Metrics
+from relay.net.assurance import Assurance
 from relay.net.deadlines import Deadlines
 from relay.net.handshake import Handshake, HostError, dial
 from relay.net.memory import UnverifiedHosts
 from relay.net.mx import Host, HostFinder
+from relay.net.rules import NO_RULES, Rules
 from relay.net.session import SessionContext, SmtpSession
 from relay.net.tls import TlsContexts, judge
 from relay.net.vouch import Nobody, Vouching
@@ -89,7 +92,8 @@ class _Target:
     port: int
     floor: Level
     tls_failures: int
-    voucher: Voucher
+    assurance: Assurance
+    contexts: TlsContexts
     route: Route | None
 
 
@@ -103,13 +107,17 @@ class SmtpConnector:
         contexts: TlsContexts,
         *,
         vouching: Vouching | None = None,
+        rules: Rules = NO_RULES,
         metrics: Metrics | None = None,
+        clock: Clock = time.time,
     ) -> None:
         self._options = options
         self._finder = finder
         self._contexts = contexts
         self._vouching: Vouching = vouching or Nobody()
+        self._rules = rules
         self._metrics = metrics
+        self._clock = clock
         self._open_now = 0
         self._unverified = UnverifiedHosts(size=options.unverified_size, ttl=options.unverified_ttl)
 
@@ -139,23 +147,39 @@ class SmtpConnector:
         route = self._route(destination)
         floor = max(floor, route.floor) if route is not None else floor
         left = self._options.max_connections
+        rule = self._rules.of(destination)
         for host, port in await self._candidates(destination, route, failures):
-            voucher = Voucher.ROUTE if route is not None else await self._vouching.vouch(destination, host)
+            try:
+                assurance = await self._assure(destination, host, port, route)
+            except HostError as error:
+                failures.append(error.failure)
+                continue
             for address in host.addresses:
                 if left == 0:
                     return None
                 left -= 1
                 target = _Target(
-                    host=host, address=address, port=port, floor=floor, tls_failures=tls_failures,
-                    voucher=voucher, route=route,
+                    host=host, address=address, port=port, floor=max(floor, assurance.floor),
+                    tls_failures=tls_failures, assurance=assurance,
+                    contexts=rule.contexts if rule is not None else self._contexts, route=route,
                 )  # fmt: skip
                 try:
                     return await self._reach(target)
                 except HostError as error:
-                    failures.append(error.failure)
+                    failures.append(_explained(error.failure, assurance))
                     if error.failure.trouble is not Trouble.NETWORK:
                         break  # the host answered: another address of it would answer the same
         return None
+
+    async def _assure(self, destination: str, host: Host, port: int, route: Route | None) -> Assurance:
+        """Pins of our own decide alone; a route vouches for its hosts; for the rest, what the domain publishes."""
+        rule = self._rules.of(destination)
+        if rule is not None and rule.pins:
+            why = "the certificates pinned for it ask for it"
+            return Assurance(voucher=Voucher.PIN, floor=Level.AUTHENTICATED, why=why, pins=rule.pins)
+        if route is not None:
+            return Assurance(voucher=Voucher.ROUTE)
+        return await self._vouching.vouch(destination, host, port)
 
     def _route(self, destination: str) -> Route | None:
         if not destination.startswith(ROUTE_PREFIX):
@@ -223,7 +247,7 @@ class SmtpConnector:
 
     async def _open(self, shake: Handshake, target: _Target, level: Level, failure: str) -> SmtpSession:
         if target.route is not None and target.route.implicit_tls:
-            await shake.greet_in_tls(self._context(level), _tls_name(target))
+            await shake.greet_in_tls(_context(level, target), _tls_name(target))
             features = await shake.ehlo()
         else:
             await shake.greet()
@@ -231,8 +255,9 @@ class SmtpConnector:
             if level > Level.CLEAR:
                 features, failure = await self._secure(shake, features, target, level, failure)
         proof = judge(
-            shake.tls_object, host=_tls_name(target), address=target.address, voucher=target.voucher, failure=failure
-        )
+            shake.tls_object, host=_tls_name(target), address=target.address, assurance=target.assurance,
+            failure=failure, now=self._clock(),
+        )  # fmt: skip
         if proof.level < target.floor:
             raise HostError(_below(target, proof.failure or "the level was not reached"))
         if target.route is not None and target.route.username:
@@ -266,11 +291,8 @@ class SmtpConnector:
             if target.floor > Level.CLEAR:
                 raise HostError(_below(target, detail))
             return features, detail
-        await shake.starttls(self._context(level), _tls_name(target))
+        await shake.starttls(_context(level, target), _tls_name(target))
         return await shake.ehlo(), failure
-
-    def _context(self, level: Level) -> ssl.SSLContext:
-        return self._contexts.verifying if level >= Level.VERIFIED else self._contexts.encrypting
 
     @staticmethod
     async def _login(shake: Handshake, route: Route, proof: Proof) -> None:
@@ -288,12 +310,25 @@ _WEIGHT: Final = {Trouble.NETWORK: 1, Trouble.PROTOCOL: 2, Trouble.REPLY: 3, Tro
 
 def _tls_name(target: _Target) -> str:
     """The name for SNI and certificate: the host's; of a literal, its address (RFC 6125 section 1.7.2, RFC 9525)."""
-    return target.address if target.host.literal else target.host.name
+    return target.assurance.sni or (target.address if target.host.literal else target.host.name)
+
+
+def _context(level: Level, target: _Target) -> ssl.SSLContext:
+    """Where records or pins decide, the handshake takes any certificate: it is judged before anything is said."""
+    verifies = level >= Level.VERIFIED and not target.assurance.binds
+    return target.contexts.verifying if verifies else target.contexts.encrypting
 
 
 def _source(address: str, sources: tuple[str, ...]) -> str | None:
     version = ipaddress.ip_address(address).version
     return next((source for source in sources if ipaddress.ip_address(source).version == version), None)
+
+
+def _explained(failure: Failure, assurance: Assurance) -> Failure:
+    """A missed level, with who asked for it when it was not the copy alone."""
+    if failure.trouble is not Trouble.BELOW_FLOOR or not assurance.why:
+        return failure
+    return replace(failure, detail=f"{failure.detail}; {assurance.why}")
 
 
 def _below(target: _Target, detail: str) -> Failure:

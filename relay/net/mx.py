@@ -21,13 +21,17 @@ class Host:
     Attributes:
         name: as DNS gives it, lower case, without the final dot; an address literal's own text for a literal.
         addresses: where it listens, in the order to try them.
-        secure: every answer that led here carried the AD bit.
+        secure: its addresses carried the AD bit, CNAMEs on the way included; answers that failed are not asked.
+        mx_secure: the answer that named it as the domain's host carried the AD bit.
+        canonical: the name at the end of its CNAMEs; its own when there are none.
         literal: it is an address and has no name a certificate could show.
     """
 
     name: str
     addresses: tuple[str, ...]
     secure: bool = False
+    mx_secure: bool = False
+    canonical: str = ""
     literal: bool = False
 
 
@@ -62,6 +66,7 @@ class _Addresses:
     forbidden: bool
     failed: bool
     secure: bool
+    canonical: str
 
 
 class HostFinder:
@@ -111,7 +116,7 @@ class HostFinder:
             raise _refusal(Trouble.FORBIDDEN_ADDRESS, detail, name)
         if not found.usable:
             raise _refusal(Trouble.DNS, "the configured host has no address now", name)
-        return Host(name=name, addresses=found.usable, secure=found.secure)
+        return Host(name=name, addresses=found.usable, secure=found.secure, canonical=found.canonical)
 
     def _literal(self, domain: str) -> Host:
         text = domain[1:-1].removeprefix("IPv6:")
@@ -150,7 +155,7 @@ class HostFinder:
         found = await asyncio.gather(*(self._addresses(name) for _, name in records))
         ours = min((record[0] for record, one in zip(records, found, strict=True) if one.ours), default=None)
         hosts = tuple(
-            Host(name=name, addresses=one.usable, secure=secure and one.secure)
+            Host(name=name, addresses=one.usable, secure=one.secure, mx_secure=secure, canonical=one.canonical)
             for (preference, name), one in zip(records, found, strict=True)
             if one.usable and (ours is None or preference < ours)
         )
@@ -161,6 +166,7 @@ class HostFinder:
     async def _addresses(self, name: str, *, guarded: bool = True) -> _Addresses:
         types = [kind for kind, wanted in (("AAAA", self._options.ipv6), ("A", self._options.ipv4)) if wanted]
         answers = await asyncio.gather(*(self._resolver.lookup(name, kind) for kind in types))
+        answered = [answer for answer in answers if answer.found is not Found.FAILED]
         every = [str(ipaddress.ip_address(record.address)) for answer in answers for record in answer.records]
         if not guarded:
             usable = every
@@ -171,7 +177,9 @@ class HostFinder:
             ours=guarded and any(text in self._own_addresses for text in every),
             forbidden=any(not self._guard.permits(text) for text in every),
             failed=any(answer.found is Found.FAILED for answer in answers),
-            secure=all(answer.secure for answer in answers),
+            # A failure says nothing: it must not make a signed host look unsigned, and so free of its TLSA records.
+            secure=bool(answered) and all(answer.secure for answer in answered),
+            canonical=next((answer.name for answer in answered if answer.name), name),
         )
 
 

@@ -10,8 +10,13 @@ from cryptography import x509
 
 from relay.core.errors import Problem, ProblemsError
 from relay.core.level import Level, Proof, Voucher
+from relay.net.assurance import NOTHING, Assurance
+from relay.net.chain import peer_chain
+from relay.trust.dane import MismatchError, match, public_key_info
 
 _GOOD_VERSIONS: Final = frozenset({"TLSv1.2", "TLSv1.3"})
+_MAX_NAMES: Final = 20
+_MAX_CHAIN: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +87,9 @@ def judge(
     *,
     host: str,
     address: str,
-    voucher: Voucher = Voucher.NOBODY,
+    assurance: Assurance = NOTHING,
     failure: str = "",
+    now: float = 0.0,
 ) -> Proof:
     """What a live connection reached, read from the TLS object itself after its handshake, not from what was meant.
 
@@ -91,45 +97,100 @@ def judge(
         tls: the connection's TLS object; ``None`` in the clear.
         host: the name the certificate had to show.
         address: the peer's IP address.
-        voucher: who vouches for that name.
+        assurance: who vouches for that name, and by what the certificate is checked.
         failure: why the next level up was not reached, as far as it is known.
+        now: unix seconds: DANE trust anchors are checked for it.
     """
     version = tls.version() if tls is not None else None
     if tls is None or version not in _GOOD_VERSIONS:
         return Proof(level=Level.CLEAR, host=host, address=address, failure=failure)
-    verified = (
-        tls.context.verify_mode is ssl.CERT_REQUIRED and tls.context.check_hostname and tls.server_hostname == host
-    )
+    chain = peer_chain(tls)
+    checked_by, fault = _check(tls, chain, host, assurance, now)
     level = Level.ENCRYPTED
-    if verified:
-        level = Level.VERIFIED if voucher is Voucher.NOBODY else Level.AUTHENTICATED
-        failure = failure or ("" if level is Level.AUTHENTICATED else "nobody vouches for the host's name")
+    if checked_by:
+        level = Level.VERIFIED if assurance.voucher is Voucher.NOBODY else Level.AUTHENTICATED
+        fault = "" if level is Level.AUTHENTICATED else "nobody vouches for the host's name"
     der = tls.getpeercert(binary_form=True) or b""
     cipher = tls.cipher()
-    fingerprint, issuer, not_after = _certificate(der) if der else ("", "", 0.0)
+    leaf = _certificate(der) if der else _Leaf()
     return Proof(
         level=level,
-        vouched_by=voucher if verified else Voucher.NOBODY,
+        vouched_by=assurance.voucher if checked_by else Voucher.NOBODY,
         host=host,
         address=address,
         tls_version=version,
         cipher=cipher[0] if cipher else "",
-        certificate_sha256=fingerprint,
-        issuer=issuer,
-        not_after=not_after,
-        failure=failure,
+        certificate_sha256=leaf.fingerprint,
+        issuer=leaf.issuer,
+        not_after=leaf.not_after,
+        failure=failure or fault,
+        checked_by=checked_by,
+        names=leaf.names,
+        chain=tuple(_fingerprint(one) for one in chain[:_MAX_CHAIN]),
     )
 
 
+def _check(
+    tls: ssl.SSLObject, chain: tuple[bytes, ...], host: str, assurance: Assurance, now: float
+) -> tuple[str, str]:
+    """What the certificate was checked by, or why it did not pass; one of the two is empty, or both."""
+    if assurance.tlsa:
+        try:
+            return str(match(chain, assurance.tlsa, names=assurance.names, now=now)), ""
+        except MismatchError as error:
+            return "", str(error)
+    if assurance.pins:
+        pinned = bool(chain) and not assurance.pins.isdisjoint(_pin_forms(chain[0]))
+        return ("pin", "") if pinned else ("", "its certificate is not one of those pinned")
+    context = tls.context
+    verified = context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname and tls.server_hostname == host
+    return ("PKIX", "") if verified else ("", "")
+
+
+def _pin_forms(leaf: bytes) -> tuple[str, ...]:
+    """What a pin may name of a leaf: the certificate, and its public key."""
+    try:
+        return _fingerprint(leaf), _fingerprint(public_key_info(leaf))
+    except ValueError:
+        return (_fingerprint(leaf),)
+
+
+def _fingerprint(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaf:
+    """What a proof says of a leaf."""
+
+    fingerprint: str = ""
+    issuer: str = ""
+    not_after: float = 0.0
+    names: tuple[str, ...] = ()
+
+
 @functools.lru_cache(maxsize=4096)
-def _certificate(der: bytes) -> tuple[str, str, float]:
-    """Fingerprint, issuer (RFC 4514) and expiry of a leaf; what does not parse is empty, its fingerprint stands."""
-    fingerprint = hashlib.sha256(der).hexdigest()
+def _certificate(der: bytes) -> _Leaf:
+    """Fingerprint, issuer (RFC 4514), expiry and names; what does not parse is empty, its fingerprint stands."""
+    fingerprint = _fingerprint(der)
     try:
         certificate = x509.load_der_x509_certificate(der)
-        return fingerprint, certificate.issuer.rfc4514_string()[:512], certificate.not_valid_after_utc.timestamp()
+        return _Leaf(
+            fingerprint=fingerprint,
+            issuer=certificate.issuer.rfc4514_string()[:512],
+            not_after=certificate.not_valid_after_utc.timestamp(),
+            names=_names(certificate),
+        )
     except ValueError:
-        return fingerprint, "", 0.0
+        return _Leaf(fingerprint=fingerprint)
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ()
+    return tuple(name[:255] for name in found.value.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
 
 
 def certificate_fault(error: ssl.SSLCertVerificationError) -> str:

@@ -65,4 +65,7 @@ def proof_facts(proof: Proof | None) -> dict[str, Any] | None:
         "issuer": proof.issuer,
         "not_after": proof.not_after,
         "failure": proof.failure,
+        "checked_by": proof.checked_by,
+        "names": list(proof.names),
+        "chain": list(proof.chain),
     }

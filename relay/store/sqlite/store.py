@@ -30,7 +30,7 @@ _log = structlog.get_logger("store")
 
 
 class SqliteStore:
-    """Implements the ports ``QueueStore`` and ``Knowledge`` in one directory, for any number of processes of one machine.
+    """Implements the ports ``QueueStore`` and ``Knowledge`` in one directory, for all processes of one machine.
 
     Reads run in a thread of their own, writes in another that group-commits; the event loop waits for neither.
     """

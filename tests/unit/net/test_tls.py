@@ -4,6 +4,7 @@ import pytest
 
 from relay.core.errors import ProblemsError
 from relay.core.level import Level, Voucher
+from relay.net.assurance import Assurance
 from relay.net.memory import UnverifiedHosts
 from relay.net.resolver import Resolver
 from relay.net.tls import TlsOptions, judge, make_contexts
@@ -60,7 +61,7 @@ class Live:
 )
 def test_the_live_object_is_judged_and_not_what_was_meant(which, more, voucher, level):
     live = Live(getattr(make_contexts(), which), **more)
-    proof = judge(live, host="mx.x.example", address="192.0.2.1", voucher=voucher)
+    proof = judge(live, host="mx.x.example", address="192.0.2.1", assurance=Assurance(voucher=voucher))
     assert proof.level is level
     assert proof.vouched_by is (Voucher.ROUTE if level is Level.AUTHENTICATED else Voucher.NOBODY)
 

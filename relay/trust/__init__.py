@@ -1,0 +1,1 @@
+"""What other domains publish about their mail servers' TLS: read, matched and remembered, without effects."""

@@ -1,0 +1,147 @@
+"""A domain that publishes what its mail servers' TLS is like, and a connector that heeds it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from relay.core.ports import ConnectError, Known
+from relay.demo.authority import Authority
+from relay.demo.dns import DnsServer
+from relay.demo.peer import Peer, PeerBehaviour
+from relay.net.connect import ConnectorOptions, SmtpConnector
+from relay.net.dane import TlsaFinder
+from relay.net.fetch import FetchOptions, HttpsFetcher
+from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
+from relay.net.mx import HostFinder
+from relay.net.resolver import Resolver, ResolverOptions
+from relay.net.rules import NO_RULES, Rules
+from relay.net.tls import TlsContexts
+from relay.net.vouch import Vouchers
+from relay.store import MemoryData, MemoryStore
+from tests.support.net import LOOPBACK, QUICK
+from tests.support.policyhost import PolicyHost, policy_host
+from tests.support.queue import ManualClock
+from tests.support.vault import FakeVault
+
+GOOD, MX, STS = "good.example", "mx.good.example", "mta-sts.good.example"
+
+
+class Tallied:
+    """Metrics that remember each count with its labels."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple, float] = {}
+
+    def count(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1) -> None:
+        key = (name, *sorted((labels or {}).values()))
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        pass
+
+    def set(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        pass
+
+
+class BrokenStore:
+    """Knowledge that can be switched off."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.error: Exception | None = None
+        self.writes = 0
+
+    async def known(self, kind: str, name: str) -> Known | None:
+        if self.error:
+            raise self.error
+        return await self.store.known(kind, name)
+
+    async def learn(self, known: Known) -> None:
+        self.writes += 1
+        if self.error:
+            raise self.error
+        await self.store.learn(known)
+
+    async def all_known(self, kind: str, *, after: str = "", limit: int = 200):
+        return await self.store.all_known(kind, after=after, limit=limit)
+
+    async def forget(self, kind: str, name: str) -> None:
+        await self.store.forget(kind, name)
+
+
+@dataclass
+class World:
+    """``good.example`` with one mail server, its DNS, its policy host, and what of ours meets them."""
+
+    peer: Peer
+    dns: DnsServer
+    host: PolicyHost
+    resolver: Resolver
+    policies: PolicyCache
+    connector: SmtpConnector
+    store: BrokenStore
+    clock: ManualClock
+    metrics: Tallied
+    authority: Authority
+    fetcher: HttpsFetcher
+
+    def announce(self, identity: str = "1") -> None:
+        """Publish a policy id, and let the resolver see it at once."""
+        self.dns.set(f"_mta-sts.{GOOD}", {"TXT": [f'"v=STSv1; id={identity};"']})
+        self.resolver.forget()
+
+    def again(self) -> PolicyCache:
+        """What another process, or this one after a restart, knows: the store alone."""
+        options = PolicyCacheOptions()
+        return PolicyCache(self.resolver, self.fetcher, self.store, self.clock, options, metrics=self.metrics)
+
+    async def failure(self, **more):
+        with pytest.raises(ConnectError) as caught:
+            await self.connector.connect(GOOD, **more)
+        return caught.value.failures[-1]
+
+    async def proof(self, **more):
+        session = await self.connector.connect(GOOD, **more)
+        await session.close()
+        return session.proof
+
+
+@contextlib.asynccontextmanager
+async def world(
+    authority: Authority,
+    tls: TlsContexts,
+    behaviour: PeerBehaviour,
+    *,
+    validating: bool = False,
+    secure: tuple[str, ...] = (),
+    rules: Rules = NO_RULES,
+    monotonic=None,
+) -> AsyncIterator[World]:
+    zone = {GOOD: {"MX": [f"10 {MX}."]}, MX: {"A": ["127.0.0.1"]}, STS: {"A": ["127.0.0.1"]}}
+    clock, metrics = ManualClock(), Tallied()
+    store = BrokenStore(MemoryStore(FakeVault(), clock, data=MemoryData()))
+    async with Peer(behaviour) as peer, DnsServer(zone, secure=secure) as dns, policy_host(authority) as host:
+        resolver = Resolver(
+            ResolverOptions(
+                nameservers=("127.0.0.1",), port=dns.port, timeout=1, lifetime=1, validating=validating, failure_ttl=1
+            )
+        )
+        finder = HostFinder(resolver, LOOPBACK)
+        fetcher = HttpsFetcher(finder, tls.verifying, FetchOptions(port=host.port, timeout=5))
+        more = {"monotonic": monotonic} if monotonic else {}
+        policies = PolicyCache(resolver, fetcher, store, clock, PolicyCacheOptions(), metrics=metrics, **more)
+        connector = SmtpConnector(
+            ConnectorOptions(helo="relay.clinic.example", deadlines=QUICK, port=peer.port),
+            finder,
+            tls,
+            vouching=Vouchers(dane=TlsaFinder(resolver) if validating else None, mta_sts=policies),
+            rules=rules,
+            metrics=metrics,
+        )
+        try:
+            yield World(peer, dns, host, resolver, policies, connector, store, clock, metrics, authority, fetcher)
+        finally:
+            await policies.close()
+            await resolver.close()
