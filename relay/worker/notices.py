@@ -80,7 +80,7 @@ class Notices:
 
     def refused(
         self, message: Message, content: bytes, refusals: Sequence[tuple[Recipient, Reply, str]]
-    ) -> Change | None:
+    ) -> tuple[Change, ...]:
         """The failure notice for recipients that policy refused while others of the message were taken."""
         now = message.received_at
         failed = [
@@ -90,8 +90,7 @@ class Notices:
             )
             for number, (recipient, reply, why) in enumerate(refusals)
         ]
-        notice = self.failure(message, content, failed, now=now)
-        return notice.changes[0] if notice.changes else None
+        return self.failure(message, content, failed, now=now).changes
 
     def delay(self, message: Message, content: bytes | None, entry: QueueEntry, *, now: float) -> Notice:
         """Tell the sender that recipients wait; the null sender is never told (RFC 3464 section 2, RFC 5321 6.1)."""
