@@ -23,9 +23,9 @@ from relay.mail.received import from_addresses, inspect, mend, received
 
 log = structlog.get_logger("accept")
 
-Bounce: TypeAlias = Callable[[Message, bytes, Sequence[tuple[Recipient, Reply, str]]], Change | None]
+Bounce: TypeAlias = Callable[[Message, bytes, Sequence[tuple[Recipient, Reply, str]]], Sequence[Change]]
 """Builds the failure DSN for recipients that policy refused: message, content, (recipient, reply, why) of each.
-``None`` when nobody can be told."""
+Nothing when nobody can be told."""
 
 _TOLD_RULES: Final = 10  # rules named in a message's log line; the audit trail names them all
 LOOP: Final = Reply.of(554, "5.4.6", "Too many hops: the message is looping")
@@ -250,7 +250,7 @@ class Acceptor:
         ]
         try:
             if plan.rejected:
-                dsn = self._parts.bounce(
+                unit += self._parts.bounce(
                     message,
                     content,
                     [
@@ -258,7 +258,6 @@ class Acceptor:
                         for state, decision, reply in plan.rejected
                     ],
                 )
-                unit += [dsn] if dsn is not None else []
             await self._parts.store.commit(tuple(unit))
         except BaseException:
             self._parts.hand.give_up(len(leased))

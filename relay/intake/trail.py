@@ -35,6 +35,7 @@ def trail(message: Message, plan: Plan, decisions: Sequence[PolicyDecision], fai
             "fate": "rejected",
             "reply": f"{reply.code} {reply.enhanced}",
             "rule": decision.treatment.rule,
+            "policy_version": decision.treatment.policy_version,
         }
         events.append(_event(message, "fate", fate))
     return (*events, *_alerts(message, decisions, failure))

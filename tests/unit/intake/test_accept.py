@@ -97,7 +97,7 @@ class World:
 
     def bounce(self, message, content, told):
         self.bounced.append((message, told))
-        return Note(events=())
+        return (Note(events=()),)
 
     async def accept(self, *recipients, content=CONTENT, **known):
         envelope = Envelope(
