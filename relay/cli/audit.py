@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, only_asks
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
 @click.pass_context
 def command(ctx: click.Context, config: Path, keys_dir: Path | None, audit_dir: Path | None) -> None:
     """Find the directories."""
-    if ctx.resilient_parsing or ctx.invoked_subcommand == "check-export":
+    if only_asks(ctx) or ctx.invoked_subcommand == "check-export":
         return
     if keys_dir is None or audit_dir is None:
         from relay.config.load import load

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, config: Path, clients_dir: Path | None) -> None:
     """Find the directory of clients."""
-    if ctx.resilient_parsing:
+    if only_asks(ctx):
         return
     if clients_dir is None:
         from relay.config.load import load

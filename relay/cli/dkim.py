@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, only_asks
 from relay.core.errors import AddressError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Places:
 @click.pass_context
 def command(ctx: click.Context, config: Path, directory: Path | None) -> None:
     """Find the keys."""
-    if ctx.resilient_parsing:
+    if only_asks(ctx):
         return
     settings = None
     if directory is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import orjson
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
 @click.pass_context
 def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: Path | None) -> None:
     """Find the directories."""
-    if ctx.resilient_parsing:
+    if only_asks(ctx):
         return
     data = [data_dir] if data_dir else []
     user = None

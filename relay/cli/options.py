@@ -22,3 +22,8 @@ def config_option(what: str) -> Callable[[_Command], _Command]:
         show_envvar=True,
         help=f"The configuration{what}.",
     )
+
+
+def only_asks(ctx: click.Context) -> bool:
+    """Whether a group is only asked what its verbs are (completion, ``VERB --help``): then nothing need be read."""
+    return ctx.resilient_parsing or any(argument in ctx.help_option_names for argument in ctx.args)
