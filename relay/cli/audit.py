@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from relay.cli.options import config_option, only_asks
+from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
     return click.option(text, type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
 
 
-@click.group(name="audit", help="Show, verify and export the audit trail.")
+@click.group(cls=Group, name="audit", help="Show, verify and export the audit trail.")
 @config_option(", which says where keys and the trail are kept")
 @_directory("--keys-dir")
 @_directory("--audit-dir")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from relay.cli.options import config_option, only_asks
+from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from relay.config.reception import ClientSettings
 
 
-@click.group(name="client", help="Add, list and remove the systems that may send.")
+@click.group(cls=Group, name="client", help="Add, list and remove the systems that may send.")
 @config_option(", which says where clients are kept")
 @click.option("--clients-dir", type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
 @click.pass_context

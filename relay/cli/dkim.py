@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 
-from relay.cli.options import config_option, only_asks
+from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import AddressError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Places:
     settings: "Settings | None"
 
 
-@click.group(name="dkim", help="Make, show and check signing keys.")
+@click.group(cls=Group, name="dkim", help="Make, show and check signing keys.")
 @config_option(", which says where keys are kept")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead."

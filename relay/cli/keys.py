@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import orjson
 
-from relay.cli.options import config_option, only_asks
+from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
     return click.option(text, type=click.Path(path_type=Path, file_okay=False), help="Use this directory instead.")
 
 
-@click.group(name="keys", help="The key ring that seals mail at rest.")
+@click.group(cls=Group, name="keys", help="The key ring that seals mail at rest.")
 @config_option(", which says where keys and data are kept")
 @_directory("--keys-dir")
 @_directory("--data-dir")

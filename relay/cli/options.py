@@ -8,6 +8,7 @@ import click
 
 DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
+_ASKS: Final = "relay.cli.asks"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -24,6 +25,15 @@ def config_option(what: str) -> Callable[[_Command], _Command]:
     )
 
 
+class Group(click.Group):
+    """A group of verbs that remembers, before its callback runs, whether it is only asked for help."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the group's callback and then the verb."""
+        ctx.meta[_ASKS] = any(argument in ctx.help_option_names for argument in ctx.args)
+        return super().invoke(ctx)
+
+
 def only_asks(ctx: click.Context) -> bool:
-    """Whether a group is only asked what its verbs are (completion, ``VERB --help``): then nothing need be read."""
-    return ctx.resilient_parsing or any(argument in ctx.help_option_names for argument in ctx.args)
+    """Whether a :class:`Group` is only asked what its verbs are (completion, ``VERB --help``): nothing need be read."""
+    return ctx.resilient_parsing or bool(ctx.meta.get(_ASKS))
