@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -38,8 +39,10 @@ class DispatchOptions:
     serves: Callable[[str], bool] = lambda _: True
 
 
-_FOREIGN = 10_000
+_FOREIGN: Final = 10_000
 """Destinations of others that are remembered, to be passed over in claims."""
+_ASIDE: Final = 300.0
+"""Seconds that an entry whose attempt raised stays in hand before it is given back: no fault of ours spins."""
 
 
 class Dispatcher:
@@ -69,6 +72,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._draining = False
         self._foreign: set[str] = set()
+        self._returns: list[tuple[float, str]] = []
+        self._is_more = False
         store.on_ready(self._wake.set)
 
     @property
@@ -92,39 +97,48 @@ class Dispatcher:
         self._wake.set()
 
     def hand_over(self, claimed: Iterable[Claimed]) -> None:
-        """Deliver entries for which room is held."""
+        """Deliver entries for which room is held; once draining, their leases are given back."""
         for item in claimed:
             destination = item.entry.destination
+            if self._draining:
+                self._give_back(item.entry.id)
+                continue
             lane = self._lanes.get(destination)
             if lane is None:
                 lane = self._lanes[destination] = Lane(
-                    destination, self._options.lane(destination), self._attempt, self._pace
+                    destination, self._options.lane(destination), self._attempt, self._pace, self._set_aside
                 )
             lane.push(item)
 
     def settled(self) -> None:
         """One entry in hand has been recorded: its room is free."""
         self._held -= 1
-        if self._held < self._options.in_hand // 2:
+        if self._is_more and self._held <= self._options.in_hand // 2:
             self._wake.set()
 
     async def run(self) -> None:
         """Claim until drained. A store that cannot be reached pauses delivery; nothing in hand is lost."""
         while not self._draining:
             self._wake.clear()
+            claimed = 0
             try:
+                await self._return()
                 claimed = await self._claim()
             except StoreError as error:
                 log.warning("claiming failed, pausing", error=str(error))
-                claimed = 0
+            except Exception:
+                self._metrics.count("postern_alerts_total", {"kind": "claiming-failed"})
+                log.exception("claiming failed inside, pausing")
             if not claimed:
                 await self._rest()
+        await self._empty([])
         log.debug("claiming ended")
 
     async def _claim(self) -> int:
         room = min(self._options.in_hand - self._held, self._options.batch)
         self._sweep()
         if room <= 0:
+            self._is_more = True
             return 0
         full = {name for name, lane in self._lanes.items() if lane.waiting >= self._options.lane_backlog}
         self._held += room
@@ -134,19 +148,45 @@ class Dispatcher:
             taken = len(claimed)
         finally:
             self._held -= room - taken
-        ours = [item for item in claimed if self._options.serves(item.entry.destination)]
-        self.hand_over(ours)
-        if len(ours) < taken:
-            await self._leave_to_others([item for item in claimed if item not in ours])
-        return len(ours)
+        self._is_more = bool(full) or taken == room
+        theirs = frozenset(item.entry.id for item in claimed if not self._options.serves(item.entry.destination))
+        self.hand_over(item for item in claimed if item.entry.id not in theirs)
+        if theirs:
+            self._leave_to_others([item for item in claimed if item.entry.id in theirs])
+            await self._return()
+        return taken - len(theirs)
 
-    async def _leave_to_others(self, claimed: list[Claimed]) -> None:
+    def _leave_to_others(self, claimed: list[Claimed]) -> None:
         """Give back what other workers serve, and pass their destinations over from now on."""
         if len(self._foreign) > _FOREIGN:
             self._foreign.clear()
-        self._foreign |= {item.entry.destination for item in claimed}
-        self._held -= len(claimed)
-        await self._store.release([item.entry.id for item in claimed])
+        for item in claimed:
+            self._foreign.add(item.entry.destination)
+            self._give_back(item.entry.id)
+
+    # --- giving back -----------------------------------------------------
+
+    def _set_aside(self, claimed: Claimed) -> None:
+        """Keep an entry that we failed at out of the way for a while; then anyone may try again."""
+        self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
+        self._returns.append((self._clock() + _ASIDE, claimed.entry.id))
+
+    def _give_back(self, entry_id: str) -> None:
+        self._returns.append((0.0, entry_id))
+
+    async def _return(self, *, everything: bool = False) -> None:
+        """Give back the leases whose time has come; what the store does not take is tried again with the next."""
+        now = self._clock()
+        back = [one for one in self._returns if everything or one[0] <= now]
+        if not back:
+            return
+        self._returns = [] if everything else [one for one in self._returns if one[0] > now]
+        try:
+            await self._store.release([entry_id for _, entry_id in back])
+        except BaseException:
+            self._returns += back
+            raise
+        self._held -= len(back)
 
     def _sweep(self) -> None:
         for name in [name for name, lane in self._lanes.items() if lane.is_empty]:
@@ -156,26 +196,30 @@ class Dispatcher:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), self._options.poll)
 
-    def take_waiting(self, destination: str) -> list[Claimed]:
-        """Take what waits for a destination out of its lane, still in hand: its failure is theirs too."""
-        lane = self._lanes.get(destination)
-        return lane.take_waiting() if lane is not None else []
-
     async def drain(self, deadline: float) -> None:
-        """Stop claiming, give back what no runner has begun, finish what is under way within ``deadline`` seconds."""
+        """Stop claiming, give back what no runner has begun, finish what is under way within ``deadline`` seconds.
+
+        What the store does not take back is free when it is closed.
+        """
         self._draining = True
         self._wake.set()
         lanes = list(self._lanes.values())
-        waiting = [claimed.entry.id for lane in lanes for claimed in lane.take_waiting()]
-        with contextlib.suppress(StoreError):
-            await self._store.release(waiting)
-        self._held -= len(waiting)
+        await self._empty(lanes)
         ends = [asyncio.ensure_future(lane.drain()) for lane in lanes]
-        if not ends:
-            return
-        _, late = await asyncio.wait(ends, timeout=deadline)
-        if late:
-            log.warning("attempts broken off at the drain deadline", lanes=len(late))
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.wait(late)
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=deadline)
+            if late:
+                log.warning("attempts broken off at the drain deadline", lanes=len(late))
+                for lane in lanes:
+                    lane.cancel()
+                await asyncio.wait(late)
+        await self._empty(lanes)
+
+    async def _empty(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            for claimed in lane.take_waiting():
+                self._give_back(claimed.entry.id)
+        try:
+            await self._return(everything=True)
+        except StoreError as error:
+            log.warning("leases are kept until the store is closed", error=str(error))

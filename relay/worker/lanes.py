@@ -1,7 +1,6 @@
 """One lane a destination: entries wait in it, runners take them over connections that are reused."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ log = structlog.get_logger("lanes")
 
 Attempt: TypeAlias = Callable[[Claimed, DeliverySession | None], Awaitable[DeliverySession | None]]
 """Try one entry, over the given live session if it serves; returns the session to go on with, or ``None``. Never raises
-for what a peer or a message does."""
+for what a peer or a message does; raises when it could not so much as be recorded that the entry was tried."""
+
+SetAside: TypeAlias = Callable[[Claimed], None]
+"""Takes back an entry whose attempt raised."""
 
 Pace: TypeAlias = Callable[[str], float]
 """Takes a destination's next place in time; the seconds to wait until it comes, 0 when it is now."""
@@ -41,18 +43,28 @@ class Lane:
     """Entries for one destination, and the runners that deliver them.
 
     A runner owns at most one session. It is started when an entry finds none waiting and the limit allows one more; it
-    ends when its session has been idle too long or is spent.
+    ends when nothing waits and it has no session, or its session has been idle too long.
+
+    Args:
+        destination: its key.
+        options: limits.
+        attempt: tries one entry.
+        pace: gives places in time.
+        set_aside: told of an entry whose attempt raised; the lane goes on without it.
     """
 
-    def __init__(self, destination: str, options: LaneOptions, attempt: Attempt, pace: Pace) -> None:
+    def __init__(
+        self, destination: str, options: LaneOptions, attempt: Attempt, pace: Pace, set_aside: SetAside
+    ) -> None:
         self.destination = destination
         self._options = options
         self._attempt = attempt
         self._pace = pace
+        self._set_aside = set_aside
         self._queue: deque[Claimed] = deque()
         self._idle: list[asyncio.Future[Claimed | None]] = []
         self._runners: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self._stop = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -72,20 +84,25 @@ class Lane:
                 place.set_result(claimed)
                 return
         self._queue.append(claimed)
-        if len(self._runners) < self._options.concurrency:
-            runner = asyncio.get_running_loop().create_task(self._run())
-            self._runners.add(runner)
-            runner.add_done_callback(self._forget)
+        self._staff()
+
+    def _staff(self) -> None:
+        """One more runner, if something waits and the limit allows it."""
+        if not self._queue or self._stop.is_set() or len(self._runners) >= self._options.concurrency:
+            return
+        runner = asyncio.get_running_loop().create_task(self._run())
+        self._runners.add(runner)
+        runner.add_done_callback(self._forget)
 
     def take_waiting(self) -> list[Claimed]:
-        """Take back what no runner has begun: to give it up on a drain, or to share a destination's failure."""
+        """Take back what no runner has begun, to give it up on a drain."""
         waiting = list(self._queue)
         self._queue.clear()
         return waiting
 
     async def drain(self) -> None:
-        """Let the runners finish the attempt they are in, close their sessions and end."""
-        self._draining = True
+        """Let the runners finish the attempt they are in, close their sessions and end; what waits goes on waiting."""
+        self._stop.set()
         for place in self._idle:
             if not place.done():
                 place.set_result(None)
@@ -101,30 +118,60 @@ class Lane:
         self._runners.discard(runner)
         if not runner.cancelled() and (error := runner.exception()) is not None:
             log.error("a runner failed", domain=self.destination, exc_info=error)
+        self._staff()  # for what came while it was closing its session
 
     async def _run(self) -> None:
         session: DeliverySession | None = None
         sent = 0
         try:
             while (claimed := await self._next(session)) is not None:
-                if (pause := self._pace(self.destination)) > 0:
-                    await asyncio.sleep(pause)
-                session = await self._attempt(claimed, session)
-                sent += 1
-                if session is None:
-                    sent = 0
-                elif not session.alive or sent >= self._options.messages_per_session:
+                if not await self._take_turn(claimed):
+                    break
+                session, used = await self._try(claimed, session), session
+                sent = sent + 1 if session is used else 1
+                if session is not None and (not session.alive or sent >= self._options.messages_per_session):
                     closing, session, sent = session, None, 0
-                    await closing.close()
+                    await self._close(closing)
         finally:
             if session is not None:
-                with contextlib.suppress(OSError):
-                    await session.close()
+                await self._close(session)
+
+    async def _take_turn(self, claimed: Claimed) -> bool:
+        """Wait for the destination's next place in time; ``False``: the lane drains, and the entry waits again."""
+        if (pause := self._pace(self.destination)) <= 0:
+            return True
+        try:
+            await asyncio.wait_for(self._stop.wait(), pause)
+        except TimeoutError:
+            return True
+        except asyncio.CancelledError:
+            self._queue.appendleft(claimed)
+            raise
+        self._queue.appendleft(claimed)
+        return False
+
+    async def _try(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
+        try:
+            return await self._attempt(claimed, session)
+        except Exception:
+            log.exception("an attempt could not be made", domain=self.destination, entry=claimed.entry.id)
+            self._set_aside(claimed)
+        if session is not None:  # who knows what state it is in
+            await self._close(session)
+        return None
+
+    async def _close(self, session: DeliverySession) -> None:
+        try:
+            await session.close()
+        except Exception:
+            log.exception("a session could not be closed", domain=self.destination)
 
     async def _next(self, session: DeliverySession | None) -> Claimed | None:
-        if self._queue and not self._draining:
+        if self._stop.is_set():
+            return None
+        if self._queue:
             return self._queue.popleft()
-        if session is None or self._draining:
+        if session is None:
             return None
         place: asyncio.Future[Claimed | None] = asyncio.get_running_loop().create_future()
         self._idle.append(place)
@@ -135,5 +182,5 @@ class Lane:
             return await place
         finally:
             timer.cancel()
-            with contextlib.suppress(ValueError):
+            if place in self._idle:
                 self._idle.remove(place)
