@@ -150,6 +150,12 @@ class QueueStore(Protocol):
         Destinations in ``skip`` are passed over: another worker serves them, or this one has its hands full of them.
         """
 
+    def holds(self, entry_id: str) -> bool:
+        """Whether it is certain that nobody else can have this leased entry in hand: asked before the final dot.
+
+        Asks nobody and costs nothing. Where a lease lasts as long as its process lives the answer is always yes.
+        """
+
     async def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases back unchanged."""
 

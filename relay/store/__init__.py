@@ -1,4 +1,4 @@
-"""The queue's durable state behind ``relay.core.ports.QueueStore``: SQLite for one machine, memory for tests."""
+"""The queue's durable state behind ``relay.core.ports.QueueStore``: SQLite for one machine, PostgreSQL for several."""
 
 from relay.store.memory import MemoryData, MemoryStore
 from relay.store.options import StoreOptions

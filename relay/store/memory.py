@@ -211,6 +211,11 @@ class MemoryStore:
         stored.lease, stored.damaged = self._name, False
         return claimed
 
+    def holds(self, entry_id: str) -> bool:
+        """Always: nobody takes a lease from one that lives."""
+        del entry_id
+        return True
+
     async def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases of this process back unchanged."""
         for entry_id in entry_ids:

@@ -4,10 +4,10 @@ import pytest
 
 from relay.core.ports import Known
 from relay.store import StoreOptions
-from tests.support.queue import HARNESSES, NOW, ManualClock
+from tests.support.queue import HARNESSES, KINDS, NOW, ManualClock
 
 
-@pytest.fixture(params=sorted(HARNESSES))
+@pytest.fixture(params=KINDS)
 async def harness(request, tmp_path):
     options = StoreOptions(reserve_bytes=0, max_known=3)
     harness = HARNESSES[request.param](tmp_path, ManualClock(), options)

@@ -12,12 +12,12 @@ from relay.core.errors import CorruptError, StoreError, StoreFullError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter, QueueStore
 from relay.store import StoreOptions
-from tests.support.queue import BODY, DAY, HARNESSES, NOW, ManualClock, a_message, an_entry, an_event, keeping
+from tests.support.queue import BODY, DAY, HARNESSES, KINDS, NOW, ManualClock, a_message, an_entry, an_event, keeping
 
 DELIVERED = Fate(kind=FateKind.DELIVERED, at=NOW)
 
 
-@pytest.fixture(params=sorted(HARNESSES))
+@pytest.fixture(params=KINDS)
 async def harness(request, tmp_path):
     options = StoreOptions(reserve_bytes=0, max_bytes=10_000, large_body=2_000)
     harness = HARNESSES[request.param](tmp_path, ManualClock(), options)

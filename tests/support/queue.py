@@ -1,8 +1,11 @@
 """Messages and entries for tests of the queue, and stores to put them in."""
 
 import itertools
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent, Keep, Note
@@ -10,6 +13,9 @@ from relay.core.decision import MethodName, Treatment
 from relay.core.entry import EntryState, QueueEntry, RecipientState
 from relay.core.envelope import ClientSession, Envelope, Message, Origin, Recipient
 from relay.store import MemoryData, MemoryStore, SqliteStore, StoreOptions
+from relay.store.postgres.options import PostgresOptions
+from relay.store.postgres.store import PostgresStore
+from tests.support.postgres import shared
 from tests.support.vault import FakeVault
 
 NOW = 1_000_000.0
@@ -151,4 +157,40 @@ class SqliteHarness(MemoryHarness):
         connection.close()
 
 
-HARNESSES = {"memory": MemoryHarness, "sqlite": SqliteHarness}
+class PostgresHarness(MemoryHarness):
+    """Opens PostgreSQL stores on one schema of the tests' own server, each as a process of its own would."""
+
+    kind = "postgres"
+
+    def __init__(self, directory: Path, clock: ManualClock, options: StoreOptions, *, cluster=None) -> None:
+        super().__init__(directory, clock, options)
+        self.cluster = shared() if cluster is None else cluster
+        self.schema = f"t{uuid.uuid4().hex}"
+        self.postgres = PostgresOptions(dsn=self.cluster.dsn, node="node", schema=self.schema)
+
+    def _build(self):
+        return PostgresStore(self.postgres, FakeVault(), self._options, self.clock)
+
+    async def die(self, store) -> None:
+        """A process that is killed, and whose lease has run out since."""
+        self._opened.remove(store)
+        number = store._pulse.number
+        await store._writer.stop()
+        await store._close_lines()
+        self.sql("UPDATE incarnations SET ends_at = clock_timestamp() - interval '1 s' WHERE number = %s", (number,))
+
+    async def damage(self, table: str, key: str) -> None:
+        column = "entry_id" if table == "details" else "message_id"
+        query = f"UPDATE {table} SET sealed = decode(repeat('00', length(sealed)), 'hex') WHERE {column} = %s"
+        self.sql(query, (key,))
+
+    def sql(self, query: str, values=()) -> list[tuple]:
+        return self.cluster.sql(query, values, schema=self.schema)
+
+    async def end(self) -> None:
+        await super().end()
+        self.sql(f'DROP SCHEMA IF EXISTS "{self.schema}" CASCADE')
+
+
+HARNESSES = {"memory": MemoryHarness, "sqlite": SqliteHarness, "postgres": PostgresHarness}
+KINDS = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.peers)]

@@ -103,7 +103,7 @@ _OFTEN: Final = "\n".join(
     "autovacuum_vacuum_cost_delay = 0);"
     for table in _VACUUMED
 )
-"""Rows of a queue live for seconds: dead ones are swept at a fixed number, at full speed, not at a share of the table."""
+"""Rows of a queue live for seconds: dead ones are swept when there are many, at full speed, not at a fifth of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,19 @@ class Migration:
     oldest: int
 
 
-MIGRATIONS: Final = (Migration(statements=_V1 + _OFTEN, oldest=1),)
+_V2: Final = """
+CREATE TABLE known(
+    kind text COLLATE "C" NOT NULL,
+    name text COLLATE "C" NOT NULL,
+    value bytea NOT NULL,
+    until double precision NOT NULL,
+    PRIMARY KEY(kind, name)
+);
+CREATE INDEX known_until ON known(until);
+"""
+"""What is known of other domains: public facts about their servers, so not sealed."""
+
+MIGRATIONS: Final = (Migration(statements=_V1 + _OFTEN, oldest=1), Migration(statements=_V2, oldest=1))
 _LOCK: Final = 0x706F7374
 """Advisory lock under which one process at a time migrates."""
 

@@ -248,6 +248,11 @@ class SqliteStore:
         alert = self._codec.seal_events((event,))
         await self._writer.submit(lambda tables: tables.set_aside(entry_id, alert))
 
+    def holds(self, entry_id: str) -> bool:
+        """Always: a lease is freed only once this process's life lock can be taken."""
+        del entry_id
+        return True
+
     async def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases of this process back unchanged."""
         await self._writer.submit(lambda tables: tables.release(entry_ids))

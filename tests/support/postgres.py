@@ -1,0 +1,161 @@
+"""A PostgreSQL of one's own: on a free port and in a directory that goes with it; as user postgres when we are root."""
+
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+
+from tests.support.peers import require
+
+_PACKAGED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+CONF = """
+listen_addresses = '127.0.0.1'
+fsync = on
+synchronous_commit = on
+max_connections = 120
+wal_level = replica
+max_wal_senders = 5
+shared_buffers = 128MB
+max_wal_size = 2GB
+autovacuum_naptime = 10s
+log_min_messages = warning
+"""
+
+
+def program(name: str) -> str:
+    """A server program; the test that asks is skipped, or fails, when it is not installed."""
+    for place in _PACKAGED:
+        if (place / name).exists():
+            return str(place / name)
+    return require(name)
+
+
+def as_postgres(*command: str) -> list[str]:
+    """The server refuses to run as root."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command] if os.geteuid() == 0 else [
+        *command
+    ]  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    """One server. ``home`` is made and removed with it."""
+
+    def __init__(self, conf: str = "") -> None:
+        self.initdb = program("initdb")
+        self.home = Path(tempfile.mkdtemp(prefix="postern-pg-"))
+        self.data = self.home / "data"
+        self.port = free_port()
+        self._conf = conf
+        self._server: subprocess.Popen | None = None
+        if os.geteuid() == 0:
+            shutil.chown(self.home, "postgres", "postgres")
+        self.home.chmod(0o700)
+
+    def make(self) -> "Cluster":
+        initdb = [self.initdb, "-D", str(self.data), "-U", "postern", "-A", "trust", "--no-sync", "-E", "UTF8"]
+        self._call(*initdb, "--locale=C")
+        self.write_conf(self._conf)
+        return self
+
+    def copy_of(self, primary: "Cluster") -> "Cluster":
+        """Become a standby of a running server."""
+        base = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postern", "-D", str(self.data)]
+        self._call(program("pg_basebackup"), *base, "-R", "-c", "fast", "-X", "stream")
+        self.write_conf(self._conf)
+        return self
+
+    def write_conf(self, more: str = "") -> None:
+        text = f"{CONF}\nport = {self.port}\nunix_socket_directories = '{self.home}'\n{more}\n"
+        (self.data / "postgresql.conf").write_text(text)
+
+    def _call(self, *command: str) -> None:
+        done = subprocess.run(as_postgres(*command), capture_output=True, text=True, cwd="/", check=False)
+        if done.returncode:
+            raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
+
+    def start(self) -> "Cluster":
+        log = (self.home / "log").open("ab")
+        with log:
+            self._server = subprocess.Popen(
+                as_postgres(program("postgres"), "-D", str(self.data)), stdout=log, stderr=log, cwd="/"
+            )
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        for _ in range(1200):
+            if self._server is not None and self._server.poll() is not None:
+                raise RuntimeError((self.home / "log").read_text())
+            try:
+                psycopg.connect(self.dsn, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                self._server.poll()
+                time.sleep(0.05)
+            else:
+                return
+        raise RuntimeError("PostgreSQL did not start: " + (self.home / "log").read_text())
+
+    def kill(self) -> None:
+        """As a power cut would have it, save that the disk's cache survives: every process of it gets SIGKILL."""
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._server.wait()
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _processes(self) -> list[int]:
+        listed = subprocess.run(["pgrep", "-P", str(self._server.pid)], capture_output=True, text=True, check=False)
+        return [self._server.pid, *map(int, listed.stdout.split())]
+
+    def freeze(self, *, on: bool) -> None:
+        """Stop or continue every process: connections stay open and nothing answers."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def promote(self) -> None:
+        self._call(program("pg_ctl"), "promote", "-D", str(self.data), "-w")
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(how)
+            self._server.wait(30)
+
+    def remove(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait(30)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://postern@127.0.0.1:{self.port}/postgres"
+
+    def sql(self, query: str, values: Sequence = (), *, schema: str = "postern") -> list[tuple]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(f'SET search_path TO "{schema}"')
+            cursor = connection.execute(query, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+@functools.cache
+def shared() -> Cluster:
+    """One server for all tests of this process that do no harm to it."""
+    cluster = Cluster().make().start()
+    atexit.register(cluster.remove)
+    return cluster
