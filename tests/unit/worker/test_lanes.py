@@ -7,6 +7,7 @@ import pytest
 from relay.core.entry import Claimed
 from relay.worker.lanes import Lane, LaneOptions
 from tests.support.queue import a_message, an_entry
+from tests.support.turns import until
 
 
 def claimed(number):
@@ -108,8 +109,7 @@ async def test_an_idle_session_takes_what_comes_later():
     for number in range(5):
         it.push(claimed(number))
         await all_begun(attempts, 1)
-        while attempts.running:
-            await asyncio.sleep(0)
+        await until(lambda: not attempts.running)
         await asyncio.sleep(0)
     assert len(attempts.sessions) == 1
     await it.drain()
@@ -120,11 +120,9 @@ async def test_a_session_idle_too_long_is_closed_and_the_lane_empties():
     it = lane(attempts, idle=0.0)
     it.push(claimed(1))
     await all_begun(attempts, 1)
-    while not attempts.sessions:
-        await asyncio.sleep(0)
+    await until(lambda: attempts.sessions)
     await attempts.sessions[0].closed.wait()
-    while not it.is_empty:
-        await asyncio.sleep(0)
+    await until(lambda: it.is_empty)
 
 
 async def test_what_comes_while_the_only_runner_closes_is_not_left_lying():
@@ -132,8 +130,7 @@ async def test_what_comes_while_the_only_runner_closes_is_not_left_lying():
     it = lane(attempts, idle=0.0)
     it.push(claimed(1))
     await all_begun(attempts, 1)
-    while not attempts.sessions:
-        await asyncio.sleep(0)
+    await until(lambda: attempts.sessions)
     closing = asyncio.Event()
     goes_on = asyncio.Event()
 
@@ -159,8 +156,7 @@ async def test_what_comes_as_a_runner_ends_without_a_session_is_taken():
     await all_begun(attempts, 1)
     (runner,) = it._runners
     attempts.gates[1].set()
-    while not runner.done():  # it is done, and nobody has been told yet
-        await asyncio.sleep(0)
+    await until(lambda: runner.done())  # it is done, and nobody has been told yet
     it.push(claimed(2))
     assert await all_begun(attempts, 1) == [2]
     await it.drain()
@@ -212,8 +208,7 @@ async def test_a_session_that_cannot_be_closed_stops_nobody():
     for number in range(2):
         it.push(claimed(number))
     await all_begun(attempts, 1)
-    while not attempts.sessions:
-        await asyncio.sleep(0)
+    await until(lambda: attempts.sessions)
     attempts.sessions[0].fails_to_close = True
     it.push(claimed(2))
     assert (await all_begun(attempts, 2))[-1] == 2
@@ -245,8 +240,7 @@ async def test_cancel_breaks_off_and_closes_the_kept_session():
     it.push(claimed(2))
     await all_begun(attempts, 2)
     it.cancel()
-    while not it.is_empty:
-        await asyncio.sleep(0)
+    await until(lambda: it.is_empty)
     assert attempts.done == [1]
     assert attempts.sessions[0].closed.is_set()
 
