@@ -71,6 +71,11 @@ class _Walk:
         except UnreadableError as error:
             self.faults.append((part, error.reason))
             return ""
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - parsers answer damage with whatever they stumble over (law 3)
+            self.faults.append((part, "malformed"))
+            return ""
         if extracted.text.strip():
             self.pieces.append(Piece(part=part, text=extracted.text))
         if extracted.structure:

@@ -84,7 +84,7 @@ def _text_format(data: bytes, content_type: str) -> str:
         return "html"
     xml = _XML.match(head.removeprefix(b"\xef\xbb\xbf"))
     if xml is None:
-        return "text"
+        return "xml" if head.lstrip().startswith(b"<?xml") else "text"
     name, attributes = xml[1].rpartition(b":")[2].lower(), xml[2]
     if name == b"html":
         return "html"

@@ -10,6 +10,7 @@ from relay.scan.context import CONTEXT
 from relay.scan.icd import IcdTable
 from relay.scan.identifiers import IDENTIFIERS
 from relay.scan.shape import Shape
+from relay.scan.tables import HEADER, rows
 
 _SET_MEMORY: Final = 32 * 1024 * 1024  # octets for the set's automaton
 _MAX_MATCHES: Final = 500  # of one shape in one message; the verdict needs no more
@@ -19,7 +20,8 @@ _LOOK_BACK: Final = 80  # characters before a value that may tell its kind
 def all_shapes(icd: IcdTable) -> tuple[Shape, ...]:
     """Every shape; diagnosis codes are those of the table."""
     return tuple(
-        replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape for shape in IDENTIFIERS + CONTEXT
+        replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape
+        for shape in (*IDENTIFIERS, HEADER, *CONTEXT)
     )
 
 
@@ -62,6 +64,10 @@ class ShapeFinder:
                 if not shape.valid(value):
                     continue
                 start, end = match.span(1)
+                if shape is HEADER:
+                    for kind, first, last in rows(data, start, end):
+                        yield shape, kind, first, last, data[first:last]
+                    continue
                 kind = shape.kind
                 if shape.refine is not None:
                     kind = shape.refine(data[max(0, start - _LOOK_BACK) : start], value)

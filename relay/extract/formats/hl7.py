@@ -28,7 +28,7 @@ def read_hl7v2(data: bytes) -> Extracted:
         if fields[0] == "PID":
             found = _patient_lines(fields, component)
             patient = patient or any(
-                fields[place].strip(component + " ") for place in _PATIENT_FIELDS if place < len(fields)
+                fields[place].split(component)[0].strip() for place in _PATIENT_FIELDS if place < len(fields)
             )
             lines += found
     plain = (_unescape(segment.replace(component, " ").replace(field, " | ")) for segment in segments)

@@ -15,6 +15,8 @@ from relay.extract.client import ScanService, ScanServiceLimits
 from relay.extract.engine import ScanEngine, load_judge
 from relay.extract.helper import ExtractLimits, serve
 from relay.extract.wire import decode_report, frame
+from tests.support import documents
+from tests.unit.scan.test_engine import mail
 
 CONTENT = b"From: a@b.example\r\nSubject: Your result\r\n\r\nJane Roe, DOB 03/04/1961: HbA1c 8.1 %\r\n"
 
@@ -151,11 +153,59 @@ async def test_an_over_long_request_is_refused_unread(engine, tmp_path):
     assert "unreadable: size" in report.verdict.counts()
 
 
+HELPER = """
+import asyncio, os, pathlib, pwd, sys
+from relay.extract.helper import ExtractLimits, serve
+nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+limits = ExtractLimits(uid=nobody and nobody.pw_uid, gid=nobody and nobody.pw_gid)
+async def main():
+    ready = asyncio.Event()
+    serving = asyncio.create_task(serve(pathlib.Path(sys.argv[1]), limits, ready))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    print("ready" if not serving.done() else serving.exception(), flush=True)
+    await serving
+asyncio.run(main())
+"""
+
+
+@contextlib.asynccontextmanager
+async def helper_process(path):
+    """Started as in production: confined, and as root under another user."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HELPER, str(path), stdout=asyncio.subprocess.PIPE, cwd="/"
+    )
+    try:
+        assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_a_confined_helper_still_reads_every_format(engine, tmp_path):
+    async with helper_process(tmp_path / "s"):
+        service = ScanService(engine, tmp_path / "s", digest)
+        for make in (documents.pdf, documents.docx, documents.rtf, documents.doc):
+            report = await service.scan(mail("See attached.", file=make(["Patient: Jane Roe", "MRN: 4471829, asthma"])))
+            assert report.verdict.phi >= Phi.LIKELY, (make, report.verdict)
+            assert not report.verdict.is_unreadable
+        for data in (documents.dicom(), documents.hl7(), documents.cda(), documents.gz("日本 MRN".encode("shift-jis"))):
+            report = await service.scan(mail("See attached.", file=data))
+            assert not report.verdict.is_unreadable
+
+
+async def test_findings_from_the_helper_are_digested_with_the_key(engine, tmp_path):
+    async with helper_process(tmp_path / "s"):
+        report = await in_helper(engine, tmp_path / "s").scan(CONTENT)
+    assert all(finding.digest.startswith("keyed-") for finding in report.verdict.findings)
+
+
 async def test_the_helper_as_a_process_has_no_network(tmp_path):
-    """Started as it is in production; the job must not reach a listener on loopback."""
+    """Confined as in production it must not reach a listener on loopback."""
     script = (
-        "import asyncio, sys, socket, pathlib\n"
-        "from relay.extract import helper, sandbox\n"
+        "import sys, socket\n"
+        "from relay.extract import sandbox\n"
         "missing = sandbox.give_up({'network': sandbox.leave_network, 'privileges': sandbox.no_new_privileges})\n"
         "try:\n"
         "    socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=5).close()\n"

@@ -1,0 +1,99 @@
+"""Values whose label stands at the head of their column: spreadsheets, CSV, HTML tables."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from relay.scan import validate
+from relay.scan.lexicon import FOLD
+from relay.scan.shape import Shape
+
+_LABELS: Final[dict[bytes, str]] = {
+    label: kind
+    for kind, labels in {
+        "date-of-birth": b"dob|date of birth|birth date|birthdate|d o b|patient dob|fecha de nacimiento",
+        "mrn": b"mrn|medical record|medical record number|medical record no|patient id|chart number|patient number"
+        b"|chart no|mr number|patient mrn|encounter|encounter id",
+        "ssn": b"ssn|social security|social security number|ss number|patient ssn",
+        "member-number": b"member id|member number|subscriber id|policy number|insurance id|medicaid id|medicare id"
+        b"|group number|policy no|member no",
+        "account-number": b"account number|account no|acct|account",
+        "claim-number": b"claim number|claim no|claim id|claim",
+        "name-field": b"patient|patient name|patientname|member name|subscriber|subscriber name",
+        "name-column": b"name|full name|last name|first name|lastname|firstname|client|client name",
+        "phone": b"phone|telephone|cell|mobile|home phone|phone number",
+        "visit-date": b"date of service|dos|service date|admit date|admission date|discharge date|visit date"
+        b"|appointment date|encounter date",
+    }.items()
+    for label in labels.split(b"|")
+}
+_STRONG: Final = frozenset({"date-of-birth", "mrn", "ssn", "member-number", "claim-number", "name-field"})
+_DATES: Final = frozenset({"date-of-birth", "visit-date"})
+_NAME: Final = re.compile(rb"[A-Za-z\xc0-\xff][A-Za-z\xc0-\xff' .,-]{1,60}\Z")
+_SPLIT: Final = {b"\t": re.compile(rb"\t+"), b"|": re.compile(rb"\|"), b",": re.compile(rb","), b";": re.compile(rb";")}
+_MAX_ROWS: Final = 300
+_MISSES: Final = 3  # rows in a row that fit no column: the table is over
+
+_HEAD: Final = (
+    rb"[ \"]*(?:patient |pt |member |subscriber )?(?:name|dob|date of birth|birth ?date|mrn|medical record[a-z ]*|ssn"
+    rb"|social security[a-z ]*|id|number)[ \"]*"
+)
+HEADER: Final = Shape(
+    kind="table-header",
+    regex=rb"(?:^|\n)([^\n]*[\t|,;][^\n]*)\n",
+    trigger=rb"(?:^|[\n\t|,;])" + _HEAD + rb"[\t|,;]|[\t|,;]" + _HEAD + rb"(?:[\t|,;\r\n]|$)",
+)
+"""A line of cells; :func:`rows` tells whether it heads a table."""
+
+
+def _is_person(value: bytes) -> bool:
+    return _NAME.match(value) is not None
+
+
+def _validator(kind: str) -> Callable[[bytes], bool]:
+    if kind in _DATES:
+        return validate.is_date
+    if kind in {"name-field", "name-column"}:
+        return _is_person
+    return {"ssn": validate.is_filled, "phone": validate.is_phone}.get(kind, validate.has_digits)
+
+
+def rows(data: bytes, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """(kind, span) of the values below a header line, if the line at this span is one.
+
+    A header has two labels at least, one of them of a patient's field.
+    """
+    line = data[start:end]
+    delimiter = next((mark for mark in _SPLIT if mark in line), b"")
+    if not delimiter:
+        return
+    kinds = [_LABELS.get(b" ".join(cell.translate(FOLD).split()), "") for cell in _SPLIT[delimiter].split(line)]
+    if sum(map(bool, kinds)) < 2 or _STRONG.isdisjoint(kinds):
+        return
+    place, misses = end + 1, 0
+    for _ in range(_MAX_ROWS):
+        stop = data.find(b"\n", place)
+        stop = len(data) if stop < 0 else stop
+        found = list(_cells(data, place, stop, delimiter, kinds)) if data[place:stop].strip() else []
+        yield from found
+        misses = 0 if found else misses + bool(data[place:stop].strip())
+        place = stop + 1
+        if place >= len(data) or misses >= _MISSES:
+            return
+
+
+def _cells(data: bytes, start: int, stop: int, delimiter: bytes, kinds: list[str]) -> Iterator[tuple[str, int, int]]:
+    place = start
+    cells = []
+    for mark in _SPLIT[delimiter].finditer(data, start, stop):
+        cells.append((place, mark.start()))
+        place = mark.end()
+    cells.append((place, stop))
+    for kind, (first, last) in zip(kinds, cells, strict=False):
+        if not kind:
+            continue
+        raw = data[first:last]
+        value = raw.strip(b' "\r')
+        if value and _validator(kind)(value):
+            offset = first + raw.index(value)
+            yield kind, offset, offset + len(value)
