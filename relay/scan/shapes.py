@@ -21,7 +21,7 @@ def all_shapes(icd: IcdTable) -> tuple[Shape, ...]:
     """Every shape; diagnosis codes are those of the table."""
     return tuple(
         replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape
-        for shape in (*IDENTIFIERS, HEADER, *CONTEXT)
+        for shape in (HEADER, *IDENTIFIERS, *CONTEXT)
     )
 
 
