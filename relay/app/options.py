@@ -261,7 +261,7 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
 
     Args:
         settings: the settings.
-        number: the worker's, from 1.
+        number: the worker's, from 1; any other is a worker run by hand, which serves all destinations.
     """
     delivery = settings.delivery
     limit = delivery.concurrency_per_destination
@@ -277,7 +277,9 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
         poll=_POLL,
         lane=lambda _: lane,
         lane_backlog=max(_BACKLOG, delivery.in_hand // 2),
-        serves=lambda destination: number in servers(destination, settings.workers, limit),
+        serves=lambda destination: (
+            not 1 <= number <= settings.workers or number in servers(destination, settings.workers, limit)
+        ),
     )
 
 

@@ -89,7 +89,7 @@ class WorkerService:
         self._acceptor = self._compose_accept(settings)
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run()), asyncio.create_task(self._reap())]
-        if self._number() == 1:
+        if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
             self._tasks.append(asyncio.create_task(self._refresh_policies()))
 
     def _compose_delivery(self, settings: Settings) -> Dispatcher:
@@ -126,7 +126,7 @@ class WorkerService:
 
     def _number(self) -> int:
         digits = self._life.name.rpartition("-")[2]
-        return int(digits) if digits.isdigit() else 1
+        return int(digits) if digits.isdigit() else 0
 
     def _compose_accept(self, settings: Settings) -> Acceptor:
         limits = engine_limits(settings)

@@ -6,7 +6,7 @@ stays under this worker's lease until that unit is on disk.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -65,6 +65,7 @@ class Attempter:
         settled: told when an entry has left this worker's hand.
         clock: unix seconds.
         metrics: counts.
+        pause: waits for seconds, between tries to record.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class Attempter:
         settled: Callable[[], None],
         clock: Clock,
         metrics: Metrics,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
+        self._pause = pause
         self._policy = policy
         self._methods = methods
         self._connector = connector
@@ -104,7 +107,10 @@ class Attempter:
             log.warning("the store failed in an attempt", message_id=claimed.message.id, error=str(error))
             settlement = self._recorder.defer(claimed, self._local("the store failed"), now=started)
         except Exception:
+            if started >= claimed.entry.expires_at:  # it would be due again at once: who called keeps it aside
+                raise
             log.exception("an attempt failed inside", message_id=claimed.message.id, entry=claimed.entry.id)
+            self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
             settlement = self._recorder.defer(claimed, self._local("an error of our own"), now=started)
         self._metrics.observe("postern_attempt_seconds", self._clock() - started)
         task = asyncio.get_running_loop().create_task(self._record(claimed, settlement))
@@ -147,10 +153,19 @@ class Attempter:
         return self._conclude(claimed, plan, floor, sent), session
 
     async def _readable(self, claimed: Claimed) -> Claimed:
-        """With its content if that can still be read: an expired entry ends also when its body is damaged."""
+        """With its content if that can still be read: an expired entry ends also when its body is damaged or gone.
+
+        Raises:
+            StoreUnavailableError: nothing can be read now, nor recorded.
+        """
+        if claimed.content is not None:
+            return claimed
         try:
-            return replace(claimed, content=claimed.content or await self._store.content(claimed.entry.message_id))
-        except CorruptError:
+            return replace(claimed, content=await self._store.content(claimed.entry.message_id))
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            log.warning("ends without its content", message_id=claimed.message.id, error=str(error))
             return claimed
 
     def _running_floor(self, claimed: Claimed, content: bytes) -> Level:
@@ -173,8 +188,12 @@ class Attempter:
             try:
                 session = await self._connect(claimed, floor)
             except ConnectError as error:
-                return Sent(results=self._all(claimed, error.failures[-1])), None
-        sent = await self._transact(claimed, rendering, floor, session)
+                return Sent(results=self._all(claimed, _last(error))), None
+        try:
+            sent = await self._transact(claimed, rendering, floor, session)
+        except BaseException:
+            await session.close()  # it may stand anywhere in a transaction: nothing else may go over it
+            raise
         if kept and not session.alive and _was_stale(sent):
             await session.close()
             return await self._send(claimed, rendering, floor, None)
@@ -216,7 +235,12 @@ class Attempter:
 
     def _conclude(self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent) -> Settlement:
         return self._recorder.conclude(
-            claimed, method=plan.method, floor=floor, results=sent.results, proof=sent.proof, now=self._clock()
+            claimed,
+            method=plan.method,
+            floor=floor,
+            results=_one_each(claimed, sent.results),
+            proof=sent.proof,
+            now=self._clock(),
         )
 
     @staticmethod
@@ -230,21 +254,34 @@ class Attempter:
     # --- recording -------------------------------------------------------
 
     async def _record(self, claimed: Claimed, settlement: Settlement) -> None:
-        """Commit the outcome. While the store is away or full, try again: the peer may already have the copy."""
+        """Commit the outcome, and say so.
+
+        An outcome that cannot be recorded at all is alerted; its lease holds until this process ends, so that a copy
+        which may have been taken is not sent over and over.
+        """
+        try:
+            await self._commit(claimed, settlement)
+            self._recorder.tell(claimed, settlement)
+        except Exception as error:
+            self._metrics.count("postern_alerts_total", {"kind": "outcome-not-recorded"})
+            message_id, entry = claimed.message.id, claimed.entry.id
+            if isinstance(error, StoreError):
+                log.error("outcome not recorded", message_id=message_id, entry=entry, why=str(error))
+            else:
+                log.exception("outcome not recorded", message_id=message_id, entry=entry)
+        finally:
+            self._settled()
+
+    async def _commit(self, claimed: Claimed, settlement: Settlement) -> None:
+        """While the store is away or full, try again: the peer may already have the copy."""
         for number in itertools.count():
             try:
                 await self._store.commit(settlement.unit)
             except (StoreUnavailableError, StoreFullError) as error:
                 log.warning("recording waits for the store", message_id=claimed.message.id, error=str(error))
-                await asyncio.sleep(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
-            except StoreError as error:
-                self._metrics.count("postern_alerts_total", {"kind": "outcome-not-recorded"})
-                log.error("outcome not recorded", message_id=claimed.message.id, entry=claimed.entry.id, why=str(error))
-                break
+                await self._pause(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
             else:
-                self._recorder.tell(claimed, settlement)
-                break
-        self._settled()
+                return
 
 
 def _serves(session: DeliverySession, floor: Level) -> bool:
@@ -254,6 +291,25 @@ def _serves(session: DeliverySession, floor: Level) -> bool:
     """
     proof = session.proof
     return session.alive and proof.level >= floor and not (proof.level is Level.CLEAR and proof.failure)
+
+
+def _one_each(claimed: Claimed, results: Iterable[RecipientResult]) -> tuple[RecipientResult, ...]:
+    """Exactly one result a recipient (law 5): for one that none speaks of nothing positive was said; others are noise.
+
+    Of several, a delivery counts: the peer has the copy.
+    """
+    found: dict[int, RecipientResult] = {}
+    for result in results:
+        if result.number not in found or result.delivered:
+            found[result.number] = result
+    numbers = (state.number for state in claimed.entry.recipients)
+    return tuple(found.get(number) or RecipientResult(number=number) for number in numbers)
+
+
+def _last(error: ConnectError) -> Failure:
+    if error.failures:
+        return error.failures[-1]
+    return Failure(trouble=Trouble.NETWORK, stage=Stage.CONNECT, detail="no host could be tried")
 
 
 def _was_stale(sent: Sent) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import structlog
+
 from relay.core.address import NULL_SENDER, Address
 from relay.core.change import AuditEvent, Change, Keep, Note
 from relay.core.decision import MethodName, Otherwise, Treatment
@@ -17,6 +19,8 @@ from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition
 from relay.mail import dsn
 
+log = structlog.get_logger("notices")
+
 
 class Told(StrEnum):
     """Who was told of a failure."""
@@ -24,7 +28,7 @@ class Told(StrEnum):
     SENDER = "sender"
     POSTMASTER = "postmaster"
     NOBODY = "nobody"
-    """It was a notice to the postmaster itself that failed: an alert is all that is left."""
+    """A notice to the postmaster itself failed, or none could be written: an alert is all that is left."""
     NOT_WANTED = "not-wanted"
     """The sender asked for NOTIFY=NEVER, or without FAILURE (RFC 3461 section 4.1)."""
 
@@ -63,20 +67,26 @@ class Notices:
         *,
         now: float,
     ) -> Notice:
-        """Tell the sender (or, for the null sender, the postmaster) which recipients failed, and why."""
+        """Tell the sender (or, for the null sender, the postmaster) which recipients failed, and why.
+
+        Never raises: a fault in writing a notice must not keep a copy from its end. Then nobody was told.
+        """
         wanted = [item for item in failed if _wants(item[0].recipient, "FAILURE")]
         if message.origin is Origin.NOTICE:
             return Notice(told=Told.NOBODY)
         if not wanted:
             return Notice()
         sender = message.envelope.reverse_path.address
+        to = self._writer.postmaster if sender is None else sender
         reports = tuple(_report(state, course, now=now) for state, course in wanted)
+        try:
+            body = self._writer.failure(message, content, reports, to=to, now=now)
+        except Exception:
+            log.exception("a failure notice could not be written", message_id=message.id)
+            return Notice(told=Told.NOBODY)
         if sender is not None:
-            body = self._writer.failure(message, content, reports, to=sender, now=now)
-            return Notice(changes=self._keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
-        postmaster = self._writer.postmaster
-        body = self._writer.failure(message, content, reports, to=postmaster, now=now)
-        return Notice(changes=self._keep(body, postmaster, Origin.NOTICE, message, now=now), told=Told.POSTMASTER)
+            return Notice(changes=self._keep(body, to, Origin.DSN, message, now=now), told=Told.SENDER)
+        return Notice(changes=self._keep(body, to, Origin.NOTICE, message, now=now), told=Told.POSTMASTER)
 
     def refused(
         self, message: Message, content: bytes, refusals: Sequence[tuple[Recipient, Reply, str]]
@@ -93,7 +103,10 @@ class Notices:
         return self.failure(message, content, failed, now=now).changes
 
     def delay(self, message: Message, content: bytes | None, entry: QueueEntry, *, now: float) -> Notice:
-        """Tell the sender that recipients wait; the null sender is never told (RFC 3464 section 2, RFC 5321 6.1)."""
+        """Tell the sender that recipients wait; the null sender is never told (RFC 3464 section 2, RFC 5321 6.1).
+
+        Never raises, as :meth:`failure`.
+        """
         sender = message.envelope.reverse_path.address
         waiting = [state for state in entry.recipients if _wants(state.recipient, "DELAY")]
         if sender is None or not waiting or message.origin is not Origin.CLIENT:
@@ -102,7 +115,11 @@ class Notices:
             dsn.Report(recipient=state.recipient, why=entry.reason, will_retry_until=entry.expires_at)
             for state in waiting
         )
-        body = self._writer.delay(message, content, reports, to=sender, now=now)
+        try:
+            body = self._writer.delay(message, content, reports, to=sender, now=now)
+        except Exception:
+            log.exception("a delay notice could not be written", message_id=message.id)
+            return Notice(told=Told.NOBODY)
         return Notice(changes=self._keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
 
     def _keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:

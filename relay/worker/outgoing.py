@@ -1,5 +1,6 @@
 """The bytes that leave: what a method rendered, adapted to the peer's EHLO, signed last over exactly those bytes."""
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -58,13 +59,11 @@ class Outgoing:
             features: what the peer's EHLO offered on this very connection.
         """
         shared = len(message.envelope.recipients) > 1
-        treatment = entry.treatment
+        # What was rendered is part of the key: a method may render each recipient's copy differently.
         key = (
-            message.id,
-            entry.method,
-            treatment.headers,
-            treatment.strip_subject_tags,
-            treatment.sign_as,
+            hashlib.sha256(content).digest() if shared else b"",
+            message.envelope.smtputf8,
+            entry.treatment.sign_as,
             features.eight_bit_mime,
             features.smtputf8,
         )

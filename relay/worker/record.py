@@ -93,6 +93,8 @@ class Recorder:
         facts = {"method": method.value, "floor": floor.word}
         waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
+        if entry is not None and any(course.course is Course.HOLD for course in again.values()):
+            entry = replace(entry, state=EntryState.HELD)
         missed = any(course.spends_within for course in again.values())
         settlement = self._settle(claimed, entry, fates, failed, facts=facts, waits=waits, now=now)
         return replace(settlement, missed=missed)
@@ -116,7 +118,7 @@ class Recorder:
 
     def keep_held(self, claimed: Claimed, *, now: float) -> Settlement:
         """A held entry fell due for its delay warning alone."""
-        entry = replace(claimed.entry, due_at=claimed.entry.due_at)
+        entry = claimed.entry
         return self._settle(claimed, entry, {}, {}, waits={"reason": entry.reason}, now=now, event="warned")
 
     def hold(self, claimed: Claimed, *, why: str, now: float, alert: str = "held") -> Settlement:
@@ -259,9 +261,10 @@ class Recorder:
         if entry is not None:
             told = dict(waits or {})
             if entry.warn_at is not None and entry.warn_at <= now:
-                changes += self._notices.delay(claimed.message, claimed.content, entry, now=now).changes
+                warning = self._notices.delay(claimed.message, claimed.content, entry, now=now)
+                changes += warning.changes
                 entry = replace(entry, warn_at=None)
-                told["warned"] = True
+                told["warned"] = warning.told is Told.SENDER
             whole = {**context(claimed), **facts, **told, "due_at": entry.due_at, "state": entry.state.value}
             events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
         stored = entry if entry is not None else replace(claimed.entry, recipients=())

@@ -156,7 +156,7 @@ async def test_what_comes_as_a_runner_ends_without_a_session_is_taken():
     await all_begun(attempts, 1)
     (runner,) = it._runners
     attempts.gates[1].set()
-    await until(lambda: runner.done())  # it is done, and nobody has been told yet
+    await until(runner.done)  # it is done, and nobody has been told yet
     it.push(claimed(2))
     assert await all_begun(attempts, 1) == [2]
     await it.drain()
