@@ -19,6 +19,7 @@ from relay.delivery import schedule
 from relay.delivery.plan import Move, Plan
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, disposition, of_result
+from relay.mail.echo import withheld
 from relay.mail.scrub import scrub
 from relay.worker.notices import Notices, Told
 from relay.worker.trail import context, fate_events, proof_facts
@@ -80,7 +81,7 @@ class Recorder:
         failed: dict[int, Disposition] = {}
         again: dict[int, Disposition] = {}
         hide = _locals(claimed)
-        for result in results:
+        for result in (withheld(one, claimed.content) for one in results):
             course = of_result(result)
             if course is None:
                 reply = _scrubbed(result.reply, hide)
