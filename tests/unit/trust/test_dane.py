@@ -1,0 +1,159 @@
+import contextlib
+import time
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.trust.dane import CERT, DANE_EE, DANE_TA, FULL, SPKI, MismatchError, Tlsa, match, public_key_info, usable
+from tests.support.certificates import issue, tlsa
+
+NOW = time.time()
+MX = "mx.good.example"
+NAMES = (MX,)
+
+ROOT = issue("Root", ca=True)
+MIDDLE = issue("Middle", ROOT, ca=True)
+LEAF = issue(MX, MIDDLE)
+CHAIN = (LEAF.der, MIDDLE.der, ROOT.der)
+EVERY_FORM = [(selector, matching) for selector in (0, 1) for matching in (0, 1, 2)]
+
+
+def refused(chain, *records, names=NAMES, now=NOW):
+    with pytest.raises(MismatchError) as caught:
+        match(chain, records, names=names, now=now)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("selector", "matching"), EVERY_FORM)
+def test_dane_ee_matches_the_leaf_in_every_form(selector, matching):
+    record = tlsa(DANE_EE, selector, matching, LEAF.der)
+    assert usable([record]) == (record,)
+    assert match(CHAIN, [record], names=NAMES, now=NOW) == record
+    assert match(CHAIN[:1], [record], names=NAMES, now=NOW) == record
+    refused((issue(MX, MIDDLE).der, MIDDLE.der), record)
+    refused((), record)
+
+
+@pytest.mark.parametrize(("selector", "matching"), EVERY_FORM)
+@pytest.mark.parametrize("anchor", [MIDDLE, ROOT])
+def test_dane_ta_matches_an_issuer_in_every_form(selector, matching, anchor):
+    record = tlsa(DANE_TA, selector, matching, anchor.der)
+    assert usable([record]) == (record,)
+    assert match(CHAIN, [record], names=NAMES, now=NOW) == record
+    assert match((CHAIN[0], CHAIN[2], CHAIN[1]), [record], names=NAMES, now=NOW) == record
+
+
+def test_dane_ee_looks_at_neither_names_nor_dates():
+    old = issue("somebody else", names=(), days=(-30, -1))
+    assert match((old.der,), [tlsa(DANE_EE, SPKI, 1, old.der)], names=NAMES, now=NOW).usage == DANE_EE
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        issue("mx.other.example", MIDDLE),
+        issue(MX, MIDDLE, names=()),
+        issue(MX, MIDDLE, days=(-30, -1)),
+        issue(MX, MIDDLE, days=(1, 30)),
+        issue(MX, issue("Middle", ca=True)),
+        issue(MX, issue(MX, MIDDLE)),
+    ],
+    ids=["other-name", "no-name", "expired", "not-yet", "other-issuer", "issuer-is-no-authority"],
+)
+def test_dane_ta_checks_chain_names_and_dates(leaf):
+    why = refused((leaf.der, MIDDLE.der, ROOT.der), tlsa(DANE_TA, CERT, 1, MIDDLE.der))
+    assert "does not lead to it" in why
+
+
+def test_dane_ta_with_a_chain_cut_short():
+    record = tlsa(DANE_TA, CERT, 1, ROOT.der)
+    assert "matches none" in refused((LEAF.der, MIDDLE.der), record)
+    assert "does not lead" in refused((LEAF.der, ROOT.der), record)
+
+
+def test_dane_ta_whose_whole_certificate_is_in_the_record_needs_not_be_sent():
+    record = tlsa(DANE_TA, CERT, FULL, ROOT.der)
+    assert match((LEAF.der, MIDDLE.der), [record], names=NAMES, now=NOW) == record
+
+
+def test_dane_ta_is_not_satisfied_by_the_leaf_itself():
+    alone = issue(MX, ca=False)
+    refused((alone.der,), tlsa(DANE_TA, CERT, 1, alone.der))
+
+
+def test_any_of_the_names_will_do_and_wildcards_hold_for_one_label():
+    leaf = issue("*.good.example", MIDDLE)
+    chain, record = (leaf.der, MIDDLE.der), tlsa(DANE_TA, SPKI, 2, MIDDLE.der)
+    assert match(chain, [record], names=("good.example", MX), now=NOW) == record
+    refused(chain, record, names=("good.example", "a.b.good.example"))
+    refused(chain, record, names=("_bad name_",))
+
+
+def test_one_matching_record_among_others_is_enough():
+    other = issue(MX)
+    records = [tlsa(DANE_EE, 1, 1, other.der), tlsa(DANE_TA, 0, 1, other.der), tlsa(DANE_TA, 0, 1, ROOT.der)]
+    assert match(CHAIN, records, names=NAMES, now=NOW) == records[2]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        tlsa(0, 0, 1, ROOT.der),
+        tlsa(1, 1, 1, LEAF.der),
+        Tlsa(usage=4, selector=0, matching=1, data=b"x" * 32),
+        Tlsa(usage=255, selector=0, matching=1, data=b"x" * 32),
+        Tlsa(usage=3, selector=2, matching=1, data=b"x" * 32),
+        Tlsa(usage=3, selector=0, matching=3, data=b"x" * 32),
+        Tlsa(usage=3, selector=0, matching=1, data=b"x" * 31),
+        Tlsa(usage=3, selector=0, matching=2, data=b"x" * 32),
+        Tlsa(usage=3, selector=1, matching=1, data=b""),
+        Tlsa(usage=2, selector=0, matching=0, data=b"not a certificate"),
+        Tlsa(usage=2, selector=1, matching=0, data=LEAF.der),
+    ],
+    ids=str,
+)
+def test_what_smtp_cannot_use_is_left_out(record):
+    assert usable([record]) == ()
+
+
+def test_the_weaker_digest_does_not_count_beside_the_stronger():
+    other = issue(MX)
+    weak, strong = tlsa(DANE_EE, SPKI, 1, LEAF.der), tlsa(DANE_EE, SPKI, 2, other.der)
+    assert usable([weak, strong]) == (strong,)
+    refused(CHAIN, *usable([weak, strong]))
+    elsewhere = tlsa(DANE_EE, CERT, 1, LEAF.der)
+    whole = tlsa(DANE_EE, SPKI, FULL, LEAF.der)
+    assert set(usable([weak, strong, elsewhere, whole])) == {strong, elsewhere, whole}
+
+
+KEYS = {
+    "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_the_public_key_is_cut_out_octet_for_octet(kind):
+    issued = issue(MX, ROOT, key=KEYS[kind]())
+    assert public_key_info(issued.der) == issued.spki
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_reader_of_certificates(junk):
+    with contextlib.suppress(ValueError):
+        public_key_info(junk)
+    for record in (tlsa(DANE_EE, SPKI, 1, LEAF.der), tlsa(DANE_TA, CERT, 1, ROOT.der)):
+        refused((junk,), record)
+
+
+@given(st.data())
+def test_a_changed_certificate_matches_nothing(data):
+    place = data.draw(st.integers(0, len(LEAF.der) - 1))
+    changed = bytearray(LEAF.der)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    refused((bytes(changed), *CHAIN[1:]), tlsa(DANE_EE, CERT, 1, LEAF.der), tlsa(DANE_TA, CERT, 1, ROOT.der))
