@@ -32,6 +32,7 @@ from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import server_context
 from relay.methods.tls import TlsMethod
 from relay.net.resolver import Resolver
+from relay.reputation.load import load_classifier
 from relay.store import SqliteStore
 from relay.worker.attempt import Attempter
 from relay.worker.dispatch import Dispatcher
@@ -106,7 +107,13 @@ class WorkerService:
             connector=self._outward.connector,
             routes=self._routes,
             outgoing=self._outgoing,
-            recorder=Recorder(self._notices, retry, _CHANCE.random, self._metrics),
+            recorder=Recorder(
+                self._notices,
+                retry,
+                _CHANCE.random,
+                self._metrics,
+                classifier=load_classifier(settings.bounces.rules),
+            ),
             settled=self._on_settled,
             clock=CLOCK,
             metrics=self._metrics,

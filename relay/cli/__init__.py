@@ -14,6 +14,7 @@ VERBS: Final = {
     "client": "Add, list and remove the systems that may send.",
     "policy": "Check, explain and test policies.",
     "scan": "Scan messages or text for patients' data.",
+    "bounce": "Explain servers' answers and returned mail.",
     "queue": "Look at the queue and act on it.",
     "dkim": "Make, show and check signing keys.",
     "keys": "The key ring that seals mail at rest.",

@@ -23,6 +23,7 @@ from relay.config.proof_files import (
     read_key,
     warning,
 )
+from relay.config.proof_store import prove_store
 from relay.config.proof_system import (
     answers,
     prove_directory,
@@ -36,6 +37,7 @@ from relay.config.proof_system import (
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
+from relay.delivery.bouncerules import read_rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,10 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _dkim(loaded, now, owners)
     found += _key_ring(loaded) if extent.key_ring else ()
     found += _clients(loaded)
+    if extent.store:
+        where, password = loaded.where("store"), loaded.where("store_password")
+        found += prove_store(loaded.settings, where, password, owners)
+    found += _bounce_rules(loaded)
     found += _nameservers(loaded) if extent.dns else ()
     found += _policy(loaded, extent.methods, now) if extent.policy else ()
     return Proof(
@@ -104,6 +110,16 @@ def _owners(loaded: Loaded) -> frozenset[int]:
         except KeyError:
             return frozenset(owners)  # told by the proof of users
     return frozenset(owners)
+
+
+def _bounce_rules(loaded: Loaded) -> Iterator[Finding]:
+    for number, path in enumerate(loaded.settings.bounces.rules):
+        try:
+            read_rules(path.read_bytes(), str(path))
+        except OSError as fault:
+            yield error(loaded.where("bounces", "rules", number), f"{path} cannot be read: {fault.strerror}")
+        except ProblemsError as fault:
+            yield from (Finding(problem=problem) for problem in fault.problems)
 
 
 def _name(loaded: Loaded) -> Iterator[Finding]:

@@ -21,7 +21,9 @@ from relay.config.operation import (
     ScanSettings,
 )
 from relay.config.reception import AuthSettings, LimitSettings, ListenerSettings
-from relay.config.types import AUTO, FilePath, Integer, Section, domain_name, setting
+from relay.config.reputation import BounceSettings
+from relay.config.store import node_name, store_url
+from relay.config.types import AUTO, FilePath, Integer, OptionalSecret, Section, domain_name, name_of, setting
 from relay.core.address import Address
 from relay.core.errors import AddressError
 
@@ -62,7 +64,17 @@ class Settings(Section):
     )
     clients_dir: FilePath = setting("clients", "One YAML file a client; postern client add writes them.", "directory")
     policy: FilePath = setting("policies/main.yaml", "The root policy file.", "file")
-    store: str = setting("sqlite", "Where the queue is: sqlite (a file in data_dir).", "store")
+    store: str = setting(
+        "sqlite",
+        "Where the queue is: sqlite (a file in data_dir), or postgresql://USER@HOST/DATABASE that several nodes share.",
+        "store",
+    )
+    store_password: OptionalSecret = setting(
+        None, "File with the database's password; null: PGPASSFILE, a certificate or peer authentication.", "file"
+    )
+    node: str = setting(
+        AUTO, "This machine's name among the nodes that share a store; auto: its host name, without the domain.", "name"
+    )
     workers: Annotated[
         Integer, WithJsonSchema({"anyOf": [{"const": AUTO}, {"type": "integer", "minimum": 1, "maximum": 256}]})
     ] = setting(AUTO, "Worker processes; auto: one a CPU.", "processes", ge=1, le=256)
@@ -80,6 +92,7 @@ class Settings(Section):
     )
     delivery: DeliverySettings = setting({}, "How mail goes out.")
     dsn: DsnSettings = setting({}, "Delivery status notifications.")
+    bounces: BounceSettings = setting({}, "How answers and returned mail are understood.")
     scan: ScanSettings = setting({}, "The search for patients' data.")
     dkim: DkimSettings = setting({}, "DKIM signatures of outgoing mail.")
     log: LogSettings = setting({}, "The log.")
@@ -102,11 +115,12 @@ class Settings(Section):
     @field_validator("store")
     @classmethod
     def _known_store(cls, value: str) -> str:
-        if value.startswith(("postgresql:", "postgres:")):
-            raise ValueError("PostgreSQL is not supported by this version|write sqlite")
-        if value != "sqlite":
-            raise ValueError("is not a store|write sqlite")
-        return value
+        return store_url(value)
+
+    @field_validator("node", mode="before")
+    @classmethod
+    def _node_name(cls, value: Any) -> str:
+        return node_name() if value == AUTO else name_of(value)
 
     @field_validator("user")
     @classmethod

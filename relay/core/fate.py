@@ -37,6 +37,7 @@ class Fate:
         reply: the server's answer that decided it, scrubbed; ``None`` when no server answered.
         why: one clause for operators: the class of trouble, or who removed it and why.
         proof: how the copy was protected on its last leg; ``None`` when it never left.
+        bounce_class, bounce_family: what a refusal was understood to mean; empty where nothing was refused.
     """
 
     kind: FateKind
@@ -44,3 +45,5 @@ class Fate:
     reply: Reply | None = None
     why: str = ""
     proof: Proof | None = None
+    bounce_class: str = ""
+    bounce_family: str = ""

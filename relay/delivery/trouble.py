@@ -43,6 +43,7 @@ class Disposition:
         reply: the server's answer, not yet scrubbed, for Diagnostic-Code.
         host: the host it happened with, or empty.
         next_host: whether another host of the same destination is worth trying in this attempt.
+        failure: what it answers; ``None`` where none happened (a copy that expired).
     """
 
     course: Course
@@ -52,6 +53,7 @@ class Disposition:
     reply: Reply | None = None
     host: str = ""
     next_host: bool = False
+    failure: Failure | None = None
 
 
 _HOST_STAGES: Final = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
@@ -148,6 +150,7 @@ def _of_rule(failure: Failure, trouble: Trouble) -> Disposition:
         spends_within=trouble is Trouble.BELOW_FLOOR,
         reply=failure.reply,
         host=failure.host,
+        failure=failure,
         next_host=course is Course.RETRY and trouble not in _SAME_HOST_ONLY,
     )
 
@@ -161,6 +164,7 @@ def _of_reply(failure: Failure, reply: Reply) -> Disposition:
         why=_reply_why(failure.stage, permanent=permanent),
         reply=reply,
         host=failure.host,
+        failure=failure,
         next_host=not permanent,
     )
 

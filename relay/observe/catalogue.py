@@ -71,6 +71,28 @@ OUTCOME: Final = Label(
         "delivered", "notified", "deferred", "bounced", "held", "expired", "rejected", "removed",
     ),
 )  # fmt: skip
+BOUNCE_CLASS: Final = Label(
+    name="class",
+    help="class of an answer, see bounces.md",
+    values=(
+        "invalid-recipient", "inactive-mailbox", "mailbox-full", "domain-not-found", "no-mail-host", "routing",
+        "connection", "server-failure", "tls", "sender-authentication", "reputation", "spam", "content", "policy",
+        "rate-limited", "overloaded", "greylisted", "message-size", "protocol", "configuration", "expired",
+        "complaint", "auto-reply",
+    ),
+)  # fmt: skip
+BOUNCE_FAMILY: Final = Label(
+    name="family",
+    help="family of an answer, see bounces.md",
+    values=(
+        "user_unknown", "mailbox_disabled", "mailbox_full", "domain", "network_system", "message_size",
+        "throttle_temp", "spam_or_reputation", "policy_auth", "feedback", "auto_reply",
+    ),
+)  # fmt: skip
+COURSE: Final = Label(
+    name="course", help="`failed` for good, `deferred`, or `returned` later by mail",
+    values=("failed", "deferred", "returned"),
+)  # fmt: skip
 LEVEL: Final = Label(
     name="level",
     help="level reached on the live connection",
@@ -168,6 +190,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Recipients' copies sent in the clear, their floor allowing it; counted before they leave.",
         RECIPIENT_DOMAIN,
     ),
+    _counter("bounces", "Recipients refused or deferred, by what the answer was understood to mean.",
+             BOUNCE_CLASS, COURSE, RECIPIENT_DOMAIN),
+    _counter("bounce_families", "The same by family and sending domain.", BOUNCE_FAMILY, COURSE, SENDING_DOMAIN),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),
     _gauge("delivery_connections_open", "Connections to recipients' servers open now."),

@@ -139,6 +139,9 @@ class Attempter:
         plan = planning.plan(entry, now=now, configured=self._methods.keys())
         if plan.move is not Move.ATTEMPT:
             return self._recorder.move(claimed, plan, now=now), session
+        pause = self._recorder.meanings.brakes.until(entry.destination, now, urgent=entry.treatment.priority > 0)
+        if pause is not None:
+            return self._recorder.postpone(claimed, *pause, now=now), session
         rendering = await self._methods[plan.method].render(entry, claimed.message, content)
         if isinstance(rendering, Unavailable):
             plan = planning.unavailable(entry, configured=self._methods.keys(), why=rendering.reason)

@@ -1,7 +1,7 @@
 """From results to one unit of work: fates, what is tried again, what is told to whom, and the audit row of it all."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -16,11 +16,15 @@ from relay.core.ports import Metrics
 from relay.core.reply import EnhancedStatus, Reply
 from relay.delivery import plan as planning
 from relay.delivery import schedule
+from relay.delivery.bounce import Verdict
+from relay.delivery.brake import Brakes, Pause
+from relay.delivery.classify import Classifier
 from relay.delivery.plan import Move, Plan
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, disposition, of_result
 from relay.mail.echo import withheld
 from relay.mail.scrub import scrub
+from relay.worker.meaning import EXPIRED, Meanings, named, understood
 from relay.worker.notices import Notices, Told
 from relay.worker.trail import context, fate_events, proof_facts
 
@@ -38,6 +42,8 @@ class Settlement:
         event: what the log line calls it.
         alert: the alert's name, or empty.
         missed: whether the level was not reached.
+        verdicts: recipient number to what its refusal was understood to mean.
+        at: unix seconds.
     """
 
     unit: UnitOfWork
@@ -46,6 +52,8 @@ class Settlement:
     event: str
     alert: str = ""
     missed: bool = False
+    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
+    at: float = 0.0
 
 
 class Recorder:
@@ -56,13 +64,25 @@ class Recorder:
         retry: how retries are spaced.
         chance: a random number in [0, 1) for jitter.
         metrics: counts, in :meth:`tell`.
+        classifier: understands refusals; without rules every reply is ``other``.
+        brakes: heed what refusals ask for, in :meth:`tell`.
     """
 
-    def __init__(self, notices: Notices, retry: RetryOptions, chance: Callable[[], float], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        notices: Notices,
+        retry: RetryOptions,
+        chance: Callable[[], float],
+        metrics: Metrics,
+        *,
+        classifier: Classifier | None = None,
+        brakes: Brakes | None = None,
+    ) -> None:
         self._notices = notices
         self._retry = retry
         self._chance = chance
         self._metrics = metrics
+        self.meanings = Meanings(metrics, classifier, brakes)
 
     # --- what an attempt can come to ---------------------------------------
 
@@ -80,32 +100,44 @@ class Recorder:
         fates: dict[int, Fate] = {}
         failed: dict[int, Disposition] = {}
         again: dict[int, Disposition] = {}
+        verdicts: dict[int, Verdict] = {}
         hide = _locals(claimed)
         for result in (withheld(one, claimed.content) for one in results):
             course = of_result(result)
             if course is None:
                 reply = _scrubbed(result.reply, hide)
                 fates[result.number] = Fate(kind=FateKind.DELIVERED, at=now, reply=reply, proof=proof)
-            elif course.course is Course.FAIL:
-                fates[result.number] = _bounced(course, now, proof, hide)
+                continue
+            verdict = verdicts[result.number] = self.meanings.of(course)
+            if course.course is Course.FAIL:
+                fates[result.number] = understood(_bounced(course, now, proof, hide), verdict)
                 failed[result.number] = course
             else:
                 again[result.number] = course
         facts = {"method": method.value, "floor": floor.word}
-        waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again)} if again else {}
+        waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again, verdicts)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
         if entry is not None and any(course.course is Course.HOLD for course in again.values()):
             entry = replace(entry, state=EntryState.HELD)
         missed = any(course.spends_within for course in again.values())
         settlement = self._settle(claimed, entry, fates, failed, facts=facts, waits=waits, now=now)
-        return replace(settlement, missed=missed)
+        return replace(settlement, missed=missed, verdicts=verdicts)
 
     def defer(self, claimed: Claimed, failure: Failure, *, now: float) -> Settlement:
         """Nothing could be tried: everyone waits, for one reason."""
         course = disposition(failure)
         again = dict.fromkeys((state.number for state in claimed.entry.recipients), course)
-        waits = {"waits": _waits(claimed, again), "detail": failure.detail}
-        return self._settle(claimed, self._again(claimed, again, now=now), {}, {}, waits=waits, now=now)
+        verdicts = dict.fromkeys(again, self.meanings.of(course))
+        waits = {"waits": _waits(claimed, again, verdicts), "detail": failure.detail}
+        settlement = self._settle(claimed, self._again(claimed, again, now=now), {}, {}, waits=waits, now=now)
+        return replace(settlement, verdicts=verdicts)
+
+    def postpone(self, claimed: Claimed, until: float, why: Pause, *, now: float) -> Settlement:
+        """The destination is left in peace for now: the copy keeps its attempts and waits for its place."""
+        end = schedule.deadline(claimed.entry)
+        due = min([until, claimed.entry.expires_at, *([end] if end is not None and end > now else [])])
+        entry = replace(claimed.entry, due_at=due, reason=why.value)
+        return self._settle(claimed, entry, {}, {}, waits={"reason": why.value}, now=now, event="postponed")
 
     def expire(self, claimed: Claimed, *, now: float) -> Settlement:
         """The time is up, in whatever state: everyone left ends as expired, and the sender is told."""
@@ -114,8 +146,9 @@ class Recorder:
             status=EnhancedStatus(5, 4, 7),  # delivery time expired, RFC 3463 section 3.5
             why=f"it could not be delivered in time: {claimed.entry.reason or 'it was never tried'}",
         )
-        fate = Fate(kind=FateKind.EXPIRED, at=now, why=course.why)
-        return self._end_all(claimed, fate, course, now=now, event="expired")
+        fate = understood(Fate(kind=FateKind.EXPIRED, at=now, why=course.why), EXPIRED)
+        settlement = self._end_all(claimed, fate, course, now=now, event="expired")
+        return replace(settlement, verdicts=dict.fromkeys(settlement.fates, EXPIRED))
 
     def keep_held(self, claimed: Claimed, *, now: float) -> Settlement:
         """A held entry fell due for its delay warning alone."""
@@ -146,7 +179,8 @@ class Recorder:
     # --- after the commit --------------------------------------------------
 
     def tell(self, claimed: Claimed, settlement: Settlement) -> None:
-        """Count and log what is now on disk."""
+        """Count and log what is now on disk, and brake where the other side asks for it."""
+        self.meanings.heed(claimed, settlement.fates, settlement.verdicts, settlement.at)
         for number, fate in settlement.fates.items():
             self._tell_fate(claimed, number, fate)
         if settlement.entry is not None:
@@ -161,6 +195,7 @@ class Recorder:
                 destination=claimed.entry.destination,
                 due_at=round(settlement.entry.due_at, 3),
                 why=settlement.entry.reason,
+                **named(settlement.verdicts, [state.number for state in settlement.entry.recipients]),
             )
         if settlement.missed:
             self._metrics.count("postern_below_floor_total", {"recipient_domain": _domain(claimed)})
@@ -195,6 +230,7 @@ class Recorder:
             reached=proof.level.word if proof else "",
             reply=str(fate.reply) if fate.reply else "",
             why=fate.why,
+            **({"bounce_class": fate.bounce_class, "family": fate.bounce_family} if fate.bounce_class else {}),
         )
 
     def _count_outcome(self, claimed: Claimed, outcome: str, number: int) -> None:
@@ -275,6 +311,7 @@ class Recorder:
             entry=entry,
             event=event if event != "attempt" else "deferred",
             alert=alert,
+            at=now,
         )
 
     @staticmethod
@@ -307,14 +344,13 @@ def _locals(claimed: Claimed) -> tuple[str, ...]:
     return tuple(state.recipient.address.local for state in claimed.entry.recipients)
 
 
-def _waits(claimed: Claimed, again: Mapping[int, Disposition]) -> list[dict[str, Any]]:
+def _waits(claimed: Claimed, again: Mapping[int, Disposition], verdicts: Mapping[int, Verdict]) -> list[dict[str, Any]]:
     """Why recipients wait, in one item for all that wait for the same."""
     hide = {state.number: (state.recipient.address.local,) for state in claimed.entry.recipients}
-    groups: dict[tuple[str, str, str, str], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for number, course in again.items():
         reply = scrub(str(course.reply), hide=hide[number]) if course.reply is not None else ""
-        groups.setdefault((str(course.status), course.why, course.host, reply), []).append(number)
-    return [
-        {"numbers": numbers, "status": status, "why": why, "host": host, "reply": reply}
-        for (status, why, host, reply), numbers in groups.items()
-    ]
+        meant = (verdicts[number].klass.value, verdicts[number].family.value)
+        groups.setdefault((str(course.status), course.why, course.host, reply, *meant), []).append(number)
+    names = ("status", "why", "host", "reply", "class", "family")
+    return [{"numbers": numbers, **dict(zip(names, group, strict=True))} for group, numbers in groups.items()]

@@ -47,7 +47,8 @@ def fate_events(claimed: Claimed, fates: Mapping[int, Fate], facts: Mapping[str,
 
 
 def _fate(fate: Fate) -> dict[str, Any]:
-    return {"fate": fate.kind.value, "reply": str(fate.reply) if fate.reply else "", "why": fate.why}
+    facts = {"fate": fate.kind.value, "reply": str(fate.reply) if fate.reply else "", "why": fate.why}
+    return {**facts, "class": fate.bounce_class, "family": fate.bounce_family} if fate.bounce_class else facts
 
 
 def proof_facts(proof: Proof | None) -> dict[str, Any] | None:

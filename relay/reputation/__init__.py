@@ -1,0 +1,1 @@
+"""Mail that comes back, and what is learnt from it: bounces, complaints, reports, suppression."""

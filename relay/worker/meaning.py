@@ -1,0 +1,80 @@
+"""What refusals mean, and what follows from it: counted, heeded by the brakes, told to operators."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from relay.core.entry import Claimed
+from relay.core.fate import Fate, FateKind
+from relay.core.outcome import Failure, Stage, Trouble
+from relay.core.ports import Metrics
+from relay.core.reply import EnhancedStatus
+from relay.delivery.bounce import BounceAction, BounceClass, Verdict, action_of
+from relay.delivery.brake import Brakes
+from relay.delivery.classify import Classifier
+from relay.delivery.trouble import Course, Disposition
+
+EXPIRED: Final = Verdict(
+    klass=BounceClass.EXPIRED,
+    action=action_of(BounceClass.EXPIRED, permanent=True),
+    rule="expired",
+    permanent=True,
+    status=EnhancedStatus(5, 4, 7),
+)
+"""The verdict on a copy whose time is up."""
+
+
+class Meanings:
+    """Understands refusals and sees to what they ask for.
+
+    Args:
+        metrics: counts classes and families.
+        classifier: without rules every reply is ``other``.
+        brakes: what is known of destinations that complained.
+    """
+
+    def __init__(self, metrics: Metrics, classifier: Classifier | None = None, brakes: Brakes | None = None) -> None:
+        self._metrics = metrics
+        self._classifier = classifier or Classifier(())
+        self.brakes = brakes or Brakes()
+
+    def adopt(self, classifier: Classifier) -> None:
+        """Understand by other rules from now on."""
+        self._classifier = classifier
+
+    def of(self, course: Disposition) -> Verdict:
+        """What one refusal means."""
+        failure = course.failure or Failure(trouble=Trouble.PROTOCOL, stage=Stage.FINAL, reply=course.reply)
+        return self._classifier.of_failure(failure, permanent=course.course is Course.FAIL)
+
+    def heed(self, claimed: Claimed, fates: Mapping[int, Fate], verdicts: Mapping[int, Verdict], now: float) -> None:
+        """Count what is now on disk, brake for the destination, and call an operator where one must look."""
+        destination = claimed.entry.destination
+        for number, verdict in verdicts.items():
+            self._count(claimed, number, verdict, "failed" if number in fates else "deferred")
+        for action in sorted({verdict.action for verdict in verdicts.values()}):
+            self.brakes.refused(destination, action, now)
+        if any(fate.kind is FateKind.DELIVERED for fate in fates.values()):
+            self.brakes.delivered(destination)
+
+    def _count(self, claimed: Claimed, number: int, verdict: Verdict, course: str) -> None:
+        states = claimed.entry.recipients
+        domain = next((state.recipient.address.domain for state in states if state.number == number), "none")
+        sender = claimed.message.envelope.reverse_path.domain or "none"
+        klass = {"class": verdict.klass.value, "course": course, "recipient_domain": domain}
+        self._metrics.count("postern_bounces_total", klass)
+        family = {"family": verdict.family.value, "course": course, "sending_domain": sender}
+        self._metrics.count("postern_bounce_families_total", family)
+        if verdict.action is BounceAction.TELL and course == "failed":
+            self._metrics.count("postern_alerts_total", {"kind": f"bounce-{verdict.klass.value}"})
+
+
+def understood(fate: Fate, verdict: Verdict) -> Fate:
+    """The fate with its meaning, for the audit trail."""
+    return replace(fate, bounce_class=verdict.klass.value, bounce_family=verdict.family.value)
+
+
+def named(verdicts: Mapping[int, Verdict], numbers: Sequence[int]) -> dict[str, str]:
+    """What a log line says of the first of these recipients that was refused."""
+    verdict = next((verdicts[number] for number in numbers if number in verdicts), None)
+    return {} if verdict is None else {"bounce_class": verdict.klass.value, "family": verdict.family.value}
