@@ -50,11 +50,17 @@ def scrub(text: str, *, hide: Collection[str] = (), limit: int = LIMIT) -> str:
     line = _SUBJECT.sub(f"subject {_WITHHELD}", line)
     line = _QUOTED.sub(_WITHHELD, line)
     for word in hide:
-        if len(word) > 1:
+        if len(word) > 1 and _may_hold(line, word):
             line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "[mailbox]", line, flags=re.IGNORECASE)
     line = _TOKEN.sub("[token]", line)
     line = _NUMBER.sub(_number, line)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def _may_hold(line: str, word: str) -> bool:
+    """Whether the word can stand in the line: to look is cheaper than to compile a pattern for each word."""
+    # Beyond ASCII, letters that differ in lower case can still be equal without regard to case.
+    return not (line.isascii() and word.isascii()) or word.lower() in line.lower()
 
 
 def _printable(text: str) -> str:

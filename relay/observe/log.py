@@ -32,7 +32,6 @@ _LEVELS: Final = {
 }
 _METHODS: Final = {"warn": "warning", "exception": "error", "fatal": "critical", "msg": "info"}
 _URGENT: Final = frozenset({"error", "critical"})
-_CAREFUL: Final = FORBIDDEN | MAILBOXES
 _COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "1;31"}
 
 
@@ -178,8 +177,7 @@ def render(logger: _Sink, method: str, event: MutableMapping[str, Any]) -> bytes
     for key in _RESERVED & event.keys():  # a caller's field never stands in for the line's own
         event[f"{key}_"] = event.pop(key)
     error = event.pop("exc_info", None)
-    careful = error is not None or not _CAREFUL.isdisjoint(event)
-    if not careful and not _State.text:
+    if error is None and not _State.text and _is_plain(event):
         encoded = _encode({**line, **event})
         if encoded is not None:
             return encoded
@@ -188,6 +186,13 @@ def render(logger: _Sink, method: str, event: MutableMapping[str, Any]) -> bytes
     if (found := _exception(error)) is not None:
         fields["exception"] = describe(found)
     return _as_text(fields) if _State.text else _bounded(fields)
+
+
+def _is_plain(event: MutableMapping[str, Any]) -> bool:
+    """Whether no field must be withheld or cut to its domain; a number under a mailbox's key is how many there are."""
+    return FORBIDDEN.isdisjoint(event) and (
+        MAILBOXES.isdisjoint(event) or all(type(event[key]) is int for key in MAILBOXES & event.keys())
+    )
 
 
 def _encode(fields: dict[str, Any]) -> bytes | None:
@@ -204,6 +209,8 @@ def _encode(fields: dict[str, Any]) -> bytes | None:
 def _bounded(fields: dict[str, Any]) -> bytes:
     option = orjson.OPT_APPEND_NEWLINE
     encoded = orjson.dumps(fields, option=option)
+    if len(encoded) <= PIPE_WRITE:
+        return encoded
     for key in sorted(fields, key=lambda name: len(orjson.dumps(fields[name])), reverse=True):
         if len(encoded) <= PIPE_WRITE:
             break

@@ -64,3 +64,18 @@ def test_the_rest_is_one_printable_line(text):
 @pytest.mark.parametrize("text", ["a@" * 5000, '"' * 5000, "1-" * 5000, "=?" * 5000, "http://" * 1000, "=a." * 3000])
 def test_no_text_takes_long(text):
     assert len(scrub(text)) <= LIMIT
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "left"),
+    [
+        ("PAT.DOE is unknown", "pat.doe", "[mailbox] is unknown"),
+        ("no user pat here", "Pat", "no user [mailbox] here"),
+        ("a patient path", "pat", "a patient path"),
+        ("user PÄT unknown", "pät", "user [mailbox] unknown"),
+        ("user \u212aim unknown", "kim", "user [mailbox] unknown"),
+        ("nothing of the kind", "pat", "nothing of the kind"),
+    ],
+)
+def test_hidden_words_go_whatever_their_case(line, word, left):
+    assert scrub(line, hide=[word]) == left

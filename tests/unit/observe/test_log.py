@@ -56,6 +56,14 @@ def test_a_field_never_stands_in_for_the_lines_own():
     assert (line["at_"], line["level_"]) == ("here", "verified")
 
 
+def test_a_count_under_a_mailboxs_key_is_shown_and_mailboxes_beside_it_are_not():
+    counted, named = lines(
+        run('log.info("x", recipients=3); log.info("y", recipients=3, to="pat@mail.example")').stderr
+    )
+    assert counted["recipients"] == named["recipients"] == 3
+    assert named["to"] == "…@mail.example"
+
+
 def test_one_message_id_through_all_lines_also_of_other_tasks():
     code = """
 async def inner(): log.info("inner")
