@@ -62,9 +62,12 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None) -
     """
     data = files("relay.scan") / "data"
     weights = Weights.parse((data / "weights.yaml").read_bytes())
-    lexicon = Lexicon.parse(((data / name).read_text("utf-8") for name in _LEXICONS), weights.levels)
-    names = NameFinder(NameTable.parse((data / "names.txt").read_bytes()), weights.identifiers)
+    sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
+    table = (data / "names.txt").read_bytes()
+    names = NameFinder(NameTable.parse(table), weights.identifiers)
     shapes = ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes())))
+    shapes.warm([*(source.encode() for source in sources), table])
+    lexicon = Lexicon.parse(sources, weights.levels)
     return Judge(Finder(lexicon, names, shapes, weights), weights, digest, limits)
 
 

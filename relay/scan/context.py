@@ -47,6 +47,11 @@ _ANNOUNCED: Final = re.compile(
     re.IGNORECASE,
 )
 
+_ANALYTES: Final = (
+    rb"potassium|sodium|chloride|creatinine|bun|glucose|hba1c|a1c|hgb|hemoglobin|hct|hematocrit|wbc|platelets|plt|inr"
+    rb"|tsh|ldl|hdl|triglycerides|cholesterol|troponin|bnp|crp|esr|psa|alt|ast|bilirubin|albumin|ferritin|egfr|cd4"
+    rb"|viral load"
+)
 CONTEXT: Final = (
     Shape(
         kind="age",
@@ -91,6 +96,13 @@ CONTEXT: Final = (
         rb"|cells/ul|k/ul|mm/hr|mmhg|mm hg|ml/min|bpm|kg/m2))\b",
         trigger=rb"\d ?(?:mg/dl|g/dl|mmol|mcg/dl|ng/|pg/ml|meq/l|iu/l|u/l|miu/l|copies/ml|cells/ul|k/ul|mm/hr"
         rb"|mm ?hg|ml/min|bpm|kg/m2)",
+        group=_HEALTH,
+    ),
+    Shape(
+        kind="lab-value",
+        regex=rb"\b((?:" + _ANALYTES + rb")(?: level)?(?: (?:of|is|was|at))?\s{0,2}[:=]?\s{0,2}[<>]?"
+        rb"\d{1,4}(?:\.\d{1,2})?)\b",
+        trigger=rb"\b(?:" + _ANALYTES + rb")[a-z :=<>]*\d",
         group=_HEALTH,
     ),
     Shape(

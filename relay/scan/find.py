@@ -7,7 +7,7 @@ from typing import Final
 from relay.core.phi import FindingGroup
 from relay.scan.lexicon import FOLD, Lexicon, Phrase
 from relay.scan.model import Hit, Term, Weights
-from relay.scan.names import NameFinder
+from relay.scan.names import LABELS, NameFinder
 from relay.scan.shapes import ShapeFinder
 from relay.scan.tokens import Tokens
 
@@ -94,6 +94,9 @@ class Finder:
                 term = singles[word]
                 end = place + len(word)
                 hits.append(Hit(term.kind, FindingGroup.HEALTH, place, end, term.weight, word, term.sensitive))
+                if word in LABELS and (name := self._names.labelled(tokens, index, end)):
+                    hits.append(name)
+                    upto = index + 2
             elif word in given:
                 name = self._names.at(tokens, index, place)
                 if name is not None:

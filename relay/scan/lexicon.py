@@ -1,11 +1,14 @@
 """Words and phrases, looked up by hash: a pass over a message costs the same for ten terms or a hundred thousand."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from relay.scan.model import Term
 
+_CHOICE: Final = re.compile(r"\{([^}]*)\}")
 Phrase = tuple[int, list[bytes], Term]
 """Where in the phrase its anchor stands, the words, and the term."""
 
@@ -52,7 +55,10 @@ class Lexicon:
 
     @classmethod
     def parse(cls, sources: Iterable[str], levels: Mapping[str, float]) -> "Lexicon":
-        """Read lexicon files: ``@`` lines set kind, level and sensitive; other lines list terms; ``#`` comments.
+        """Read lexicon files.
+
+        A line that begins with ``@`` sets kind, level and sensitive for the terms below it, set off by commas;
+        ``{a|b} c`` stands for both; ``#`` begins a comment.
 
         Raises:
             ValueError: a term before its ``@`` line, or an unknown level.
@@ -69,7 +75,7 @@ class Lexicon:
                     continue
                 if term is None:
                     raise ValueError("a lexicon lists terms before it says what they are")
-                for entry in line.split(","):
+                for entry in _expand(line):
                     words = words_of(entry)
                     if len(words) == 1:
                         singles[words[0]] = term
@@ -78,6 +84,14 @@ class Lexicon:
                         phrases.setdefault(anchor, []).append((words.index(anchor), words, term))
         ordered = {word: tuple(sorted(found, key=lambda phrase: -len(phrase[1]))) for word, found in phrases.items()}
         return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
+
+
+def _expand(line: str) -> Iterator[str]:
+    """The terms of a line; ``{a|b} {c|d}`` stands for every combination."""
+    for entry in line.split(","):
+        parts = _CHOICE.split(entry)
+        choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
+        yield from ("".join(chosen) for chosen in product(*choices))
 
 
 def _attributes(line: str, levels: Mapping[str, float]) -> Term:

@@ -58,7 +58,9 @@ class Weights:
     """The one readable file of weights (``relay/scan/data/weights.yaml``)."""
 
     version: str
+    near: int
     window: int
+    beyond: float
     possible: float
     likely: float
     certain: float
@@ -80,7 +82,9 @@ class Weights:
         try:
             return cls(
                 version=str(raw["version"]),
+                near=int(raw["near"]),
                 window=int(raw["window"]),
+                beyond=float(raw["beyond"]),
                 levels={name: float(value) for name, value in raw["levels"].items()},
                 identifiers={name: float(value) for name, value in raw["identifiers"].items()},
                 health={name: float(value) for name, value in raw["health"].items()},

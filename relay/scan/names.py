@@ -27,15 +27,25 @@ _ROLES_BEFORE: Final = {
     "patient": b"patient pt patients client resident insured subscriber paciente named baby infant old yo male female "
     b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
     "title": b"mr mrs ms miss sr sra srta senor senora",
-    "greeting": b"dear hi hello hey thanks regards sincerely cheers wrote author contact from to cc bcc by",
+    "greeting": b"dear hi hello hey thanks regards sincerely cheers best respectfully yours truly "
+    b"wishes wrote author contact from to cc bcc by",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
+_TITLES: Final = frozenset(b"mr mrs ms miss sr sra srta senor senora".split())
+_SURNAME: Final = re.compile(
+    rb"[A-Za-z\xf1]+\.?[ \t]{1,2}((?:" + _UPPER + rb"\.[ \t])?(?:(?:de|la|von|van|der|del|di)[ \t])*" + _UPPER + _LETTER
+    + rb"+(?:[ \t]" + _UPPER + _LETTER + rb"+)?)"
+)  # fmt: skip
+LABELS: Final = frozenset(b"patient pt".split())
 _BEFORE: Final = {word: role for role, words in _ROLES_BEFORE.items() for word in words.split()}
 _ADDRESSING: Final = frozenset(b"from to cc bcc by".split())  # a header field at the beginning of a line only
+_CLOSING: Final = frozenset(b"thanks regards sincerely cheers best respectfully yours truly wishes".split())
 _NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _AFTER: Final = re.compile(
-    rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa)"
+    rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa"
+    rb"|pharmd|hr\b|human resources|manager|director|coordinator|president|vice president|ceo\b|cfo\b|cio\b|vp\b|chief"
+    rb"|administrator|supervisor|editor|chair\b|secretary|recruiter|engineer|professor)"
     rb"|(?P<thing>syndrome|disease|disorder|test|score|scale|sign|reflex|procedure|lymphoma|stain|method|criteria|index"
     rb"|hospital|clinic|medical|health|healthcare|center|centre|university|college|institute|foundation|school|church"
     rb"|street|st\b|avenue|ave\b|road|rd\b|blvd|drive|lane|county|city|inc|llc|ltd|corp|co\b|company|group|bank|associates"
@@ -85,11 +95,13 @@ class NameFinder:
     def __init__(self, table: NameTable, weights: Mapping[str, float]) -> None:
         self._table = table
         self._weights = weights
-        self.vocabulary = table.first | table.first_or_word
+        self.vocabulary = table.first | table.first_or_word | _TITLES
 
     def at(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """The person whose given name is the word at ``index``, at ``place``, if it stands as a name does."""
         data = tokens.data
+        if tokens.words[index] in _TITLES:
+            return self._titled(tokens, index, place)
         if not 65 <= data[place] <= 90 and data[place] < 0xC0:
             return self._uncapitalised(tokens, index, place)
         match = _PERSON.match(data, place)
@@ -104,8 +116,34 @@ class NameFinder:
             else match.start() + len(tokens.words[index])
         )
         weight = self._likeness(tokens.words[index], match["initial"], last)
+        if not last and index and data[place - 2 : place] == b", " and tokens.words[index - 1] in self._table.last:
+            start = place - 2 - len(tokens.words[index - 1])
+            if data[start : start + 1].isupper():  # Garcia, Luis
+                place, weight, index = start, "name-full", index - 1
         role = _role(tokens, index, place, end, match.end())
         return self._hit(role, weight, place, end, data)
+
+    def _titled(self, tokens: Tokens, index: int, place: int) -> Hit | None:
+        """``Mrs. Alvarez``: a title and a surname that need be on no list."""
+        match = _SURNAME.match(tokens.data, place)
+        if match is None:
+            return None
+        greeted = _before(tokens, index, place) == "greeting"
+        weight = self._weights["name-greeted" if greeted else "name-title"]
+        start, end = match.span(1)
+        return Hit("name", FindingGroup.IDENTIFIER, start, end, weight, match[1].upper())
+
+    def labelled(self, tokens: Tokens, index: int, end: int) -> Hit | None:
+        """``Patient Jones``: a surname on the list after the word at ``index``, which ends at ``end``."""
+        following = tokens.words[index + 1] if index + 1 < len(tokens.words) else b""
+        start = end + 1
+        if following not in self._table.last or tokens.data[end:start] != b" ":
+            return None
+        stop = start + len(following)
+        if not tokens.data[start : start + 1].isupper() or tokens.data[start:stop].isupper():
+            return None
+        weight = self._weights["name-patient"]
+        return Hit("name", FindingGroup.IDENTIFIER, start, stop, weight, tokens.data[start:stop].upper())
 
     def _likeness(self, first: bytes, initial: bytes | None, last: bytes) -> str:
         known = first in self._table.first
@@ -154,7 +192,7 @@ def _before(tokens: Tokens, index: int, place: int) -> str:
     if not role:
         return ""
     gap = tokens.gap(place, _MAX_BETWEEN)
-    if gap > _MAX_BETWEEN or b"\n" in tokens.data[place - gap : place]:
+    if gap > _MAX_BETWEEN or (b"\n" in tokens.data[place - gap : place] and previous not in _CLOSING):
         return ""
     if previous in _ADDRESSING:
         if previous == b"by" and index > 1 and words[index - 2] in _BY:

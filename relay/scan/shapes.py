@@ -1,6 +1,6 @@
 """All shapes at once: one RE2 set says which can match at all, and those alone are searched and validated."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from relay.scan.shape import Shape
 from relay.scan.tables import HEADER, rows
 
 _SET_MEMORY: Final = 32 * 1024 * 1024  # octets for the set's automaton
+_WARM: Final = 4096
 _MAX_MATCHES: Final = 500  # of one shape in one message; the verdict needs no more
 _LOOK_BACK: Final = 80  # characters before a value that may tell its kind
 
@@ -41,6 +42,12 @@ class ShapeFinder:
             self._set.Add(shape.trigger)
         self._sentinel = self._set.Add(b"")
         self._set.Compile()
+
+    def warm(self, texts: Iterable[bytes]) -> None:
+        """Let the set's automaton, which grows with what it meets, meet ordinary words before the first message."""
+        for text in texts:
+            for start in range(0, len(text), _WARM):
+                self.candidates(text[start : start + _WARM])
 
     def candidates(self, data: bytes) -> list[int]:
         """Which shapes can match.

@@ -51,7 +51,7 @@ class Weigher:
         places = [hit.start for hit in identifiers]
         for anchor in sorted(identifiers, key=_BY_WEIGHT, reverse=True)[:_ANCHORS]:
             start, end = anchor.start - weights.window, anchor.end + weights.window
-            what = sums.between(start, end)
+            what = sums.around(anchor, weights)
             if what > best:
                 around = identifiers[bisect_left(places, start) : bisect_right(places, end)]
                 best = max(best, what * self._who(around))
@@ -80,9 +80,13 @@ class _Sums:
     def all(self) -> float:
         return 1 - math.exp(self._sums[-1])
 
-    def between(self, start: int, end: int) -> float:
-        inside = self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
-        return 1 - math.exp(inside)
+    def around(self, hit: Hit, weights: Weights) -> float:
+        near = self._between(hit.start - weights.near, hit.end + weights.near)
+        window = self._between(hit.start - weights.window, hit.end + weights.window)
+        return 1 - math.exp(near + weights.beyond * (window - near))
+
+    def _between(self, start: int, end: int) -> float:
+        return self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
 
 
 def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:

@@ -27,7 +27,7 @@ def mail(text, subject="Hello", **parts):
 def test_a_result_with_date_of_birth_is_likely(engine):
     verdict = engine.scan(mail("Jane Roe, DOB 03/04/1961: HbA1c 8.1 %")).verdict
     assert verdict.phi >= Phi.LIKELY
-    assert {"date-of-birth", "lab"} <= set(verdict.counts())
+    assert {"date-of-birth", "lab-value"} <= set(verdict.counts())
 
 
 @pytest.mark.parametrize(
