@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ from relay.app import options
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
+from relay.app.queue import build_store, incarnation, node_is_draining
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.worker import new_id
 from relay.config.policies import RunningPolicy
@@ -34,7 +34,6 @@ from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
 from relay.observe.segments import SyncError
 from relay.protect.keyring import KeyRing
-from relay.store import SqliteStore
 from relay.worker.facts import facts_of
 from relay.worker.notices import Notices
 
@@ -66,10 +65,8 @@ class AdminService:
         settings = self._life.settings
         self._metrics = shared_metrics(settings)
         self._vault = open_vault(settings)
-        self._store = SqliteStore(
-            settings.data_dir / "queue", settings.run_dir, self._vault, options.store_options(settings), CLOCK
-        )
-        await self._store.open(f"{socket.gethostname()}-{self._life.name}-{os.getpid()}-{os.urandom(4).hex()}")
+        self._store = build_store(settings, self._vault)
+        await self._store.open(incarnation(settings, self._life.name))
         self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
         self._archiver = self._compose_archiver(settings)
@@ -159,6 +156,7 @@ class AdminService:
     def _checks(self) -> dict[str, Check]:
         return {
             "store": lambda: checks.store_answers(self._store),
+            "node": self._check_node,
             "disk": lambda: checks.disk_has_room(self._life.settings.data_dir, self._life.settings.limits.disk_reserve),
             "workers": lambda: checks.listeners_answer(
                 (one.name, str(one.address), one.port) for one in self._life.settings.listeners
@@ -167,16 +165,18 @@ class AdminService:
             "certificates": lambda: checks.certificates_hold(self._certificates()),
         }
 
+    async def _check_node(self) -> str:
+        return "an operator drained this node" if node_is_draining(self._store) else ""
+
     async def _check_dns(self) -> str:
         answer = await self._resolver.lookup(".", "NS")
         return f"no usable answer: {answer.detail}" if answer.found is Found.FAILED else ""
 
     def _certificates(self) -> list[tuple[str, float]]:
-        return [
-            (listener.name, checks.certificate_end(listener.certificate))
-            for listener in self._life.settings.listeners
-            if listener.certificate is not None
-        ]
+        settings = self._life.settings
+        ours = [(one.name, one.certificate) for one in settings.listeners]
+        ours += [(f"client:{rule.destinations[0]}", rule.client_certificate) for rule in settings.tls.rules]
+        return [(name, checks.certificate_end(path)) for name, path in ours if path is not None]
 
     async def _watch(self) -> None:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
@@ -220,7 +220,10 @@ class AdminService:
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
         await self._archiver.close()
         await self._resolver.close()
-        await self._store.checkpoint()
+        try:
+            await self._store.checkpoint()
+        except StoreError as error:
+            log.warning("the last housekeeping was left out", error=str(error))
         await self._store.close()
         self._metrics.close()
 

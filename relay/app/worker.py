@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import os
 import random
-import socket
 import ssl
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -13,6 +13,8 @@ import structlog
 from relay.app import options
 from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
+from relay.app.node import NodeSwitch
+from relay.app.queue import build_store, incarnation
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
 from relay.config.clients import load_clients
@@ -33,7 +35,6 @@ from relay.intake.tls import server_context
 from relay.methods.tls import TlsMethod
 from relay.net.resolver import Resolver
 from relay.reputation.load import load_classifier
-from relay.store import SqliteStore
 from relay.worker.attempt import Attempter
 from relay.worker.dispatch import Dispatcher
 from relay.worker.notices import Notices
@@ -76,20 +77,23 @@ class WorkerService:
         settings = self._life.settings
         self._metrics = shared_metrics(settings)
         self._vault = open_vault(settings)
-        self._store = SqliteStore(
-            settings.data_dir / "queue",
-            settings.run_dir,
+        self._store = build_store(
+            settings,
             self._vault,
-            options.store_options(settings),
-            CLOCK,
             observe_batch=lambda size: self._metrics.observe("postern_commit_batch_units", size),
         )
-        await self._store.open(f"{socket.gethostname()}-{self._life.name}-{os.getpid()}-{os.urandom(4).hex()}")
+        await self._store.open(incarnation(settings, self._life.name))
         self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+        self._switch = NodeSwitch(self._store, self._serve, self._cease)
+        await self._switch.start()
+        self._reaping = asyncio.create_task(self._reap())
+
+    async def _serve(self) -> None:
+        settings = self._life.settings
         self._dispatcher = self._compose_delivery(settings)
         self._acceptor = self._compose_accept(settings)
         await self._listen(settings)
-        self._tasks = [asyncio.create_task(self._dispatcher.run()), asyncio.create_task(self._reap())]
+        self._tasks = [asyncio.create_task(self._dispatcher.run())]
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
             self._tasks.append(asyncio.create_task(self._refresh_policies()))
 
@@ -204,7 +208,8 @@ class WorkerService:
         self._life.configure_log()
         self._vault.adopt(ring)
         self._policy.current = policy.current
-        self._outgoing.adopt(signers)
+        if self._switch.is_on:
+            self._outgoing.adopt(signers)
         for listener, context in zip(self._listeners, contexts, strict=True):
             listener.directory, listener.tls = directory, context
         self._metrics.count("postern_config_reloads_total", {"result": "ok"})
@@ -239,18 +244,28 @@ class WorkerService:
             except PosternError as error:
                 log.warning("refreshing policies failed", error=str(error))
 
-    async def stop(self) -> None:
-        """Stop accepting, finish what is under way, give back the rest, close the store last."""
+    async def _cease(self) -> None:
+        """Stop accepting, finish what is under way, give back the rest."""
         drain = self._life.settings.process.drain
         await asyncio.gather(*(listener.drain(drain) for listener in self._listeners))
+        self._listeners.clear()
         await self._dispatcher.drain(drain)
         await self._attempter.finish()
-        for task in self._tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _ended(self._tasks)
         await self._rates.aclose()
         await self._outward.close()
         await self._resolver.close()
+
+    async def stop(self) -> None:
+        """Cease, and close the store last."""
+        await self._switch.stop()
+        await _ended([self._reaping])
         await self._store.close()
         self._metrics.close()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)

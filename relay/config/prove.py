@@ -62,6 +62,7 @@ class Extent:
         dns: that nameservers answer.
         policy: that the policy loads.
         key_ring: that the key ring is there.
+        store: that the database answers, where the store is one.
         methods: the methods of protection that are configured, which the policy is judged by.
     """
 
@@ -69,6 +70,7 @@ class Extent:
     dns: bool = True
     policy: bool = True
     key_ring: bool = True
+    store: bool = True
     methods: frozenset[MethodName] = frozenset({MethodName.TLS})
 
 

@@ -34,6 +34,7 @@ from relay.config.units import (
 from relay.core.address import Address, normalise_domain
 from relay.core.errors import AddressError
 
+ROUTE_PREFIX: Final = "route:"
 AUTO: Final = "auto"
 """The word for "work it out": from the machine, the listener's kind or another setting."""
 
@@ -164,7 +165,12 @@ def _mailbox(value: object) -> str:
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z")
 
 
-def _name(value: object) -> str:
+def name_of(value: object) -> str:
+    """A name of up to 63 lower-case letters, digits, ``-`` and ``_``.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str) or not _NAME.match(value):
         raise ValueError("is not a name: up to 63 lower-case letters, digits, - and _, such as main-ehr")
     return value
@@ -210,6 +216,23 @@ def _tls_version(value: object) -> str:
     return text
 
 
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def _fingerprint(value: object) -> str:
+    """Hex, with or without colons, as ``openssl x509 -fingerprint -sha256`` prints it."""
+    text = value.replace(":", "").lower() if isinstance(value, str) else ""
+    if not _FINGERPRINT.match(text):
+        raise ValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits, colons allowed")
+    return text
+
+
+def _destination(value: object) -> str:
+    if isinstance(value, str) and value.startswith(ROUTE_PREFIX):
+        return ROUTE_PREFIX + name_of(value.removeprefix(ROUTE_PREFIX))
+    return domain_pattern(value)
+
+
 def _text(schema: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
@@ -250,9 +273,13 @@ Network = Annotated[IPNetwork, PlainValidator(_network), _AS_TEXT, _text({})]
 Domain = Annotated[str, PlainValidator(domain_name), _text({})]
 DomainPattern = Annotated[str, PlainValidator(domain_pattern), _text({})]
 Mailbox = Annotated[str, PlainValidator(_mailbox), _text({})]
-Name = Annotated[str, PlainValidator(_name), _text({"pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"})]
+Name = Annotated[str, PlainValidator(name_of), _text({"pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"})]
 Host = Annotated[HostPort, PlainValidator(HostPort.parse), _AS_TEXT, _text({})]
 TlsVersion = Annotated[str, PlainValidator(_tls_version), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})]
+Destination = Annotated[str, PlainValidator(_destination), _text({})]
+"""A domain pattern, or ``route:NAME``."""
+Fingerprint = Annotated[str, PlainValidator(_fingerprint), _text({"pattern": "^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$"})]
+"""SHA-256 in hex, lower case."""
 Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from relay.core.ports import Known
 from relay.store.postgres.line import Connection
-from relay.store.postgres.tables import SEQUENCE_SHIFT
+from relay.store.postgres.tables import PLACE_SHIFT
 
 _LOCK: Final = 0x706F7375
 _FOLD: Final = """
@@ -15,18 +15,24 @@ _FOLD: Final = """
 _MARKS: Final = "DELETE FROM commits WHERE at < clock_timestamp() - interval '1 hour'"
 """A mark is needed as long as somebody may still ask about its commit."""
 _COUNTERS: Final = "DELETE FROM counters WHERE ends <= %s"
+_FORGET: Final = """
+    WITH head AS (
+        INSERT INTO outbox_heads(node, forgotten) VALUES(%(node)b::text, 0)
+        ON CONFLICT(node) DO UPDATE SET forgotten = outbox_heads.forgotten RETURNING forgotten
+    ), gone AS (
+        DELETE FROM outbox WHERE place IN (
+            SELECT place FROM outbox WHERE node = %(node)b::text ORDER BY place
+            LIMIT greatest(0, %(upto)b::int8 - (SELECT forgotten FROM head)))
+        RETURNING place
+    ) SELECT count(*) FROM gone"""
+_FORGOTTEN: Final = """
+    UPDATE outbox_heads SET forgotten = %(upto)b::int8 WHERE node = %(node)b::text AND forgotten < %(upto)b::int8"""
 _ADOPT: Final = f"""
-    WITH gone AS (
-        DELETE FROM outbox WHERE seq IN (
-            SELECT o.seq FROM outbox o JOIN nodes n ON n.name = o.node
-            WHERE n.seen_at < clock_timestamp() - interval '15 minutes' ORDER BY o.seq LIMIT 10000)
-        RETURNING seq, sealed)
-    INSERT INTO outbox(seq, node, sealed)
-    SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM sequence)) << {SEQUENCE_SHIFT})
-           + row_number() OVER (ORDER BY seq), %s, sealed FROM gone"""  # noqa: S608 - a constant of our own
-"""Audit events of a node that is gone go to the trail of one that is there, under new numbers."""
-
-
+    WITH gone AS (DELETE FROM outbox WHERE node = %(name)b::text RETURNING place, sealed)
+    INSERT INTO outbox(place, node, sealed)
+    SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM places)) << {PLACE_SHIFT})
+           + row_number() OVER (ORDER BY place), %(heir)b::text, sealed FROM gone"""  # noqa: S608 - a constant of our own
+"""Audit events of a node that is gone go to the trail of one that is there."""
 _LEARN: Final = """
     INSERT INTO known(kind, name, value, until) VALUES(%b::text, %b::text, %b::bytea, %b::float8)
     ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until"""
@@ -35,8 +41,8 @@ _UNLEARN: Final = """
         SELECT kind, name FROM known ORDER BY until LIMIT greatest(0, (SELECT count(*) FROM known) - %b::int8))"""
 
 
-async def tidy(connection: Connection, now: float, node: str, max_known: int) -> None:
-    """Fold the sums, drop what is over, and take over the outbox of nodes that are gone. Call inside a transaction."""
+async def tidy(connection: Connection, now: float, max_known: int) -> None:
+    """Fold the sums and drop what is over. Call inside a transaction."""
     cursor: Any = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
     row = await cursor.fetchone()
     if row is None or not row[0]:
@@ -44,7 +50,6 @@ async def tidy(connection: Connection, now: float, node: str, max_known: int) ->
     await connection.execute(_FOLD)
     await connection.execute(_MARKS)
     await connection.execute(_COUNTERS, (now,))
-    await connection.execute(_ADOPT, (node,))
     await connection.execute("DELETE FROM known WHERE until <= %b::float8", (float(now),))
     await connection.execute(_UNLEARN, (max_known,))
 
@@ -60,6 +65,14 @@ async def forget(connection: Connection, kind: str, name: str) -> None:
 
 
 async def forget_outbox(connection: Connection, node: str, upto: int) -> None:
-    """Delete a node's outbox rows up to this one, and remember how far numbers have been given."""
-    await connection.execute("DELETE FROM outbox WHERE node = %b::text AND seq <= %b::int8", (node, upto))
-    await connection.execute("UPDATE sequence SET highest = %b::int8 WHERE highest < %b::int8", (upto, upto))
+    """Delete a node's outbox rows up to the one of this number; numbers go on from there."""
+    values = {"node": node, "upto": upto}
+    await connection.execute(_FORGET, values)
+    await connection.execute(_FORGOTTEN, values)
+
+
+async def adopt_outbox(connection: Connection, name: str, heir: str) -> int:
+    """Give the outbox of a node that is gone to another; how many rows."""
+    cursor = await connection.execute(_ADOPT, {"name": name, "heir": heir})
+    await connection.execute("DELETE FROM outbox_heads WHERE node = %b::text", (name,))
+    return cursor.rowcount

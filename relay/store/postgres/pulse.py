@@ -33,10 +33,10 @@ _BEAT: Final = """
         WHERE n.name = life.node AND n.seen_at < clock_timestamp() - interval '2 seconds'
     ) SELECT n.draining FROM nodes n JOIN life ON n.name = life.node"""
 _BASE: Final = """
-    UPDATE sequence SET base = high.seq / (1 << 20) - pg_current_xact_id()::text::int8 + 1
-    FROM (SELECT greatest((SELECT highest FROM sequence), (SELECT coalesce(max(seq), 0) FROM outbox)) AS seq) high
-    WHERE high.seq / (1 << 20) - pg_current_xact_id()::text::int8 + 1 > base"""
-"""Outbox numbers follow transaction numbers, which begin anew when a dump is restored: then they go on from here."""
+    UPDATE places SET base = high.place / (1 << 20) - pg_current_xact_id()::text::int8 + 1
+    FROM (SELECT max(place) AS place FROM outbox) high
+    WHERE high.place / (1 << 20) - pg_current_xact_id()::text::int8 + 1 > base"""
+"""Places in the outbox follow transaction numbers, which begin anew when a dump is restored: then they go on."""
 
 
 class Pulse:

@@ -3,14 +3,13 @@
 # ruff: noqa: S608 - statements are put together from constants of our own, and every value is bound
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, Final
 
 from relay.core.entry import EntryState
 from relay.core.ports import Known, QueueFilter, QueueStats
 from relay.store.codec import Codec
 from relay.store.postgres.line import Line
-from relay.store.postgres.tables import PRIORITIES, SEQUENCE_SHIFT, SET_ASIDE
+from relay.store.postgres.tables import PLACE_SHIFT, PRIORITIES, SET_ASIDE
 
 Row = tuple[Any, ...]
 
@@ -27,10 +26,15 @@ _NEXT: Final = f"""
         ORDER BY wake_at LIMIT 1) w"""
 _TALLY: Final = "SELECT destination, held, sum(entries)::int8, sum(bytes)::int8 FROM tally GROUP BY 1, 2"
 _OUTBOX: Final = f"""
-    SELECT seq, sealed FROM outbox WHERE node = %b::text AND seq < (
-        (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + (SELECT base FROM sequence)) << {SEQUENCE_SHIFT})
-    ORDER BY seq LIMIT %b::int8"""
-"""Only rows of transactions before which none is still under way: so numbers are read in the order they were given."""
+    SELECT coalesce((SELECT forgotten FROM outbox_heads WHERE node = %(node)b::text), 0)
+           + row_number() OVER (ORDER BY place), sealed
+    FROM (
+        SELECT place, sealed FROM outbox WHERE node = %(node)b::text AND place < (
+            (pg_snapshot_xmin(pg_current_snapshot())::text::int8 + (SELECT base FROM places)) << {PLACE_SHIFT})
+        ORDER BY place LIMIT %(limit)b::int8
+    ) oldest ORDER BY place"""
+"""Only rows of transactions before which none is still under way: none can come to lie between those that were read.
+So a row's number is the count of those before it, without gaps, and the same at each reading."""
 _COUNT: Final = """
     INSERT INTO counters(name, start, ends, total) VALUES(%b::text, %b::float8, %b::float8, %b::int8)
     ON CONFLICT(name, start, ends) DO UPDATE SET total = counters.total + excluded.total RETURNING total"""
@@ -55,12 +59,13 @@ class Reader:
             StoreError: in place of the database's errors.
         """
         # A task of its own: when the caller is cancelled, the connection is not left in the middle of an answer.
-        task = asyncio.get_running_loop().create_task(self._rows(query, values))
+        bound = values[0] if values and isinstance(values[0], dict) else values
+        task = asyncio.get_running_loop().create_task(self._rows(query, bound))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _rows(self, query: str, values: Sequence[Any]) -> list[Row]:
+    async def _rows(self, query: str, values: Any) -> list[Row]:
         async with self._line.use() as connection:
             cursor = connection.cursor(binary=True)
             await cursor.execute(query, values)
@@ -94,7 +99,7 @@ class Reader:
 
     async def outbox(self, node: str, limit: int) -> list[Row]:
         """The oldest outbox rows of a node."""
-        return await self.rows(_OUTBOX, node, limit)
+        return await self.rows(_OUTBOX, {"node": node, "limit": limit})
 
     async def count(self, name: str, window: float, now: float, add: int) -> int:
         """Add to a fixed-window counter; the sum."""

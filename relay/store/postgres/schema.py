@@ -64,18 +64,21 @@ CREATE TABLE details(
 ALTER TABLE details ALTER COLUMN sealed SET STORAGE EXTERNAL;
 
 CREATE TABLE outbox(
-    seq bigint PRIMARY KEY,
+    place bigint PRIMARY KEY,
     node text COLLATE "C" NOT NULL,
     sealed bytea NOT NULL
 );
 ALTER TABLE outbox ALTER COLUMN sealed SET STORAGE EXTERNAL;
-CREATE INDEX outbox_of_node ON outbox(node, seq);
-CREATE TABLE sequence(
+CREATE INDEX outbox_of_node ON outbox(node, place);
+CREATE TABLE outbox_heads(
+    node text COLLATE "C" PRIMARY KEY,
+    forgotten bigint NOT NULL
+) WITH (fillfactor = 50);
+CREATE TABLE places(
     id integer PRIMARY KEY CHECK (id = 1),
-    base bigint NOT NULL,
-    highest bigint NOT NULL
+    base bigint NOT NULL
 );
-INSERT INTO sequence(id, base, highest) VALUES(1, 0, 0);
+INSERT INTO places(id, base) VALUES(1, 0);
 
 CREATE TABLE counters(
     name text COLLATE "C" NOT NULL,

@@ -289,9 +289,9 @@ class PostgresStore:
         await self._writer.submit(lambda connection, _lease: housekeeping.forget(connection, kind, name))
 
     async def checkpoint(self) -> None:
-        """Fold sums, drop old counters, and take over the audit events of nodes that are gone."""
-        now, node, most = self._clock(), self._postgres.node, self._options.max_known
-        await self._writer.submit(lambda connection, _lease: housekeeping.tidy(connection, now, node, most))
+        """Fold sums, and drop old counters and what is known no longer."""
+        now, most = self._clock(), self._options.max_known
+        await self._writer.submit(lambda connection, _lease: housekeeping.tidy(connection, now, most))
 
     # --- reading ---
 

@@ -16,8 +16,8 @@ from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
 
 SET_ASIDE: Final = 0
 """The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
-SEQUENCE_SHIFT: Final = 20
-"""An outbox row's number is its transaction's number, and its place in it: 2**20 rows a transaction."""
+PLACE_SHIFT: Final = 20
+"""An outbox row's place is its transaction's number, and its number in that: up to 2**20 rows a transaction."""
 
 PRIORITIES: Final = """
     WITH RECURSIVE p(v) AS (
@@ -64,8 +64,8 @@ _FINISH: Final = """
     SELECT size FROM gone"""
 """Entry ids are MESSAGE.N, and "/" follows "." in ASCII: the range is all entries of the message."""
 _OUTBOX: Final = f"""
-    INSERT INTO outbox(seq, node, sealed)
-    SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM sequence)) << {SEQUENCE_SHIFT}) + %b::int8 + n,
+    INSERT INTO outbox(place, node, sealed)
+    SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM places)) << {PLACE_SHIFT}) + %b::int8 + n,
            %b::text, sealed
     FROM unnest(%b::bytea[]) WITH ORDINALITY AS u(sealed, n)"""
 _TALLY: Final = """

@@ -1,0 +1,57 @@
+"""The queue that the settings name, opened for one process."""
+
+import os
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from relay.app import options
+from relay.app.base import CLOCK
+from relay.config.secret import SecretFile
+from relay.config.settings import Settings
+from relay.config.store import is_postgres
+from relay.core.ports import Vault
+from relay.store import SqliteStore
+from relay.store.postgres.options import PostgresOptions
+from relay.store.postgres.store import PostgresStore
+
+Store: TypeAlias = SqliteStore | PostgresStore
+
+SCHEMA: Final = "postern"
+"""The database's schema that holds our tables."""
+
+
+def build_store(
+    settings: Settings, vault: Vault, *, observe_batch: Callable[[int], None] = lambda _size: None
+) -> Store:
+    """The store that ``store`` names, not yet opened."""
+    limits = options.store_options(settings)
+    if is_postgres(settings.store):
+        return PostgresStore(postgres_options(settings), vault, limits, CLOCK, observe_batch=observe_batch)
+    return SqliteStore(settings.data_dir / "queue", settings.run_dir, vault, limits, CLOCK, observe_batch=observe_batch)
+
+
+def postgres_options(settings: Settings) -> PostgresOptions:
+    """Where the database is; its password is read anew for each connection."""
+    return PostgresOptions(
+        dsn=settings.store, node=settings.node, schema=SCHEMA, password=_Password(settings.store_password)
+    )
+
+
+class _Password:
+    """Reads the database's password; a class so that it shows nothing when it is printed."""
+
+    def __init__(self, file: SecretFile | None) -> None:
+        self._file = file
+
+    def __call__(self) -> str | None:
+        return None if self._file is None else self._file.read_text()
+
+
+def incarnation(settings: Settings, process: str) -> str:
+    """A name unique to one process's life, for its leases."""
+    return f"{settings.node}-{process}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def node_is_draining(store: Store) -> bool:
+    """Whether an operator told this node to take no more work; never so where there is but one."""
+    return isinstance(store, PostgresStore) and store.is_draining
