@@ -42,7 +42,7 @@ def clinic(**behaviour):
 
 
 @asynccontextmanager
-async def system(directory, *domains, policy=OPEN_POLICY, start=True, **options):
+async def system(directory, *domains, policy=OPEN_POLICY, start=True, inside=None, routes=(), **options):
     """A site and its Internet; both are ended when the test is, whatever happened.
 
     Args:
@@ -50,15 +50,20 @@ async def system(directory, *domains, policy=OPEN_POLICY, start=True, **options)
         domains: who is on the Internet.
         policy: text of ``main.yaml``; ``None``: the default policies.
         start: whether to start it.
+        inside: settings of the listener for the trusted network, in place of the usual ones; its address is added.
+        routes: routes of the configuration besides the Internet's own.
         options: of the site.
     """
     site = Site(directory)
     async with Internet(site.authority, domains or (domain("mail.example"),)) as internet:
         settings = {
-            "routes": internet.routes(),
+            "routes": [*internet.routes(), *routes],
             "delivery": {"retry": {"first": "500ms", "max": "2s"}},
             "process": {"restart_pause": "0s"},
         } | options.pop("settings", {})
+        if inside is not None:
+            host, port = site.relay
+            settings["listeners"] = [inside | {"address": host, "port": port}]
         if policy is not None:
             folder = directory / "policy-source"
             folder.mkdir()
