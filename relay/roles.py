@@ -18,11 +18,10 @@ from relay import app
 from relay.app.base import Service
 from relay.core.errors import PosternError
 from relay.observe import notify
+from relay.supervisor import EX_CONFIG
 
 log = structlog.get_logger("role")
 
-EX_CONFIG: Final = 78
-"""Exit status for a configuration that cannot be used, sysexits.h."""
 _PR_SET_PDEATHSIG: Final = 1
 _BEAT: Final = 5.0
 """Seconds between heartbeats when nobody says how often."""
@@ -47,6 +46,7 @@ async def live(service: Service) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     notify.keep()  # the helper becomes another user in its start
     await service.start()
+    die_with_supervisor()  # again, for the kernel forgets the wish of a process that becomes another user
     notify.notify(notify.READY)
     try:
         await _serve(service, stop, reload)

@@ -5,56 +5,32 @@ would to systemd when it runs alone: one way of telling, whoever listens.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from relay.core.errors import PosternError
+from relay.core.errors import PosternError, Problem, ProblemsError
+from relay.crew import Child, Place, Role, Roster, role_command
 
 log = structlog.get_logger("supervisor")
 
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid of SCM_CREDENTIALS, unix(7)
 _LONGEST_NOTICE: Final = 4096
-_STEADY_AFTER: Final = 30.0
-"""Seconds a child must have lived for its next start to be immediate again."""
-_FIRST_PAUSE: Final = 0.25
-
-
-class Role(StrEnum):
-    """What a process does. The order is that of starting; stopping is the reverse."""
-
-    EXTRACT = "extract"
-    ADMIN = "admin"
-    WORKER = "worker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roster:
-    """Which processes shall run, from one snapshot of the configuration.
-
-    Attributes:
-        snapshot: the snapshot file every process of this roster reads.
-        workers: how many workers.
-        listeners: a digest of what listens; a change wants a new generation of workers.
-    """
-
-    snapshot: Path
-    workers: int
-    listeners: str
+EX_CONFIG: Final = 78
+"""Exit status of a process whose configuration cannot be used, sysexits.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
-    """How children are watched.
+    """How children are started and watched.
 
     Attributes:
         run_dir: where the notify socket lies.
@@ -62,7 +38,10 @@ class SupervisorOptions:
         start_timeout: seconds a child may take until ``READY=1``.
         watchdog: seconds of silence after which a child is killed.
         drain_timeout: seconds a child may take to end after SIGTERM, then it is killed.
-        longest_pause: seconds at most before a child that ends again and again is started anew.
+        first_pause: seconds before a child that ended twice in a row is started anew; doubled each time.
+        longest_pause: seconds at most.
+        steady_after: seconds a child must have lived for its next start to be immediate again.
+        command: gives a role's command line.
     """
 
     run_dir: Path
@@ -70,19 +49,10 @@ class SupervisorOptions:
     start_timeout: float = 60.0
     watchdog: float = 30.0
     drain_timeout: float = 45.0
+    first_pause: float = 0.25
     longest_pause: float = 15.0
-
-
-@dataclass(slots=True)
-class _Child:
-    name: str
-    role: Role
-    roster: Roster
-    process: asyncio.subprocess.Process
-    started_at: float
-    last_beat: float
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    stopping: bool = False
+    steady_after: float = 30.0
+    command: Callable[[Role, str, Path], Sequence[str]] = role_command
 
 
 class Supervisor:
@@ -108,11 +78,11 @@ class Supervisor:
         self._load = load
         self._tell = tell
         self._changed = changed
-        self._children: dict[int, _Child] = {}
-        self._watchers: set[asyncio.Task[None]] = set()
+        self._children: dict[int, Child] = {}
+        self._places: list[Place] = []
+        self._news = asyncio.Event()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._failures: dict[str, int] = {}
         self._roster: Roster
 
     async def run(self) -> int:
@@ -128,15 +98,21 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        beat = loop.create_task(self._beat())
         try:
-            await self._start_all()
-            await self._watch()
+            if await self._start_all():
+                await self._watch()
         finally:
+            self._stop.set()
             self._tell("STOPPING=1")
-            await self._stop_children(list(self._children.values()))
+            for role in reversed(Role):  # workers first, then those that serve them
+                await self._close([place for place in self._places if place.role is role])
+            await beat
             loop.remove_reader(notices)
             notices.close()
             self._socket_path.unlink(missing_ok=True)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
         return 0
 
     # --- starting --------------------------------------------------------
@@ -146,88 +122,160 @@ class Supervisor:
         return self._options.run_dir / "notify.sock"
 
     def _listen(self) -> socket.socket:
-        self._socket_path.unlink(missing_ok=True)
         notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        notices.bind(str(self._socket_path))
-        self._socket_path.chmod(0o600)
+        try:
+            self._socket_path.unlink(missing_ok=True)
+            notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            notices.bind(str(self._socket_path))
+            self._socket_path.chmod(0o600)
+        except OSError as error:
+            notices.close()
+            what, hint = f"cannot listen there: {error}", "check run_dir; its path may have some 90 characters"
+            raise ProblemsError(Problem(where=str(self._socket_path), what=what, hint=hint)) from error
         return notices
 
-    async def _start_all(self) -> None:
+    async def _start_all(self) -> bool:
+        """Start every process, and wait until all are ready; ``False``: told to stop meanwhile.
+
+        Raises:
+            ProblemsError: one of them cannot run with this configuration.
+        """
         for role in (Role.EXTRACT, Role.ADMIN):
-            await self._start(role.value, role)
-        await asyncio.gather(*(self._start(name, Role.WORKER) for name in self._worker_names(self._roster)))
-        if not self._stop.is_set():
-            self._tell("READY=1")
-            log.info("running", workers=self._roster.workers)
+            if not await self._up([self._open(role.value, role)]):
+                return False
+        if not await self._up([self._open(name, Role.WORKER) for name in self._worker_names()]):
+            return False
+        self._tell("READY=1")
+        log.info("running", workers=self._roster.workers)
+        return True
 
-    @staticmethod
-    def _worker_names(roster: Roster) -> list[str]:
-        return [f"worker-{number}" for number in range(1, roster.workers + 1)]
+    def _worker_names(self) -> list[str]:
+        return [f"worker-{number}" for number in range(1, self._roster.workers + 1)]
 
-    async def _start(self, name: str, role: Role) -> None:
-        """Start one child and wait until it is ready, dead or late; a dead one is started again by its watcher."""
+    def _open(self, name: str, role: Role) -> Place:
+        place = Place(name, role, self._roster)
+        self._places.append(place)
+        place.task = asyncio.get_running_loop().create_task(self._keep(place))
+        return place
+
+    async def _up(self, places: Sequence[Place]) -> bool:
+        """Wait until all are ready; ``False``: told to stop meanwhile.
+
+        Raises:
+            ProblemsError: a process says that it cannot run with this configuration.
+        """
+
+        def known() -> bool:
+            return self._stop.is_set() or all(one.is_ready for one in places) or any(one.refused for one in places)
+
+        while not known():
+            self._news.clear()
+            await self._news.wait()
+        for place in places:
+            if place.refused:
+                hint = "its log says why"
+                raise ProblemsError(Problem(where=place.name, what="cannot run with this configuration", hint=hint))
+        return not self._stop.is_set()
+
+    # --- one process after the other in a place ----------------------------
+
+    async def _keep(self, place: Place) -> None:
+        """Start a process, and another each time one ends, until the place is retired."""
         loop = asyncio.get_running_loop()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "relay.roles", role.value, "--name", name, "--snapshot", str(self._roster.snapshot),
-            env=self._environment(), stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        child = _Child(name, role, self._roster, process, loop.time(), loop.time())
-        self._children[process.pid] = child
-        watcher = loop.create_task(self._outlive(child))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
-        waits = [loop.create_task(wait) for wait in (child.ready.wait(), self._stop.wait(), process.wait())]
-        done, _ = await asyncio.wait(waits, timeout=self._options.start_timeout, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        if not done and process.returncode is None:
-            log.error("not ready in time, killed", child=name, seconds=self._options.start_timeout)
-            process.kill()
+        failures = 0
+        while not place.retired.is_set():
+            began = loop.time()
+            status = await self._live(place)
+            self._news.set()
+            if place.retired.is_set():
+                return
+            failures = 1 if loop.time() - began > self._options.steady_after else failures + 1
+            pause = self._pause(failures)
+            log.error("process ended, starting it again", child=place.name, status=status, pause=pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(place.retired.wait(), pause)
+
+    def _pause(self, failures: int) -> float:
+        if failures < 2:
+            return 0.0
+        return min(self._options.first_pause * 2.0 ** min(failures - 2, 16), self._options.longest_pause)
+
+    async def _live(self, place: Place) -> int | str:
+        """One process from start to end; its exit status, or why it could not be started."""
+        roster = place.roster
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._options.command(place.role, place.name, roster.snapshot),
+                env=self._environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        except OSError as error:
+            return str(error)
+        child = Child(place.name, roster, process, asyncio.get_running_loop().time())
+        child.stale = place.roster is not roster
+        place.child = self._children[process.pid] = child
+        if place.retired.is_set():
+            child.signal(signal.SIGTERM)
+        ended = asyncio.ensure_future(process.wait())
+        await self._until_ready(child, ended)
+        status = await ended
+        if status == EX_CONFIG and not child.ready.is_set():
+            place.refused = True
+        del self._children[process.pid]
+        place.child = None
+        return status
+
+    async def _until_ready(self, child: Child, ended: asyncio.Future[int]) -> None:
+        ready = asyncio.ensure_future(child.ready.wait())
+        either: set[asyncio.Future[Any]] = {ready, ended}
+        done, _ = await asyncio.wait(either, timeout=self._options.start_timeout, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if not done:
+            log.error("not ready in time, killed", child=child.name, seconds=self._options.start_timeout)
+            child.signal(signal.SIGKILL)
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}  # ours, not theirs
+        return inherited | {
             "NOTIFY_SOCKET": str(self._socket_path),
             "WATCHDOG_USEC": str(int(self._options.watchdog * 1_000_000)),
             "POSTERN_SUPERVISOR": str(os.getpid()),
         }
 
-    async def _outlive(self, child: _Child) -> None:
-        """Wait for the child's end; start it again unless it was told to stop."""
-        status = await child.process.wait()
-        del self._children[child.process.pid]
-        if child.stopping or self._stop.is_set():
-            return
-        lived = asyncio.get_running_loop().time() - child.started_at
-        failures = 0 if lived > _STEADY_AFTER else self._failures.get(child.name, 0)
-        self._failures[child.name] = failures + 1
-        pause = min(_FIRST_PAUSE * 2 ** min(failures, 16), self._options.longest_pause) if failures else 0.0
-        log.error("process ended, starting it again", child=child.name, status=status, pause=pause)
-        try:
-            await asyncio.wait_for(self._stop.wait(), pause)
-        except TimeoutError:
-            await self._start(child.name, child.role)
+    async def _close(self, places: Sequence[Place]) -> None:
+        """Retire places: their processes drain, and are killed when they take too long."""
+        for place in places:
+            place.retired.set()
+            if place.child is not None:
+                place.child.signal(signal.SIGTERM)
+        tasks = [place.task for place in places if place.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._options.drain_timeout)
+            for place in places:
+                if place.child is not None:
+                    log.error("did not end in time, killed", child=place.name)
+                    place.child.signal(signal.SIGKILL)
+            if late:
+                await asyncio.wait(late)
+        self._places = [place for place in self._places if place not in places]
 
     # --- watching --------------------------------------------------------
 
-    async def _watch(self) -> None:
+    async def _beat(self) -> None:
+        """Tell that we live, and kill whoever does not."""
         while not self._stop.is_set():
-            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._reload)]
-            await asyncio.wait(waits, timeout=self._options.look, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
-            if (self._reload.is_set() or self._changed()) and not self._stop.is_set():
-                self._reload.clear()
-                await self._change()
             self._kill_silent()
             self._tell("WATCHDOG=1")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._options.look)
+        self._news.set()
 
     def _kill_silent(self) -> None:
         now = asyncio.get_running_loop().time()
         for child in self._children.values():
             if child.ready.is_set() and now - child.last_beat > self._options.watchdog:
                 log.error("process is silent, killed", child=child.name, seconds=round(now - child.last_beat))
-                child.process.kill()
+                child.signal(signal.SIGKILL)
                 child.last_beat = now
 
     def _read_notices(self, notices: socket.socket) -> None:
@@ -249,53 +297,78 @@ class Supervisor:
                 continue
             child.last_beat = asyncio.get_running_loop().time()
             if b"READY=1" in data.split(b"\n"):
-                child.ready.set()
+                self._is_ready(child)
+
+    def _is_ready(self, child: Child) -> None:
+        if child.stale:
+            child.stale = False
+            child.signal(signal.SIGHUP)
+        if not child.ready.is_set():
+            child.ready.set()
+            self._news.set()
 
     # --- changing --------------------------------------------------------
 
+    async def _watch(self) -> None:
+        while not self._stop.is_set():
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._reload)]
+            await asyncio.wait(waits, timeout=self._options.look, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if (self._reload.is_set() or self._changed()) and not self._stop.is_set():
+                self._reload.clear()
+                self._tell("RELOADING=1")
+                await self._change()
+                self._tell("READY=1")
+
     async def _change(self) -> None:
         """Reload: validate everything in this one process; swap by snapshot; new listeners want new workers."""
-        self._tell("RELOADING=1")
         try:
             roster = await asyncio.to_thread(self._load)
         except PosternError as error:
             log.error("reload refused, the running configuration stays", problems=str(error))
-            self._tell("READY=1")
+            return
+        except Exception:
+            log.exception("reload failed inside, the running configuration stays")
             return
         old, self._roster = self._roster, roster
-        if (roster.listeners, roster.workers) != (old.listeners, old.workers):
-            await self._replace_workers()
-        self._signal_reload()
+        try:
+            if (roster.listeners, roster.workers) != (old.listeners, old.workers):
+                await self._replace_workers()
+        except (PosternError, TimeoutError) as error:
+            self._roster = old
+            log.error("the new workers do not run, the old ones stay", problems=str(error))
+            return
+        for place in self._places:
+            self._inform(place)
         log.info("reloaded", snapshot=roster.snapshot.name)
-        self._tell("READY=1")
 
     async def _replace_workers(self) -> None:
-        outgoing = [child for child in self._children.values() if child.role is Role.WORKER]
-        for child in outgoing:
-            child.stopping = True
-        await asyncio.gather(*(self._start(name, Role.WORKER) for name in self._worker_names(self._roster)))
-        await self._stop_children(outgoing)
+        """Start a new generation, and only when all of it is ready retire the old one.
 
-    def _signal_reload(self) -> None:
-        for child in self._children.values():
-            if not child.stopping and child.roster is not self._roster:
-                child.roster = self._roster
-                child.process.send_signal(signal.SIGHUP)
+        Raises:
+            PosternError: the new one cannot run; it is gone again.
+            TimeoutError: it was not ready in time; it is gone again.
+        """
+        outgoing = [place for place in self._places if place.role is Role.WORKER]
+        incoming = [self._open(name, Role.WORKER) for name in self._worker_names()]
+        try:
+            async with asyncio.timeout(self._options.start_timeout):
+                ready = await self._up(incoming)
+        except (PosternError, TimeoutError):
+            await self._close(incoming)
+            raise
+        if ready:
+            await self._close(outgoing)
 
-    async def _stop_children(self, children: Sequence[_Child]) -> None:
-        """Drain in the reverse order of starting: workers, then those that serve them."""
-        for role in reversed(Role):
-            group = [child for child in children if child.role is role and child.process.returncode is None]
-            for child in group:
-                child.stopping = True
-                child.process.terminate()
-            ends = [asyncio.ensure_future(child.process.wait()) for child in group]
-            if not ends:
-                continue
-            _, late = await asyncio.wait(ends, timeout=self._options.drain_timeout)
-            for child in group:
-                if child.process.returncode is None:
-                    log.error("did not end in time, killed", child=child.name)
-                    child.process.kill()
-            if late:
-                await asyncio.wait(late)
+    def _inform(self, place: Place) -> None:
+        """Let the place's process, and those that follow it, know the roster in force."""
+        place.roster = self._roster
+        child = place.child
+        if child is None or child.roster is self._roster:
+            return
+        child.roster = self._roster
+        if child.ready.is_set():
+            child.signal(signal.SIGHUP)
+        else:
+            child.stale = True

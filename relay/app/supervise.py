@@ -21,17 +21,18 @@ from relay.config.policies import RunningPolicy, Stamp, stamps
 from relay.config.prove import Extent, prove
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
+from relay.crew import Roster
 from relay.extract.engine import ScanEngine, load_judge
 from relay.observe import exposition, notify
 from relay.privileges import become
 from relay.store import DirectoryLock
-from relay.supervisor import Roster, Supervisor, SupervisorOptions
+from relay.supervisor import Supervisor, SupervisorOptions
 
 log = structlog.get_logger("supervisor")
 
 _OF_LISTENERS: Final = ("listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth")
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
-_FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")
+_FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "user")
 """Settings that only a restart changes: what is on disk and who owns it."""
 
 
@@ -70,19 +71,15 @@ def _digest(settings: Settings) -> str:
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-RUNNING: Final = Extent(ports=False, dns=False, policy=False, store=False)
-
-
 def _proved(path: Path) -> tuple[Problem, ...]:
     """Prove on this machine what a running system can stumble over; the warnings.
 
-    Ports are ours already at a reload, and a DNS or database that is away for a moment must not keep the mail from
-    being taken.
+    Ports are ours already at a reload, and a DNS that is away for a moment must not keep the mail from being taken.
 
     Raises:
         ProblemsError: the errors.
     """
-    proof = prove(load_with_places(path), now=datetime.now(UTC), extent=RUNNING)
+    proof = prove(load_with_places(path), now=datetime.now(UTC), extent=Extent(ports=False, dns=False, policy=False))
     if proof.errors:
         raise ProblemsError(*proof.errors)
     return proof.warnings
