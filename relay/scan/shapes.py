@@ -62,6 +62,7 @@ class ShapeFinder:
 
     def find(self, data: bytes) -> Iterator[tuple[Shape, str, int, int, bytes]]:
         """Validated matches: shape, kind, span of the value, the value."""
+        table_end = 0
         for number in self.candidates(data):
             shape = self._shapes[number]
             for count, match in enumerate(self._compiled[number].finditer(data)):
@@ -72,8 +73,10 @@ class ShapeFinder:
                     continue
                 start, end = match.span(1)
                 if shape is HEADER:
-                    for kind, first, last in rows(data, start, end):
-                        yield shape, kind, first, last, data[first:last]
+                    if start >= table_end:
+                        cells, table_end = rows(data, start, end)
+                        for kind, first, last in cells:
+                            yield shape, kind, first, last, data[first:last]
                     continue
                 kind = shape.kind
                 if shape.refine is not None:

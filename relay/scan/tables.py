@@ -58,28 +58,32 @@ def _validator(kind: str) -> Callable[[bytes], bool]:
     return {"ssn": validate.is_filled, "phone": validate.is_phone}.get(kind, validate.has_digits)
 
 
-def rows(data: bytes, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """(kind, span) of the values below a header line, if the line at this span is one.
+def rows(data: bytes, start: int, end: int) -> tuple[list[tuple[str, int, int]], int]:
+    """The values below a header line, if the line at this span is one.
 
     A header has two labels at least, one of them of a patient's field.
+
+    Returns:
+        (kind, span) of each value, and where the table ends: no header is looked for before that.
     """
     line = data[start:end]
     delimiter = next((mark for mark in _SPLIT if mark in line), b"")
-    if not delimiter:
-        return
-    kinds = [_LABELS.get(b" ".join(cell.translate(FOLD).split()), "") for cell in _SPLIT[delimiter].split(line)]
+    kinds = [_LABELS.get(b" ".join(cell.translate(FOLD).split()), "") for cell in _SPLIT[delimiter or b"|"].split(line)]
     if sum(map(bool, kinds)) < 2 or _STRONG.isdisjoint(kinds):
-        return
+        return [], end
+    found: list[tuple[str, int, int]] = []
     place, misses = end + 1, 0
     for _ in range(_MAX_ROWS):
         stop = data.find(b"\n", place)
         stop = len(data) if stop < 0 else stop
-        found = list(_cells(data, place, stop, delimiter, kinds)) if data[place:stop].strip() else []
-        yield from found
-        misses = 0 if found else misses + bool(data[place:stop].strip())
+        if data[place:stop].strip():
+            cells = list(_cells(data, place, stop, delimiter, kinds))
+            found += cells
+            misses = 0 if cells else misses + 1
         place = stop + 1
         if place >= len(data) or misses >= _MISSES:
-            return
+            break
+    return found, place
 
 
 def _cells(data: bytes, start: int, stop: int, delimiter: bytes, kinds: list[str]) -> Iterator[tuple[str, int, int]]:
