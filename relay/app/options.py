@@ -31,7 +31,7 @@ from relay.store.options import StoreOptions
 from relay.worker.dispatch import DispatchOptions
 from relay.worker.lanes import LaneOptions
 
-_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _CLAIM_BATCH = 100
 _POLL = 0.5
 _BACKLOG = 50
@@ -252,7 +252,7 @@ def tls_options(settings: Settings) -> TlsOptions:
     return TlsOptions(
         system_trust=tls.trust_roots is None,
         trust_files=tuple(str(path) for path in (*roots, *tls.extra_roots)),
-        minimum=_TLS_VERSIONS[tls.minimum],
+        minimum=TLS_VERSIONS[tls.minimum],
     )
 
 

@@ -1,10 +1,11 @@
 """Settings to the parts that connect to other servers and judge them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from relay.app import options
 from relay.app.base import CLOCK
+from relay.config.delivery import CipherPreset, TlsRuleSettings
 from relay.config.settings import Settings
 from relay.core.ports import Knowledge, Metrics
 from relay.net.connect import SmtpConnector
@@ -13,7 +14,8 @@ from relay.net.fetch import FetchOptions, HttpsFetcher
 from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
 from relay.net.mx import HostFinder
 from relay.net.resolver import Resolver
-from relay.net.tls import make_contexts
+from relay.net.rules import Rule, Rules
+from relay.net.tls import SP800_52R2, TlsOptions, make_contexts
 from relay.net.vouch import Vouchers
 
 
@@ -32,7 +34,8 @@ class Outward:
             ProblemsError: a trust file or a route's password cannot be read.
         """
         finder = HostFinder(resolver, options.mx_options(settings))
-        contexts = make_contexts(options.tls_options(settings))
+        general = options.tls_options(settings)
+        contexts = make_contexts(general)
         sts = settings.tls.mta_sts
         policies = None
         if sts.enabled:
@@ -44,6 +47,7 @@ class Outward:
             options.connector_options(settings),
             finder,
             contexts,
+            rules=Rules(_rule(rule, general) for rule in settings.tls.rules),
             vouching=Vouchers(dane=dane, mta_sts=policies, mx=dane is not None),
             metrics=metrics,
             clock=CLOCK,
@@ -54,3 +58,18 @@ class Outward:
         """Give up what is on the way."""
         if self.policies is not None:
             await self.policies.close()
+
+
+def _rule(rule: TlsRuleSettings, general: TlsOptions) -> Rule:
+    key = rule.client_key.path() if rule.client_key is not None else None
+    if rule.client_key is not None and key is None:
+        rule.client_key.read()  # says what is wrong with a credential outside its unit
+    how = replace(
+        general,
+        minimum=max(general.minimum, options.TLS_VERSIONS[rule.minimum]),
+        suites=SP800_52R2 if rule.ciphers is CipherPreset.SP800_52R2 else (),
+        client=(str(rule.client_certificate), str(key)) if key is not None else None,
+    )
+    if rule.roots is not None:
+        how = replace(how, system_trust=False, trust_files=(str(rule.roots),))
+    return Rule(destinations=rule.destinations, contexts=make_contexts(how), pins=frozenset(rule.pins))

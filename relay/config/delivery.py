@@ -9,10 +9,12 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema, field_vali
 from relay.config.types import (
     AUTO,
     Boolean,
+    Destination,
     Domain,
     DomainPattern,
     Duration,
     FilePath,
+    Fingerprint,
     Host,
     Integer,
     Ip,
@@ -21,6 +23,7 @@ from relay.config.types import (
     Number,
     OptionalIp,
     OptionalPath,
+    OptionalSecret,
     Port,
     Secret,
     Section,
@@ -72,6 +75,43 @@ class MtaStsSettings(Section):
     )
 
 
+class CipherPreset(StrEnum):
+    """Cipher suites that are taken."""
+
+    DEFAULT = "default"
+    """What OpenSSL takes for good."""
+    SP800_52R2 = "sp800-52r2"
+    """Those of NIST SP 800-52 rev. 2 with forward secrecy; not a FIPS validation."""
+
+
+class TlsRuleSettings(Section):
+    """How TLS is spoken with some destinations; the first rule that names a destination holds."""
+
+    destinations: tuple[Destination, ...] = setting(
+        ..., "Recipient domains (*.x means below x, * all) and routes (route:NAME).", "list of destinations",
+        min_length=1, max_length=1000, examples=[["partner.example"]],
+    )  # fmt: skip
+    pins: tuple[Fingerprint, ...] = setting(
+        [], "SHA-256 of certificates or public keys: the server's must be one of these, and nothing else is checked.",
+        "list of fingerprints", max_length=100,
+    )  # fmt: skip
+    roots: OptionalPath = setting(None, "PEM file of the only roots trusted there; null: those of tls.", "file")
+    client_certificate: OptionalPath = setting(None, "PEM file of the certificate we show there; null: none.", "file")
+    client_key: OptionalSecret = setting(None, "PEM file of its private key, or credential:NAME.", "file")
+    minimum: TlsVersion = setting("1.2", "Oldest TLS version there: 1.2 or 1.3.", "TLS version")
+    ciphers: CipherPreset = setting(CipherPreset.DEFAULT, "Cipher suites taken: default or sp800-52r2.")
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "TlsRuleSettings":
+        faults = []
+        if (self.client_certificate is None) != (self.client_key is None):
+            faults.append(("client_certificate and client_key go together", "give both or none"))
+        if self.pins and self.roots:
+            faults.append(("pins decide alone, so roots would mean nothing", "give one of the two"))
+        refuse(faults)
+        return self
+
+
 class TlsSettings(Section):
     """What certificates of other servers are checked against, and by whose word their names are believed."""
 
@@ -84,6 +124,9 @@ class TlsSettings(Section):
         "Heed TLSA records (RFC 7672) and signed MX answers; of effect only with dns.validating.", on=True
     )
     mta_sts: MtaStsSettings = setting({}, "Policies that domains publish (RFC 8461).")
+    rules: tuple[TlsRuleSettings, ...] = setting(
+        [], "Own rules for some destinations; the first that names one holds.", max_length=10_000
+    )
 
 
 class RouteAuthSettings(Section):

@@ -118,7 +118,7 @@ def read_certificates(path: Path, where: str, found: list[Finding]) -> list[x509
 def prove_certificate(
     path: Path, key: PrivateKeyTypes | None, where: str, *, hostname: str, now: datetime
 ) -> Iterator[Finding]:
-    """A server certificate: valid now, fits its key, names the host, its chain in order."""
+    """A certificate of ours: valid now, fits its key, names the host (if one is given), its chain in order."""
     found: list[Finding] = []
     chain = read_certificates(path, where, found)
     yield from found
@@ -131,7 +131,7 @@ def prove_certificate(
     if isinstance(public, rsa.RSAPublicKey) and public.key_size < _MIN_RSA:
         yield error(where, f"{path} has an RSA key of {public.key_size} bits", f"{_MIN_RSA} at least")
     names = _names(chain[0])
-    if not any(_names_host(name, hostname) for name in names):
+    if hostname and not any(_names_host(name, hostname) for name in names):
         listed = ", ".join(names) or "nothing"
         yield warning(where, f"{path} names {listed}, not {hostname}", "clients that check names will refuse it")
     if any(one.issuer != issuer.subject for one, issuer in itertools.pairwise(chain)):

@@ -87,6 +87,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _listener_files(loaded, now, owners)
     found += _listening(loaded) if extent.ports else ()
     found += _roots(loaded, now)
+    found += _client_certificates(loaded, now, owners)
     found += _routes(loaded, owners)
     found += _dkim(loaded, now, owners)
     found += _key_ring(loaded) if extent.key_ring else ()
@@ -193,6 +194,19 @@ def _roots(loaded: Loaded, now: datetime) -> Iterator[Finding]:
         yield from prove_roots(tls.trust_roots, loaded.where("tls", "trust_roots"), now)
     for number, path in enumerate(tls.extra_roots):
         yield from prove_roots(path, loaded.where("tls", "extra_roots", number), now)
+    for number, rule in enumerate(tls.rules):
+        if rule.roots:
+            yield from prove_roots(rule.roots, loaded.where("tls", "rules", number, "roots"), now)
+
+
+def _client_certificates(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:
+    for number, rule in enumerate(loaded.settings.tls.rules):
+        if rule.client_certificate is not None and rule.client_key is not None:
+            found: list[Finding] = []
+            key = read_key(rule.client_key, loaded.where("tls", "rules", number, "client_key"), owners, found)
+            yield from found
+            where = loaded.where("tls", "rules", number, "client_certificate")
+            yield from prove_certificate(rule.client_certificate, key, where, hostname="", now=now)
 
 
 def _routes(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterable
 
 from relay.config.document import Document, Location
 from relay.config.settings import Settings
+from relay.config.types import ROUTE_PREFIX
 from relay.core.errors import Problem
 
 
@@ -12,6 +13,7 @@ def cross_check(settings: Settings, document: Document) -> list[Problem]:
     return [
         *_listeners(settings, document),
         *_routes(settings, document),
+        *_tls_rules(settings, document),
         *_dkim(settings, document),
         *_sizes(settings, document),
     ]
@@ -64,6 +66,21 @@ def _routes(settings: Settings, document: Document) -> list[Problem]:
                         hint="put the route for * last")
             )  # fmt: skip
     return problems
+
+
+def _tls_rules(settings: Settings, document: Document) -> list[Problem]:
+    known = {f"{ROUTE_PREFIX}{route.name}" for route in settings.routes}
+    named = [
+        (("tls", "rules", number, "destinations", place), name)
+        for number, rule in enumerate(settings.tls.rules)
+        for place, name in enumerate(rule.destinations)
+    ]
+    problems = [
+        Problem(where=document.where(place), what=f"{name} is not there", hint="name one that stands under routes")
+        for place, name in named
+        if name.startswith(ROUTE_PREFIX) and name not in known
+    ]
+    return problems + _twice(document, "{} has a TLS rule already, so this one never holds", "keep one", named)
 
 
 def _dkim(settings: Settings, document: Document) -> list[Problem]:

@@ -258,6 +258,9 @@ class SmtpConnector:
             shake.tls_object, host=_tls_name(target), address=target.address, assurance=target.assurance,
             failure=failure, now=self._clock(),
         )  # fmt: skip
+        if proof.cipher and target.contexts.suites and proof.cipher not in target.contexts.suites:
+            detail = f"the cipher suite {proof.cipher} is not one of those this destination's rule allows"
+            raise HostError(_below(target, detail))
         if proof.level < target.floor:
             raise HostError(_below(target, proof.failure or "the level was not reached"))
         if target.route is not None and target.route.username:

@@ -15,6 +15,14 @@ from relay.net.chain import peer_chain
 from relay.trust.dane import MismatchError, match, public_key_info
 
 _GOOD_VERSIONS: Final = frozenset({"TLSv1.2", "TLSv1.3"})
+SP800_52R2: Final = (
+    "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_AES_128_CCM_SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-CCM",
+    "ECDHE-ECDSA-AES128-CCM", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256",
+    "DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-AES128-GCM-SHA256",
+)  # fmt: skip
+"""Suites of NIST SP 800-52 rev. 2 section 3.3.1 with forward secrecy and authenticated encryption. Choosing from them
+is not a FIPS 140 validation: that is a matter of the cryptographic library that runs."""
 _MAX_NAMES: Final = 20
 _MAX_CHAIN: Final = 10
 
@@ -27,11 +35,15 @@ class TlsOptions:
         system_trust: the operating system's roots are trusted.
         trust_files: PEM files with roots trusted besides.
         minimum: oldest version spoken.
+        suites: OpenSSL names of the only cipher suites taken; empty: those of the library.
+        client: certificate and key, PEM files, shown to servers that ask; empty: none is shown.
     """
 
     system_trust: bool = True
     trust_files: tuple[str, ...] = ()
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    suites: tuple[str, ...] = ()
+    client: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.minimum < ssl.TLSVersion.TLSv1_2:
@@ -45,10 +57,12 @@ class TlsContexts:
     Attributes:
         verifying: refuses a certificate that does not chain to a trusted root or does not name the host (RFC 9525).
         encrypting: takes any certificate; what it gives is ``ENCRYPTED`` at the most.
+        suites: OpenSSL names of the only cipher suites that count; empty: all that the contexts agree on.
     """
 
     verifying: ssl.SSLContext
     encrypting: ssl.SSLContext
+    suites: frozenset[str] = frozenset()
 
 
 def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
@@ -58,18 +72,39 @@ def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
         ProblemsError: a trust file cannot be read, or holds no certificate.
     """
     options = options or TlsOptions()
-    verifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    verifying.minimum_version = options.minimum
+    verifying = _context(options)
     verifying.hostname_checks_common_name = False
     if options.system_trust:
         verifying.load_default_certs(ssl.Purpose.SERVER_AUTH)
     for path in options.trust_files:
         _trust(verifying, path)
-    encrypting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    encrypting.minimum_version = options.minimum
+    encrypting = _context(options)
     encrypting.check_hostname = False
     encrypting.verify_mode = ssl.CERT_NONE
-    return TlsContexts(verifying=verifying, encrypting=encrypting)
+    return TlsContexts(verifying=verifying, encrypting=encrypting, suites=frozenset(options.suites))
+
+
+def _context(options: TlsOptions) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = options.minimum
+    if options.suites:
+        # Python cannot choose the suites of TLS 1.3: those are judged when the connection stands.
+        context.set_ciphers(":".join(name for name in options.suites if not name.startswith("TLS_")))
+    if options.client is not None:
+        _show(context, *options.client)
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        what = "the client certificate and its key do not fit, or are not PEM"
+        raise ProblemsError(Problem(where=certificate, what=what, hint="give the key it was issued for")) from error
+    except OSError as error:
+        raise ProblemsError(
+            Problem(where=certificate, what=f"it or its key cannot be read: {error.strerror}")
+        ) from error
 
 
 def _trust(context: ssl.SSLContext, path: str) -> None:
