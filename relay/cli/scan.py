@@ -14,6 +14,7 @@ from relay.core.errors import Problem, ProblemsError
 if TYPE_CHECKING:
     from relay.core.phi import Finding, PhiVerdict
     from relay.extract.engine import Reading, ScanEngine
+    from relay.scan.tuning import Tuning
 
 _CONTEXT = 24
 
@@ -33,8 +34,9 @@ class _Source:
 )
 @click.option("--text", "form", flag_value="text", help="Sources are bare text.")
 @click.option("--jsonl", is_flag=True, help="Sources are JSON rows with a field `text`: one JSON a row comes out.")
+@click.option("--tuning", type=click.Path(), help="The operator's own patterns, terms, exclusions and weights (YAML).")
 @click.argument("files", nargs=-1)
-def command(*, as_json: bool, form: str, jsonl: bool, files: tuple[str, ...]) -> None:
+def command(*, as_json: bool, form: str, jsonl: bool, tuning: str | None, files: tuple[str, ...]) -> None:
     """Scan FILES (`-` or none: standard input) for patients' data.
 
     Prints the verdict and, for each finding, its kind, part, span and weight with the text masked. Nothing is stored.
@@ -42,7 +44,8 @@ def command(*, as_json: bool, form: str, jsonl: bool, files: tuple[str, ...]) ->
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
 
-    engine = ScanEngine(load_judge(lambda plain: plain[:16]), extractor=Extractor())
+    judge = load_judge(lambda plain: plain[:16], tuning=_tuning(tuning))
+    engine = ScanEngine(judge, extractor=Extractor())
     names = files or ("-",)
     if jsonl:
         _scan_rows(engine, names)
@@ -57,6 +60,12 @@ def command(*, as_json: bool, form: str, jsonl: bool, files: tuple[str, ...]) ->
             sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
         else:
             _explain(verdict, reading)
+
+
+def _tuning(name: str | None) -> "Tuning | None":
+    from relay.scan.tuning import parse_tuning
+
+    return parse_tuning(_load(name).content, name) if name else None
 
 
 def _as_text(content: bytes) -> "Reading":

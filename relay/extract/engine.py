@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Final, Protocol
 
 from relay.core.envelope import Attachment
+from relay.core.errors import Problem, ProblemsError
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.core.ports import ScanReport
 from relay.extract.budget import Budget, Contents
@@ -15,6 +17,7 @@ from relay.extract.sniff import TEXT, sniff
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
+from relay.scan.detector import Detector
 from relay.scan.find import Finder
 from relay.scan.icd import IcdTable
 from relay.scan.judge import Judge, ScanLimits
@@ -22,6 +25,7 @@ from relay.scan.lexicon import Lexicon
 from relay.scan.model import SUBJECT, Passage, Weights
 from relay.scan.names import NameFinder, NameTable
 from relay.scan.shapes import ShapeFinder, all_shapes
+from relay.scan.tuning import Tuning
 
 _LEXICONS: Final = ("exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
@@ -53,22 +57,27 @@ class EngineLimits:
     scan: ScanLimits = field(default_factory=ScanLimits)
 
 
-def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None) -> Judge:
-    """Build the judge from the data files of the package.
+def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, tuning: Tuning | None = None) -> Judge:
+    """Build the judge from the data files of the package and what the operator added.
 
     Args:
         digest: keyed digest of a finding's normalised text, hex (``Vault.digest``).
         limits: what a verdict may hold.
+        tuning: the operator's own patterns, terms, exclusions and weights.
     """
+    tuning = tuning or Tuning()
     data = files("relay.scan") / "data"
-    weights = Weights.parse((data / "weights.yaml").read_bytes())
+    weights = tuning.apply(Weights.parse((data / "weights.yaml").read_bytes()))
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
     table = (data / "names.txt").read_bytes()
     names = NameFinder(NameTable.parse(table), weights.identifiers)
-    shapes = ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes())))
+    shapes = ShapeFinder((*tuning.shapes, *all_shapes(IcdTable((data / "icd10cm.bin").read_bytes()))))
     shapes.warm([*(source.encode() for source in sources), table])
     lexicon = Lexicon.parse(sources, weights.levels)
-    return Judge(Finder(lexicon, names, shapes, weights), weights, digest, limits)
+    if tuning.terms or tuning.excluded:
+        lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+    excludes = tuning.excludes if tuning.excluded_values else None
+    return Judge(Finder(lexicon, names, shapes, weights, excludes, load_detectors()), weights, digest, limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,29 @@ class Reading:
     attachments: tuple[Attachment, ...]
     structures: tuple[tuple[str, str, bool], ...] = ()
     deferred: bool = False
+
+
+def load_detectors() -> tuple[Detector, ...]:
+    """Detectors that installed packages bring under the entry point ``postern.detectors``.
+
+    Raises:
+        ProblemsError: one cannot be imported, or is no detector: to go on without it would lower protection (law 3).
+    """
+    found = []
+    for entry in entry_points(group="postern.detectors"):
+        try:
+            detector = entry.load()()
+        except Exception as error:
+            problem = Problem(
+                where=entry.value, what="the detector cannot be loaded", hint="mend or remove its package"
+            )
+            raise ProblemsError(problem) from error
+        if not isinstance(detector, Detector):
+            raise ProblemsError(
+                Problem(where=entry.value, what="is no detector", hint="see relay.scan.detector.Detector")
+            )
+        found.append(detector)
+    return tuple(found)
 
 
 class ScanEngine:

@@ -24,6 +24,7 @@ from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
 from relay.extract.extractor import Extractor
 from relay.extract.wire import LENGTH, encode_report, frame
+from relay.scan.tuning import Tuning
 
 _LOG: Final = structlog.get_logger("postern.extract")
 _MAX_REPLY: Final = 16 * 1024 * 1024
@@ -43,6 +44,7 @@ class ExtractLimits:
         uid, gid: run as these when started as root; ``None``: as started.
         engine: limits of reading and judging.
         attachments: limits over the attachments of one message.
+        tuning: the operator's own patterns, terms, exclusions and weights; the same as the workers have.
     """
 
     jobs: int = 2
@@ -55,6 +57,7 @@ class ExtractLimits:
     gid: int | None = None
     engine: EngineLimits = field(default_factory=EngineLimits)
     attachments: AttachmentLimits = field(default_factory=AttachmentLimits)
+    tuning: Tuning | None = None
 
 
 class _Job:
@@ -184,7 +187,8 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
         OSError: the socket cannot be made.
     """
     limits = limits or ExtractLimits()
-    engine = ScanEngine(load_judge(lambda plain: plain), limits.engine, Extractor(limits.attachments))
+    judge = load_judge(lambda plain: plain, limits.engine.scan, limits.tuning)
+    engine = ScanEngine(judge, limits.engine, Extractor(limits.attachments))
     preload()
     listener = _listen(socket_path, limits)
     steps = {"network": sandbox.leave_network, "privileges": sandbox.no_new_privileges}

@@ -1,10 +1,12 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress, count
 from typing import Final
 
 from relay.core.phi import FindingGroup
+from relay.scan.detector import Detector
 from relay.scan.lexicon import FOLD, Lexicon, Phrase
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NameFinder
@@ -34,11 +36,15 @@ class Finder:
         names: NameFinder,
         shapes: ShapeFinder,
         weights: Weights,
+        excludes: Callable[[bytes], bool] | None = None,
+        detectors: Sequence[Detector] = (),
         limits: FindLimits | None = None,
     ) -> None:
         self._lexicon = lexicon
         self._names = names
         self._weights = weights
+        self._excludes = excludes
+        self._detectors = tuple(detectors)
         self._limits = limits or FindLimits()
         self._shapes = shapes
         self._vocabulary: frozenset[bytes] = lexicon.vocabulary | names.vocabulary
@@ -57,6 +63,12 @@ class Finder:
                 marks.mark(hit)
                 hits.append(hit)
         hits += [hit for hit in listed if not marks.touch(hit)]
+        hits += [
+            Hit(found.kind, found.group, found.start, found.end, min(max(found.weight, 0.0), 1.0),
+                tokens.data[found.start : found.end].upper(), found.sensitive)
+            for detector in self._detectors
+            for found in detector.find(text)
+        ]  # fmt: skip
         hits.sort(key=_order)
         return hits
 
@@ -64,6 +76,7 @@ class Finder:
         return [
             Hit(kind, shape.group, start, end, self._weight(kind, shape.group), value.upper(), shape.sensitive)
             for shape, kind, start, end, value in self._shapes.find(data)
+            if self._excludes is None or not self._excludes(value)
         ]
 
     def _weight(self, kind: str, group: FindingGroup) -> float:

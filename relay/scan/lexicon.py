@@ -53,6 +53,29 @@ class Lexicon:
     phrases: Mapping[bytes, tuple[Phrase, ...]]
     vocabulary: frozenset[bytes]
 
+    def tuned(
+        self, terms: Iterable[tuple[tuple[bytes, ...], Term]], excluded: frozenset[tuple[bytes, ...]]
+    ) -> "Lexicon":
+        """With terms added and others taken out; a term added wins over the same one shipped."""
+        every: dict[tuple[bytes, ...], Term] = {(word,): term for word, term in self.singles.items()}
+        every |= {tuple(words): term for found in self.phrases.values() for _, words, term in found}
+        every |= dict(terms)
+        return self.of({words: term for words, term in every.items() if words not in excluded})
+
+    @classmethod
+    def of(cls, terms: Mapping[tuple[bytes, ...], Term]) -> "Lexicon":
+        """From terms by their folded words."""
+        singles: dict[bytes, Term] = {}
+        phrases: dict[bytes, list[Phrase]] = {}
+        for words, term in terms.items():
+            if len(words) == 1:
+                singles[words[0]] = term
+            elif words:
+                anchor = max(words, key=len)
+                phrases.setdefault(anchor, []).append((words.index(anchor), list(words), term))
+        ordered = {word: tuple(sorted(found, key=lambda phrase: -len(phrase[1]))) for word, found in phrases.items()}
+        return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
+
     @classmethod
     def parse(cls, sources: Iterable[str], levels: Mapping[str, float]) -> "Lexicon":
         """Read lexicon files.
@@ -63,8 +86,7 @@ class Lexicon:
         Raises:
             ValueError: a term before its ``@`` line, or an unknown level.
         """
-        singles: dict[bytes, Term] = {}
-        phrases: dict[bytes, list[Phrase]] = {}
+        terms: dict[tuple[bytes, ...], Term] = {}
         for source in sources:
             term: Term | None = None
             for line in source.splitlines():
@@ -75,15 +97,8 @@ class Lexicon:
                     continue
                 if term is None:
                     raise ValueError("a lexicon lists terms before it says what they are")
-                for entry in _expand(line):
-                    words = words_of(entry)
-                    if len(words) == 1:
-                        singles[words[0]] = term
-                    elif words:
-                        anchor = max(words, key=len)
-                        phrases.setdefault(anchor, []).append((words.index(anchor), words, term))
-        ordered = {word: tuple(sorted(found, key=lambda phrase: -len(phrase[1]))) for word, found in phrases.items()}
-        return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
+                terms |= {tuple(words_of(entry)): term for entry in _expand(line)}
+        return cls.of(terms)
 
 
 def _expand(line: str) -> Iterator[str]:

@@ -1,0 +1,218 @@
+"""What operators add: their own patterns, terms, exclusions and weights, in one YAML file next to the policies."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import re2
+import yaml
+
+from relay.core.errors import Problem, ProblemsError
+from relay.core.phi import FindingGroup
+from relay.scan.lexicon import words_of
+from relay.scan.model import Term, Weights
+from relay.scan.shape import Shape
+
+_KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,40}\Z")
+_GROUPS: Final = {"identifier": FindingGroup.IDENTIFIER, "health": FindingGroup.HEALTH}
+_SENSITIVE: Final = frozenset({"", "mental-health", "hiv", "substance-use", "reproductive", "genetic"})
+_KEYS: Final = {
+    "": {"patterns", "terms", "exclude", "weights"},
+    "patterns": {"kind", "group", "regex", "weight", "sensitive", "example"},
+    "terms": {"kind", "weight", "sensitive", "words"},
+    "exclude": {"words", "regex"},
+    "weights": {"identifiers", "health", "implies", "thresholds"},
+}
+_THRESHOLDS: Final = ("possible", "likely", "certain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What was read from the file; the default changes nothing.
+
+    Attributes:
+        shapes: custom patterns, looked for before all others.
+        terms: (folded words of a term, what it says).
+        excluded: folded words and phrases that are never a term.
+        excluded_values: patterns of values that are never an identifier (a clinic's own number, a test patient).
+        weights: changes to the weights file, by table and kind.
+    """
+
+    shapes: tuple[Shape, ...] = ()
+    terms: tuple[tuple[tuple[bytes, ...], Term], ...] = ()
+    excluded: frozenset[tuple[bytes, ...]] = frozenset()
+    excluded_values: tuple[Any, ...] = ()
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def apply(self, weights: Weights) -> Weights:
+        """The weights with the operator's changes, and a version that tells them apart from the shipped ones."""
+        kinds = {shape.kind: _weight_of(shape, self.weights) for shape in self.shapes}
+        identifiers = {shape.kind: kinds[shape.kind] for shape in self.shapes if shape.group is FindingGroup.IDENTIFIER}
+        health = {shape.kind: kinds[shape.kind] for shape in self.shapes if shape.group is FindingGroup.HEALTH}
+        thresholds = {
+            name: self.weights.get("thresholds", {}).get(name, getattr(weights, name)) for name in _THRESHOLDS
+        }
+        return replace(
+            weights,
+            version=f"{weights.version}+tuned" if self != Tuning() else weights.version,
+            identifiers={**weights.identifiers, **identifiers, **self.weights.get("identifiers", {})},
+            health={**weights.health, **health, **self.weights.get("health", {})},
+            implies={**weights.implies, **self.weights.get("implies", {})},
+            **thresholds,
+        )
+
+    def excludes(self, value: bytes) -> bool:
+        """Whether an identifier's value is one of those that the operator excluded."""
+        return any(pattern.fullmatch(value) for pattern in self.excluded_values)
+
+
+def _weight_of(shape: Shape, weights: Mapping[str, Mapping[str, float]]) -> float:
+    return weights["own"][shape.kind]
+
+
+def parse_tuning(source: bytes, name: str) -> Tuning:
+    """Read and check the file.
+
+    Args:
+        source: YAML.
+        name: the file's name, for problems.
+
+    Raises:
+        ProblemsError: with every problem found, each with its place in the file.
+    """
+    reader = _Reader(name)
+    try:
+        raw = yaml.load(source, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise ProblemsError(Problem(where=where, what="not YAML", hint="mind the indentation")) from error
+    tuning = reader.read(raw or {})
+    if reader.problems:
+        raise ProblemsError(*reader.problems)
+    return tuning
+
+
+class _Reader:
+    """Reads the tree and gathers problems."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.problems: list[Problem] = []
+
+    def read(self, raw: Any) -> Tuning:
+        if not self._mapping(raw, "", ""):
+            return Tuning()
+        own: dict[str, float] = {}
+        shapes = [shape for place, item in self._items(raw, "patterns") if (shape := self._pattern(item, place, own))]
+        terms = [pair for place, item in self._items(raw, "terms") for pair in self._terms(item, place)]
+        exclude = raw.get("exclude") or {}
+        words: list[tuple[bytes, ...]] = []
+        values: list[Any] = []
+        if self._mapping(exclude, "exclude", "exclude"):
+            words = [tuple(words_of(str(word))) for word in exclude.get("words") or ()]
+            values = [
+                compiled
+                for pattern in exclude.get("regex") or ()
+                if (compiled := self._regex(str(pattern), "exclude.regex"))
+            ]
+        return Tuning(
+            shapes=tuple(shapes),
+            terms=tuple(terms),
+            excluded=frozenset(filter(None, words)),
+            excluded_values=tuple(values),
+            weights={**self._weights(raw.get("weights") or {}), "own": own},
+        )
+
+    def _items(self, raw: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+        items = raw.get(key) or []
+        if not isinstance(items, list):
+            self._problem(key, "is not a list", "begin each entry with a dash")
+            return []
+        return [
+            (f"{key}[{number}]", item)
+            for number, item in enumerate(items, 1)
+            if self._mapping(item, key, f"{key}[{number}]")
+        ]
+
+    def _mapping(self, raw: Any, section: str, place: str) -> bool:
+        if not isinstance(raw, dict):
+            self._problem(place, "is not a mapping", "write it as key: value")
+            return False
+        for key in raw.keys() - _KEYS[section]:
+            self._problem(f"{place}.{key}".lstrip("."), "is not known", f"known: {', '.join(sorted(_KEYS[section]))}")
+        return True
+
+    def _pattern(self, item: Mapping[str, Any], place: str, own: dict[str, float]) -> Shape | None:
+        kind, weight, sensitive = self._common(item, place)
+        group = _GROUPS.get(str(item.get("group", "identifier")))
+        if group is None:
+            self._problem(f"{place}.group", "is neither identifier nor health", "choose one")
+        compiled = self._regex(str(item.get("regex", "")), f"{place}.regex")
+        if compiled is None or group is None:
+            return None
+        pattern = str(item["regex"])
+        if compiled.groups != 1:
+            pattern = f"({pattern})" if compiled.groups == 0 else pattern
+            if compiled.groups > 1:
+                self._problem(f"{place}.regex", "has more than one group", "write (?:...) for all but the value")
+        example = item.get("example")
+        if example is not None and not compiled.search(str(example).encode("latin-1", "replace")):
+            self._problem(f"{place}.example", "is not matched by its pattern", "mend one of the two")
+        own[kind] = weight
+        encoded = pattern.encode("latin-1", "replace")
+        return Shape(kind=kind, regex=encoded, trigger=encoded, group=group, sensitive=sensitive)
+
+    def _terms(self, item: Mapping[str, Any], place: str) -> list[tuple[tuple[bytes, ...], Term]]:
+        kind, weight, sensitive = self._common(item, place)
+        words = item.get("words")
+        if not isinstance(words, list) or not words:
+            self._problem(f"{place}.words", "lists nothing", "list words or phrases")
+            return []
+        term = Term(kind=kind, weight=weight, sensitive=sensitive)
+        return [(tuple(folded), term) for word in words if (folded := words_of(str(word)))]
+
+    def _common(self, item: Mapping[str, Any], place: str) -> tuple[str, float, str]:
+        kind, sensitive = str(item.get("kind", "")), str(item.get("sensitive", ""))
+        if not _KIND.match(kind):
+            self._problem(f"{place}.kind", "is missing or not a name", "lower-case letters, digits and dashes")
+        if sensitive not in _SENSITIVE:
+            self._problem(f"{place}.sensitive", "is not known", f"one of {', '.join(sorted(_SENSITIVE - {''}))}")
+        return kind, self._number(item.get("weight", 0.5), f"{place}.weight"), sensitive
+
+    def _number(self, value: Any, place: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            self._problem(place, "is not a number from 0 to 1", "0 counts for nothing, 1 for certainty")
+            return 0.0
+        return float(value)
+
+    def _weights(self, raw: Any) -> dict[str, dict[str, float]]:
+        if not self._mapping(raw, "weights", "weights"):
+            return {}
+        tables = {}
+        for table, values in raw.items():
+            if isinstance(values, dict):
+                tables[table] = {
+                    str(kind): self._number(value, f"weights.{table}.{kind}") for kind, value in values.items()
+                }
+            else:
+                self._problem(f"weights.{table}", "is not a mapping", "write kind: weight")
+        return tables
+
+    def _regex(self, pattern: str, place: str) -> Any:
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        options.case_sensitive = False
+        options.log_errors = False
+        if not pattern:
+            self._problem(place, "is empty", "write a pattern in RE2 syntax")
+            return None
+        try:
+            return re2.compile(pattern.encode("latin-1", "replace"), options)
+        except re2.error:
+            self._problem(place, "is not a pattern that RE2 takes", "RE2 has no look-around and no back-references")
+            return None
+
+    def _problem(self, place: str, what: str, hint: str) -> None:
+        self.problems.append(Problem(where=f"{self._name}: {place}" if place else self._name, what=what, hint=hint))

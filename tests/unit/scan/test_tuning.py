@@ -1,0 +1,125 @@
+"""What operators add to the scan, and what they are told when it is wrong."""
+
+import pytest
+
+from relay.core.errors import ProblemsError
+from relay.core.phi import FindingGroup, Phi
+from relay.extract import engine as engine_module
+from relay.extract.engine import ScanEngine, load_judge
+from relay.scan.detector import Detection
+from relay.scan.tuning import Tuning, parse_tuning
+
+FILE = b"""
+patterns:
+  - kind: study-id
+    group: identifier
+    regex: 'STUDY-(\\d{4})'
+    weight: 0.9
+    example: STUDY-1234
+terms:
+  - kind: program
+    weight: 0.6
+    sensitive: mental-health
+    words: [Bright Futures, wellderly]
+exclude:
+  words: [cough, asthma]
+  regex: ['4471829']
+weights:
+  health: { dose: 0 }
+  thresholds: { likely: 0.3 }
+"""
+
+
+def engine(source=None):
+    return ScanEngine(load_judge(lambda plain: plain, tuning=parse_tuning(source, "scan.yaml") if source else None))
+
+
+def test_own_patterns_and_terms_count():
+    verdict = engine(FILE).scan_text("STUDY-1234 joined Bright Futures")
+    assert verdict.phi >= Phi.LIKELY
+    assert verdict.counts() == {"study-id": 1, "program": 1}
+    assert {finding.sensitive for finding in verdict.findings} == {"", "mental-health"}
+    assert verdict.engine.endswith("+tuned")
+    assert engine().scan_text("STUDY-1234 joined Bright Futures").phi is Phi.NONE
+
+
+def test_exclusions_take_terms_and_values_out():
+    text = "MRN 4471829, cough, chest pain, asthma"
+    assert {"mrn", "condition"} <= set(engine().scan_text(text).counts())
+    tuned = engine(FILE).scan_text(text).counts()
+    assert "mrn" not in tuned
+    assert tuned["condition"] == engine().scan_text(text).counts()["condition"] - 2
+
+
+def test_thresholds_move_the_verdict():
+    text = "Mrs. Alvarez called, asthma."
+    below = engine(b"weights: {thresholds: {likely: 0.99, certain: 1}}").scan_text(text)
+    above = engine(b"weights: {thresholds: {likely: 0.01}}").scan_text(text)
+    assert below.phi is Phi.POSSIBLE
+    assert above.phi is Phi.LIKELY
+
+
+def test_an_empty_file_changes_nothing():
+    assert parse_tuning(b"", "scan.yaml") == Tuning(weights={"own": {}})
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (b"patterns: [", "not YAML"),
+        (b"- a", "is not a mapping"),
+        (b"pattern: []", "pattern: is not known"),
+        (b"patterns: {}\nterms: 3", "terms: is not a list"),
+        (b"patterns: [{kind: Bad Name, regex: a}]", "patterns[1].kind"),
+        (b"patterns: [{kind: x, regex: '(?=a)'}]", "RE2"),
+        (b"patterns: [{kind: x, regex: '(a)(b)'}]", "more than one group"),
+        (b"patterns: [{kind: x, regex: 'a', weight: 2}]", "patterns[1].weight"),
+        (b"patterns: [{kind: x, regex: 'a', group: health, example: b}]", "not matched"),
+        (b"patterns: [{kind: x, regex: 'a', group: other}]", "patterns[1].group"),
+        (b"terms: [{kind: x}]", "terms[1].words"),
+        (b"terms: [{kind: x, words: [a], sensitive: odd}]", "terms[1].sensitive"),
+        (b"weights: {health: {dose: much}}", "weights.health.dose"),
+        (b"exclude: {regex: ['(']}", "exclude.regex"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(source, said):
+    with pytest.raises(ProblemsError) as caught:
+        parse_tuning(source, "scan.yaml")
+    assert said in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ProblemsError) as caught:
+        parse_tuning(b"foo: 1\nterms: [{kind: x}]\npatterns: [{kind: x, regex: '('}]", "scan.yaml")
+    assert len(caught.value.problems) == 3
+
+
+class Entry:
+    value = "package:Detector"
+
+    def __init__(self, made):
+        self.made = made
+
+    def load(self):
+        return self.made
+
+
+class Badges:
+    def find(self, text):
+        start = text.find("BADGE")
+        if start >= 0:
+            yield Detection(kind="badge", group=FindingGroup.IDENTIFIER, start=start, end=start + 5, weight=0.9)
+
+
+def test_a_detector_of_ones_own(monkeypatch):
+    monkeypatch.setattr(engine_module, "entry_points", lambda group: [Entry(Badges)])
+    verdict = engine().scan_text("BADGE has asthma and gout")
+    assert verdict.counts()["badge"] == 1
+    assert verdict.phi >= Phi.LIKELY
+
+
+@pytest.mark.parametrize("made", [object, lambda: 1 / 0])
+def test_a_detector_that_cannot_be_used_is_a_problem_not_a_gap(monkeypatch, made):
+    monkeypatch.setattr(engine_module, "entry_points", lambda group: [Entry(made)])
+    with pytest.raises(ProblemsError):
+        load_judge(lambda plain: plain)
