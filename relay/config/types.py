@@ -233,23 +233,6 @@ def _destination(value: object) -> str:
     return domain_pattern(value)
 
 
-_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}\Z")
-
-
-def _fingerprint(value: object) -> str:
-    """Hex, with or without colons, as ``openssl x509 -fingerprint -sha256`` prints it."""
-    text = value.replace(":", "").lower() if isinstance(value, str) else ""
-    if not _FINGERPRINT.match(text):
-        raise ValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits, colons allowed")
-    return text
-
-
-def _destination(value: object) -> str:
-    if isinstance(value, str) and value.startswith(ROUTE_PREFIX):
-        return ROUTE_PREFIX + _name(value.removeprefix(ROUTE_PREFIX))
-    return domain_pattern(value)
-
-
 def _text(schema: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
