@@ -13,6 +13,8 @@ from relay.core.errors import Problem, ProblemsError
 if TYPE_CHECKING:
     from relay.delivery.bounce import Verdict
     from relay.delivery.classify import Classifier
+    from relay.reputation.judged import Judged
+    from relay.reputation.returned import Returned
 
 
 @click.group(name="bounce", help="Explain servers' answers and returned mail.")
@@ -61,6 +63,75 @@ def explain(
             _write([{**row_of(verdict), "permanent": verdict.permanent, "pattern": verdict.pattern}])
         else:
             _tell(answer, verdict)
+
+
+@command.command()
+@_rules_option
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message, in place of text for people.")
+@click.argument("files", nargs=-1)
+def parse(*, rules: tuple[Path, ...], config: Path | None, as_json: bool, files: tuple[str, ...]) -> None:
+    """Say what returned messages mean (FILES, folders of them, or - for standard input).
+
+    Reads delivery status notifications, bounces in words of their own, complaints and automatic replies. Several files
+    give one JSON object each. Nothing is stored.
+    """
+    from relay.reputation.judged import judge
+    from relay.reputation.returned import LIMIT, read_returned
+
+    classifier = _classifier(rules, config)
+    sources = list(_sources(files or ("-",)))
+    for name in sources:
+        with _open(name) as stream:
+            returned = read_returned(stream.read(LIMIT + 1))
+        judged = judge(returned, classifier)
+        if as_json or len(sources) > 1:
+            _write([_message_row(name, returned, judged)])
+        else:
+            _tell_message(returned, judged)
+
+
+def _sources(names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            yield from (str(item) for item in sorted(path.rglob("*")) if item.is_file())
+        else:
+            yield name
+
+
+def _message_row(name: str, returned: "Returned", judged: "tuple[Judged, ...]") -> dict[str, Any]:
+    """A message as JSON: the verdict on its first recipient that has one, and all of them below it."""
+    first = next((one.verdict for one in judged if one.verdict is not None), None)
+    whole = row_of(first) if first is not None else dict.fromkeys(("class", "family", "action", "rule"), "")
+    return {
+        "id": name,
+        **whole,
+        "kind": returned.kind.value,
+        "form": returned.form,
+        "message_id": returned.message_id,
+        "envelope_id": returned.envelope_id,
+        "truncated": returned.truncated,
+        "recipients": [
+            {
+                "address": one.recipient.address,
+                "outcome": one.recipient.action,
+                "status": one.recipient.status,
+                **(row_of(one.verdict) if one.verdict is not None else {}),
+            }
+            for one in judged
+        ],
+    }
+
+
+def _tell_message(returned: "Returned", judged: "tuple[Judged, ...]") -> None:
+    click.echo(f"kind:    {returned.kind.value}" + (f" ({returned.form})" if returned.form else ""))
+    if returned.message_id:
+        click.echo(f"about:   {returned.message_id}")
+    for one in judged:
+        click.echo(f"\n{one.recipient.address or '(nobody named)'}: {one.recipient.action}")
+        if one.verdict is not None:
+            _tell(one.recipient.reason, one.verdict)
 
 
 def row_of(verdict: "Verdict") -> dict[str, Any]:
@@ -120,7 +191,8 @@ def _write(rows: Iterable[dict[str, Any]]) -> None:
 def _tell(answer: str, verdict: "Verdict") -> None:
     from relay.delivery.bounce import MEANINGS
 
-    click.echo(f"answer:  {answer}")
+    if answer:
+        click.echo(f"answer:  {answer}")
     click.echo(f"class:   {verdict.klass.value}    ({MEANINGS[verdict.klass].words})")
     click.echo(f"family:  {verdict.family.value}")
     click.echo(f"lasting: {'yes, it will not change its mind' if verdict.permanent else 'no, it may be tried again'}")
