@@ -1,5 +1,6 @@
 """What one attempt led to, recipient by recipient: typed, never a substring of an error text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -121,6 +122,7 @@ class Transaction:
         content: the bytes to send, CRLF line ends, not dot-stuffed.
         floor: the level the live connection must have reached; checked again before MAIL FROM.
         body_8bit, smtputf8, require_tls: parameters to use where the peer offers them.
+        fence: asked before the last bytes are sent; ``False``: no final dot is sent, for another may have the copy.
     """
 
     reverse_path_text: str
@@ -132,6 +134,7 @@ class Transaction:
     require_tls: bool = False
     envelope_id: str = ""
     ret: str = ""
+    fence: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

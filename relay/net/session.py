@@ -20,7 +20,7 @@ from relay.core.outcome import (
 from relay.core.ports import Metrics
 from relay.net.clear import send_in_the_clear
 from relay.net.deadlines import Deadlines
-from relay.smtp.client import ClientTransaction, State
+from relay.smtp.client import FENCED, ClientTransaction, State
 
 _PIECE: Final = 65_536  # octets given to the transport at a time
 
@@ -173,6 +173,9 @@ class SmtpSession(asyncio.Protocol):
 
     def _pump(self) -> None:
         while self._unsent and not self._paused and self._transport is not None:
+            if len(self._unsent) <= _PIECE and self._machine is not None and not self._machine.may_end:
+                self._finish(self._machine, FENCED)
+                return
             piece, self._unsent = self._unsent[:_PIECE], self._unsent[_PIECE:]
             self._transport.write(piece)
 

@@ -35,6 +35,8 @@ class State(Enum):
     DONE = "done"
 
 
+FENCED: Final = "the lease on the copy ended before the final dot"
+"""Why a transaction was broken off although the peer did nothing wrong."""
 LEGAL: Final[dict[State, frozenset[State]]] = {
     State.START: frozenset({State.MAIL, State.DONE}),
     State.MAIL: frozenset({State.RCPT, State.DONE}),
@@ -108,6 +110,12 @@ class ClientTransaction:
     def reusable(self) -> bool:
         """Whether the connection may carry another transaction."""
         return self._reusable
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the last bytes may still be sent: whether the copy is certain to be this sender's own."""
+        fence = self._transaction.fence
+        return fence is None or fence()
 
     @property
     def results(self) -> tuple[RecipientResult, ...]:
@@ -244,6 +252,8 @@ class ClientTransaction:
             if not self._accepted:
                 self._move(State.EMPTY)
                 return b".\r\n"
+            if not self.may_end:
+                return self._give_up(self._failure(Trouble.LOCAL, Stage.DATA, FENCED))
             self._move(State.FINAL)
             return stuff(self._transaction.content)
         if reply.code < 400:

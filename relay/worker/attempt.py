@@ -6,7 +6,7 @@ stays under this worker's lease until that unit is on disk.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -99,6 +99,9 @@ class Attempter:
     async def __call__(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
         """Try the entry; returns the session to go on with. See ``lanes.Attempt``."""
         started = self._clock()
+        if not self._store.holds(claimed.entry.id):
+            self._background(self._give_back(claimed))
+            return session
         try:
             settlement, session = await self._attempt(claimed, session, started)
         except CorruptError as error:
@@ -113,10 +116,13 @@ class Attempter:
             self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
             settlement = self._recorder.defer(claimed, self._local("an error of our own"), now=started)
         self._metrics.observe("postern_attempt_seconds", self._clock() - started)
-        task = asyncio.get_running_loop().create_task(self._record(claimed, settlement))
+        self._background(self._record(claimed, settlement))
+        return session
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
-        return session
 
     async def finish(self) -> None:
         """Wait until every outcome so far is on disk."""
@@ -232,6 +238,7 @@ class Attempter:
                 require_tls=message.envelope.require_tls,
                 envelope_id=message.envelope.envelope_id,
                 ret=message.envelope.ret,
+                fence=lambda: self._store.holds(entry.id),
             )
         )
         return Sent(results=result.results, proof=result.proof)
@@ -272,6 +279,20 @@ class Attempter:
                 log.error("outcome not recorded", message_id=message_id, entry=entry, why=str(error))
             else:
                 log.exception("outcome not recorded", message_id=message_id, entry=entry)
+        finally:
+            self._settled()
+
+    async def _give_back(self, claimed: Claimed) -> None:
+        """The lease may have ended while the entry waited here: nothing is sent, and whoever has it now goes on."""
+        log.warning("lease ended before the attempt", message_id=claimed.message.id, entry=claimed.entry.id)
+        try:
+            for number in itertools.count():
+                try:
+                    return await self._store.release([claimed.entry.id])
+                except StoreUnavailableError:
+                    await self._pause(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
+        except StoreError as error:
+            log.error("lease not given back", entry=claimed.entry.id, why=str(error))
         finally:
             self._settled()
 

@@ -41,6 +41,8 @@ class DispatchOptions:
 
 _FOREIGN: Final = 10_000
 """Destinations of others that are remembered, to be passed over in claims."""
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between claims at the most, while the store is away."""
 _ASIDE: Final = 300.0
 """Seconds that an entry whose attempt raised stays in hand before it is given back: no fault of ours spins."""
 
@@ -118,19 +120,27 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim until drained. A store that cannot be reached pauses delivery; nothing in hand is lost."""
+        failures = 0
         while not self._draining:
             self._wake.clear()
             claimed = 0
             try:
                 await self._return()
                 claimed = await self._claim()
+                if failures:
+                    log.info("claiming again", failures=failures)
+                failures = 0
             except StoreError as error:
-                log.warning("claiming failed, pausing", error=str(error))
+                failures += 1
+                if failures == 1:
+                    log.warning("claiming failed, pausing", error=str(error))
             except Exception:
                 self._metrics.count("postern_alerts_total", {"kind": "claiming-failed"})
                 log.exception("claiming failed inside, pausing")
             if not claimed:
-                await self._rest()
+                await self._rest(
+                    min(self._options.poll * 2.0 ** min(failures, 10), max(self._options.poll, _LONGEST_PAUSE))
+                )
         await self._empty([])
         log.debug("claiming ended")
 
@@ -192,9 +202,9 @@ class Dispatcher:
         for name in [name for name, lane in self._lanes.items() if lane.is_empty]:
             del self._lanes[name]
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._options.poll)
+            await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def drain(self, deadline: float) -> None:
         """Stop claiming, give back what no runner has begun, finish what is under way within ``deadline`` seconds.
