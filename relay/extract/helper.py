@@ -114,6 +114,7 @@ def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket, clo
         sandbox.die_with_parent()
         sandbox.limit_memory(limits.memory)
         sandbox.limit_files()
+        sandbox.give_up(_CONFINEMENT)
         while True:
             size = int.from_bytes(_read_exactly(link, LENGTH), "big")
             content = _read_exactly(link, size)
@@ -122,6 +123,24 @@ def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket, clo
     except BaseException:  # noqa: BLE001 - whatever it was, the parent sees the end of the stream and starts another
         os._exit(1)
     os._exit(0)
+
+
+_CONFINEMENT: Final = {"files": sandbox.forbid_files, "system calls": sandbox.forbid_calls}
+"""What a job gives up besides; :func:`_try_confinement` tells at the start which of it this kernel allows."""
+
+
+def _try_confinement() -> list[str]:
+    """What a job cannot give up here, found out in a process of its own."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, ",".join(sandbox.give_up(_CONFINEMENT)).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        missing = stream.read().decode()
+    os.waitpid(pid, 0)
+    return missing.split(",") if missing else []
 
 
 def _answer(engine: ScanEngine, content: bytes) -> bytes:
@@ -195,7 +214,7 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
     if limits.uid is not None:
         uid, gid = limits.uid, limits.gid if limits.gid is not None else limits.uid
         steps = {"network": sandbox.leave_network, "user": lambda: sandbox.become(uid, gid), **steps}
-    missing = sandbox.give_up(steps)
+    missing = sandbox.give_up(steps) + _try_confinement()
     if missing:
         _LOG.warning("the kernel or user does not allow every limit of the helper", missing=missing)
     pool = _Pool(engine, limits, listener)

@@ -221,6 +221,34 @@ async def test_the_helper_as_a_process_has_no_network(tmp_path):
     assert out.strip() in {b"unreachable", b"not allowed"}
 
 
+CONFINED = """
+import os, socket
+from relay.extract import sandbox
+sandbox.no_new_privileges()
+missing = sandbox.give_up({"files": sandbox.forbid_files, "system calls": sandbox.forbid_calls})
+def tried(name, function):
+    try:
+        function()
+    except OSError:
+        return
+    print(name)
+if "files" not in missing:
+    tried("read a file", lambda: open("/etc/hostname"))
+    tried("wrote a file", lambda: open("/tmp/postern-must-not-exist", "w"))
+if "system calls" not in missing:
+    tried("made a socket", socket.socket)
+    tried("forked", os.fork)
+    tried("ran a program", lambda: os.execv("/bin/true", ["true"]))
+print("done", len(os.urandom(4)))
+"""
+
+
+async def test_a_confined_job_opens_no_file_no_socket_and_starts_nothing():
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", CONFINED, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert out == b"done 4\n"
+
+
 def test_a_report_survives_the_wire(engine):
     from relay.extract.wire import encode_report
 
