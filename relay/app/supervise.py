@@ -71,15 +71,19 @@ def _digest(settings: Settings) -> str:
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+RUNNING: Final = Extent(ports=False, dns=False, policy=False, store=False, space=False)
+
+
 def _proved(path: Path) -> tuple[Problem, ...]:
     """Prove on this machine what a running system can stumble over; the warnings.
 
-    Ports are ours already at a reload, and a DNS that is away for a moment must not keep the mail from being taken.
+    Ports are ours already at a reload, and a DNS that is away for a moment must not keep the mail from being taken; nor
+    a full disk the mail that is on it from leaving.
 
     Raises:
         ProblemsError: the errors.
     """
-    proof = prove(load_with_places(path), now=datetime.now(UTC), extent=Extent(ports=False, dns=False, policy=False))
+    proof = prove(load_with_places(path), now=datetime.now(UTC), extent=RUNNING)
     if proof.errors:
         raise ProblemsError(*proof.errors)
     return proof.warnings
