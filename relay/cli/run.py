@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from relay.cli.options import config_option
+from relay.core.errors import ProblemsError
 
 
 @click.command("run")
@@ -22,8 +23,14 @@ def command(config: Path, role: str | None, name: str) -> None:
     """
     if role is None:
         from relay.app.supervise import run
+        from relay.supervisor import EX_CONFIG
 
-        raise SystemExit(asyncio.run(run(config)))
+        try:
+            status = asyncio.run(run(config))
+        except ProblemsError as error:
+            click.echo(f"Error: {error}", err=True)
+            status = EX_CONFIG  # systemd does not try again what only a person can mend
+        raise SystemExit(status)
     from relay import roles
 
     raise SystemExit(roles.main([role, "--name", name or f"{role}-{os.getpid()}", "--config", str(config)]))

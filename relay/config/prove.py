@@ -63,6 +63,7 @@ class Extent:
         policy: that the policy loads.
         key_ring: that the key ring is there.
         store: that the database answers, where the store is one.
+        space: that the disk has room for new mail; a system that has none must still deliver what it holds.
         methods: the methods of protection that are configured, which the policy is judged by.
     """
 
@@ -71,6 +72,7 @@ class Extent:
     policy: bool = True
     key_ring: bool = True
     store: bool = True
+    space: bool = True
     methods: frozenset[MethodName] = frozenset({MethodName.TLS})
 
 
@@ -84,6 +86,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _name(loaded)
     found += _users(loaded)
     found += _directories(loaded)
+    found += _space(loaded) if extent.space else ()
     found += _listener_files(loaded, now, owners)
     found += _listening(loaded) if extent.ports else ()
     found += _roots(loaded, now)
@@ -152,6 +155,10 @@ def _directories(loaded: Loaded) -> Iterator[Finding]:
         yield from prove_directory(settings.log.file.parent, loaded.where("log", "file"), private=False)
     if settings.audit.heads_file:
         yield from prove_directory(settings.audit.heads_file.parent, loaded.where("audit", "heads_file"), private=False)
+
+
+def _space(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
     yield from prove_space(settings.data_dir, settings.limits.disk_reserve, loaded.where("data_dir"))
 
 
