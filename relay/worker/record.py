@@ -346,10 +346,10 @@ def _locals(claimed: Claimed) -> tuple[str, ...]:
 
 def _waits(claimed: Claimed, again: Mapping[int, Disposition], verdicts: Mapping[int, Verdict]) -> list[dict[str, Any]]:
     """Why recipients wait, in one item for all that wait for the same."""
-    hide = {state.number: (state.recipient.address.local,) for state in claimed.entry.recipients}
+    hide = _locals(claimed)
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, course in again.items():
-        reply = scrub(str(course.reply), hide=hide[number]) if course.reply is not None else ""
+        reply = scrub(str(course.reply), hide=hide) if course.reply is not None else ""
         meant = (verdicts[number].klass.value, verdicts[number].family.value)
         groups.setdefault((str(course.status), course.why, course.host, reply, *meant), []).append(number)
     names = ("status", "why", "host", "reply", "class", "family")
