@@ -8,6 +8,7 @@ from relay.app.base import CLOCK
 from relay.config.delivery import CipherPreset, TlsRuleSettings
 from relay.config.settings import Settings
 from relay.core.ports import Knowledge, Metrics
+from relay.net.capability import Capabilities, Tell
 from relay.net.connect import SmtpConnector
 from relay.net.dane import TlsaFinder
 from relay.net.fetch import FetchOptions, HttpsFetcher
@@ -25,9 +26,17 @@ class Outward:
 
     connector: SmtpConnector
     policies: PolicyCache | None
+    capabilities: Capabilities
 
     @classmethod
-    def of(cls, settings: Settings, resolver: Resolver, knowledge: Knowledge, metrics: Metrics | None) -> Self:
+    def of(
+        cls,
+        settings: Settings,
+        resolver: Resolver,
+        knowledge: Knowledge,
+        metrics: Metrics | None,
+        tell: Tell | None = None,
+    ) -> Self:
         """Compose it.
 
         Raises:
@@ -42,6 +51,7 @@ class Outward:
             fetcher = HttpsFetcher(finder, contexts.verifying, FetchOptions(port=sts.port, timeout=sts.timeout))
             how = PolicyCacheOptions(refresh=sts.refresh)
             policies = PolicyCache(resolver, fetcher, knowledge, CLOCK, how, metrics=metrics)
+        capabilities = Capabilities(knowledge, tell=tell, metrics=metrics)
         dane = TlsaFinder(resolver) if settings.tls.dane and settings.dns.validating else None
         connector = SmtpConnector(
             options.connector_options(settings),
@@ -51,11 +61,13 @@ class Outward:
             vouching=Vouchers(dane=dane, mta_sts=policies, mx=dane is not None),
             metrics=metrics,
             clock=CLOCK,
+            seen=capabilities.saw,
         )
-        return cls(connector=connector, policies=policies)
+        return cls(connector=connector, policies=policies, capabilities=capabilities)
 
     async def close(self) -> None:
-        """Give up what is on the way."""
+        """Give up what is on the way; write down what was seen."""
+        await self.capabilities.settle()
         if self.policies is not None:
             await self.policies.close()
 

@@ -21,6 +21,7 @@ from relay.config.clients import load_clients
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.address import Address
+from relay.core.change import Note
 from relay.core.decision import MethodName, Treatment
 from relay.core.errors import PosternError
 from relay.core.ids import ENTROPY_BYTES, queue_id
@@ -103,7 +104,13 @@ class WorkerService:
         self._outgoing = Outgoing(load_signers(settings), CLOCK, self._metrics)
         self._notices = Notices(dsn_writer(settings), self._routes, retry, new_id)
         self._resolver = Resolver(options.resolver_options(settings), metrics=self._metrics)
-        self._outward = Outward.of(settings, self._resolver, self._store, self._metrics)
+        self._outward = Outward.of(
+            settings,
+            self._resolver,
+            self._store,
+            self._metrics,
+            tell=lambda event: self._store.commit((Note(events=(event,)),)),
+        )
         self._attempter = Attempter(
             store=self._store,
             policy=self._policy,

@@ -1,10 +1,11 @@
 """Connects to the best host of a destination that reaches a floor (RFC 5321 section 5, RFC 3207, RFC 7435)."""
 
 import asyncio
+import contextlib
 import ipaddress
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from relay.net.rules import NO_RULES, Rules
 from relay.net.session import SessionContext, SmtpSession
 from relay.net.tls import TlsContexts, judge
 from relay.net.vouch import Nobody, Vouching
+from relay.trust.capability import Observation
 
 ROUTE_PREFIX: Final = "route:"
 
@@ -110,6 +112,7 @@ class SmtpConnector:
         rules: Rules = NO_RULES,
         metrics: Metrics | None = None,
         clock: Clock = time.time,
+        seen: Callable[[Observation], None] | None = None,
     ) -> None:
         self._options = options
         self._finder = finder
@@ -118,6 +121,7 @@ class SmtpConnector:
         self._rules = rules
         self._metrics = metrics
         self._clock = clock
+        self._seen = seen
         self._open_now = 0
         self._unverified = UnverifiedHosts(size=options.unverified_size, ttl=options.unverified_ttl)
 
@@ -164,12 +168,51 @@ class SmtpConnector:
                     contexts=rule.contexts if rule is not None else self._contexts, route=route,
                 )  # fmt: skip
                 try:
-                    return await self._reach(target)
+                    return await self._meet(destination, target)
                 except HostError as error:
                     failures.append(_explained(error.failure, assurance))
                     if error.failure.trouble is not Trouble.NETWORK:
                         break  # the host answered: another address of it would answer the same
         return None
+
+    async def probe(self, destination: str) -> None:
+        """Meet every host of a destination once, without any mail; what was seen goes the way of all observations.
+
+        Raises:
+            ConnectError: its hosts cannot be found.
+        """
+        route, failures = self._route(destination), list[Failure]()
+        rule = self._rules.of(destination)
+        candidates = await self._candidates(destination, route, failures)
+        if not candidates and failures:
+            raise ConnectError(tuple(failures))
+        for host, port in candidates:
+            with contextlib.suppress(HostError):
+                assurance = await self._assure(destination, host, port, route)
+                target = _Target(
+                    host=host, address=host.addresses[0], port=port, floor=assurance.floor, tls_failures=0,
+                    assurance=assurance, contexts=rule.contexts if rule is not None else self._contexts, route=route,
+                )  # fmt: skip
+                session = await self._meet(destination, target, how="probe")
+                await session.close()
+
+    async def _meet(self, destination: str, target: _Target, *, how: str = "delivery") -> SmtpSession:
+        """Reach a host, and tell of what it could do."""
+        try:
+            session = await self._reach(target)
+        except HostError as error:
+            if error.failure.trouble is Trouble.BELOW_FLOOR:
+                self._tell(destination, target.assurance, error.proof or _missed(target, error), how)
+            raise
+        self._tell(destination, target.assurance, session.proof, how)
+        return session
+
+    def _tell(self, destination: str, assurance: Assurance, proof: Proof, how: str) -> None:
+        if self._seen is not None:
+            mta_sts, dane = assurance.mta_sts, assurance.dane
+            self._seen(
+                Observation(domain=destination, proof=proof, how=how, at=self._clock(), mta_sts=mta_sts, dane=dane)
+            )
 
     async def _assure(self, destination: str, host: Host, port: int, route: Route | None) -> Assurance:
         """Pins of our own decide alone; a route vouches for its hosts; for the rest, what the domain publishes."""
@@ -262,7 +305,7 @@ class SmtpConnector:
             detail = f"the cipher suite {proof.cipher} is not one of those this destination's rule allows"
             raise HostError(_below(target, detail))
         if proof.level < target.floor:
-            raise HostError(_below(target, proof.failure or "the level was not reached"))
+            raise HostError(_below(target, proof.failure or "the level was not reached"), proof=proof)
         if target.route is not None and target.route.username:
             await self._login(shake, target.route, proof)
         context = SessionContext(
@@ -325,6 +368,12 @@ def _context(level: Level, target: _Target) -> ssl.SSLContext:
 def _source(address: str, sources: tuple[str, ...]) -> str | None:
     version = ipaddress.ip_address(address).version
     return next((source for source in sources if ipaddress.ip_address(source).version == version), None)
+
+
+def _missed(target: _Target, error: HostError) -> Proof:
+    """The most that a host could have reached which failed: TLS stood when its certificate was looked at."""
+    level = Level.ENCRYPTED if error.certificate else Level.CLEAR
+    return Proof(level=level, host=target.host.name, address=target.address, failure=error.failure.detail)
 
 
 def _explained(failure: Failure, assurance: Assurance) -> Failure:

@@ -17,6 +17,7 @@ from typing import Final, cast
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
+from relay.core.level import Proof
 from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
 from relay.net.deadlines import Deadlines
 from relay.net.tls import certificate_fault
@@ -34,10 +35,14 @@ class HostError(Exception):
         failure: typed, for the report.
         certificate: OpenSSL's reason when the certificate did not verify; empty otherwise.
         handshake: TLS was offered and could not be had, for a reason that is not the certificate.
+        proof: what the connection reached, when it stood and that was not enough.
     """
 
-    def __init__(self, failure: Failure, *, certificate: str = "", handshake: bool = False) -> None:
+    def __init__(
+        self, failure: Failure, *, certificate: str = "", handshake: bool = False, proof: Proof | None = None
+    ) -> None:
         self.failure = failure
+        self.proof = proof
         self.certificate = certificate
         self.handshake = handshake
         super().__init__(failure.detail)

@@ -202,6 +202,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "dns_lookups", "DNS look-ups.",
         Label(name="result", help="how it went", values=("cached", "ok", "nxdomain", "empty", "bogus", "failed")),
     ),
+    _counter("tls_downgrades", "Mail servers that fell below the level they had reached before.", RECIPIENT_DOMAIN),
     _counter("mta_sts_fetches", "MTA-STS policies fetched.", RESULT),
     _counter("dkim_signatures", "DKIM signatures made.", Label(
         name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),

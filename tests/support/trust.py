@@ -10,6 +10,7 @@ from relay.core.ports import ConnectError, Known
 from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer, PeerBehaviour
+from relay.net.capability import Capabilities
 from relay.net.connect import ConnectorOptions, SmtpConnector
 from relay.net.dane import TlsaFinder
 from relay.net.fetch import FetchOptions, HttpsFetcher
@@ -51,7 +52,6 @@ class BrokenStore:
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.error: Exception | None = None
-        self.writes = 0
 
     async def known(self, kind: str, name: str) -> Known | None:
         if self.error:
@@ -59,7 +59,6 @@ class BrokenStore:
         return await self.store.known(kind, name)
 
     async def learn(self, known: Known) -> None:
-        self.writes += 1
         if self.error:
             raise self.error
         await self.store.learn(known)
@@ -86,6 +85,7 @@ class World:
     metrics: Tallied
     authority: Authority
     fetcher: HttpsFetcher
+    capabilities: Capabilities
 
     def announce(self, identity: str = "1") -> None:
         """Publish a policy id, and let the resolver see it at once."""
@@ -118,6 +118,7 @@ async def world(
     secure: tuple[str, ...] = (),
     rules: Rules = NO_RULES,
     monotonic=None,
+    tell=None,
 ) -> AsyncIterator[World]:
     zone = {GOOD: {"MX": [f"10 {MX}."]}, MX: {"A": ["127.0.0.1"]}, STS: {"A": ["127.0.0.1"]}}
     clock, metrics = ManualClock(), Tallied()
@@ -132,6 +133,7 @@ async def world(
         fetcher = HttpsFetcher(finder, tls.verifying, FetchOptions(port=host.port, timeout=5))
         more = {"monotonic": monotonic} if monotonic else {}
         policies = PolicyCache(resolver, fetcher, store, clock, PolicyCacheOptions(), metrics=metrics, **more)
+        capabilities = Capabilities(store, tell=tell, metrics=metrics)
         connector = SmtpConnector(
             ConnectorOptions(helo="relay.clinic.example", deadlines=QUICK, port=peer.port),
             finder,
@@ -139,9 +141,14 @@ async def world(
             vouching=Vouchers(dane=TlsaFinder(resolver) if validating else None, mta_sts=policies),
             rules=rules,
             metrics=metrics,
+            clock=clock,
+            seen=capabilities.saw,
         )
         try:
-            yield World(peer, dns, host, resolver, policies, connector, store, clock, metrics, authority, fetcher)
+            yield World(
+                peer, dns, host, resolver, policies, connector, store, clock, metrics, authority, fetcher, capabilities
+            )
         finally:
+            await capabilities.settle()
             await policies.close()
             await resolver.close()

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,7 @@ async def test_a_matching_record_authenticates_even_a_self_signed_certificate(au
 async def test_a_trust_anchor_authenticates_what_it_issued_for_the_name(authority, tls, files):
     foreign = authority.untrusted.issue(MX)
     async with world(authority, tls, PeerBehaviour(certificate=foreign), validating=True, secure=SIGNED) as it:
+        it.clock.now = time.time()
         publish(it, tlsa_text(2, 0, 2, leaf_of(foreign)[1]))
         proof = await it.proof(floor=Level.AUTHENTICATED)
         assert (proof.vouched_by, proof.checked_by) == (Voucher.DANE, "DANE-TA 2 0 2")
@@ -182,6 +184,7 @@ async def test_a_secure_alias_into_an_unsigned_zone_is_looked_up_under_its_own_n
 async def test_under_a_trust_anchor_the_domain_itself_is_a_name_that_will_do(authority, tls):
     foreign = authority.untrusted.issue(GOOD)
     async with world(authority, tls, PeerBehaviour(certificate=foreign), validating=True, secure=SIGNED) as it:
+        it.clock.now = time.time()
         publish(it, tlsa_text(2, 1, 1, leaf_of(foreign)[1]))
         assert (await it.proof(floor=Level.AUTHENTICATED)).vouched_by is Voucher.DANE
 

@@ -231,7 +231,7 @@ async def test_a_policy_that_cannot_be_written_down_is_heeded_all_the_same(autho
         it.store.learn = fails
         for _ in range(2):
             assert (await it.failure(floor=Level.CLEAR)).trouble is Trouble.BELOW_FLOOR
-        assert it.store.writes == 1
+        assert it.host.connections == 1
 
 
 async def test_a_damaged_memory_is_fetched_anew(authority, tls, good):
