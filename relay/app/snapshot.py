@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,16 +40,19 @@ def home(run_dir: Path) -> Path:
     return run_dir / "config"
 
 
-def write(settings: Settings, policy_version: str, policy_files: Sequence[str]) -> Path:
+def write(
+    settings: Settings, policy_version: str, policy_files: Sequence[str], *, version_of: Callable[[Path], str]
+) -> Path:
     """Freeze a configuration and point ``current`` at it; the directory.
 
     Args:
         settings: validated.
         policy_version: of the compiled policy.
         policy_files: every file it was read from, the root first.
+        version_of: compiles the policy with this root file; its version.
 
     Raises:
-        ProblemsError: it cannot be written.
+        ProblemsError: it cannot be written, or a policy file was edited between its proof and its copy.
     """
     _, content = snapshot(settings)
     digest = hashlib.sha256(content + policy_version.encode()).hexdigest()[:32]
@@ -61,7 +64,12 @@ def write(settings: Settings, policy_version: str, policy_files: Sequence[str]) 
             fresh = base / f".{digest}.{os.getpid()}"
             shutil.rmtree(fresh, ignore_errors=True)
             _fill(fresh, content, settings.policy, policy_files)
+            if version_of((fresh / _ROOT).resolve(strict=True)) != policy_version:
+                shutil.rmtree(fresh)
+                what, hint = "a policy file was edited while it was read", "reload again"
+                raise ProblemsError(Problem(where=str(settings.policy), what=what, hint=hint))
             fresh.replace(target)
+        os.utime(target)  # by age it is now the newest, also when it was in force before
         link = base / f".{CURRENT}.{os.getpid()}"
         link.unlink(missing_ok=True)
         link.symlink_to(digest)
@@ -76,12 +84,14 @@ def write(settings: Settings, policy_version: str, policy_files: Sequence[str]) 
 def _fill(fresh: Path, content: bytes, root: Path, policy_files: Sequence[str]) -> None:
     fresh.mkdir(mode=0o750)
     (fresh / _SETTINGS).write_bytes(content)
-    files = [Path(name).resolve() for name in dict.fromkeys((str(root), *policy_files))]
+    # As named, not as links resolve: what a file includes is found beside its name.
+    places = {Path(os.path.abspath(name)): name for name in (str(root), *policy_files)}  # noqa: PTH100  without following links
+    files = list(places)
     common = Path(os.path.commonpath([file.parent for file in files]))
-    for file in files:
+    for file, source in places.items():
         copy = fresh / _POLICY / file.relative_to(common)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        shutil.copyfile(source, copy)
     (fresh / _ROOT).symlink_to(Path(_POLICY) / files[0].relative_to(common))
 
 

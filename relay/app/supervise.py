@@ -62,8 +62,12 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
         raise ProblemsError(*problems)
     for warning in policy.current.warnings:
         log.warning("policy", where=warning.where, what=warning.what)
-    directory = snapshots.write(settings, policy.version, policy.current.files)
+    directory = snapshots.write(settings, policy.version, policy.current.files, version_of=_version_of)
     return Roster(snapshot=directory, workers=settings.workers, listeners=_digest(settings)), policy.current.files
+
+
+def _version_of(root: Path) -> str:
+    return RunningPolicy(root, methods=CONFIGURED, clock=CLOCK).version
 
 
 def _digest(settings: Settings) -> str:
