@@ -30,6 +30,9 @@ _STREET: Final = (
 )
 
 
+_FACILITY: Final = (
+    rb"hospital|clinic|medical center|health center|cancer center|surgery center|nursing home|health system"
+)
 _ALWAYS_NUMBERS: Final = rb"mrn|m\.r\.n\.|mr|med(?:ical)?\.?\s+rec(?:ord)?s?|hbn|emr|expediente|historia\s+clinica"
 _LABELS: Final = (
     rb"chart|patient|pt|hospital|encounter|visit|accession|specimen|csn|fin|epic|ehr|member|subscriber|beneficiary|insured"
@@ -145,6 +148,20 @@ PLACES_AND_DATES: Final = (
         kind="address",
         regex=rb"\b(\d{1,5} (?:[nsew]\.? )?[a-z0-9][a-z'.]{1,20} (?:[a-z][a-z'.]{1,20} ){0,2}" + _STREET + rb"\b\.?)",
         trigger=rb"\d (?:[a-z0-9'.]+ )+" + _STREET + rb"\b",
+    ),
+    Shape(
+        kind="facility",
+        regex=rb"\b(?:at|in|from|to|of) (?:the )?(" + _NAME + rb"(?: " + _NAME + rb"){0,2}) (?:" + _FACILITY + rb")\b",
+        trigger=rb"(?:at|in|from|to|of) [a-z'. -]+(?:" + _FACILITY + rb")\b",
+    ),
+    Shape(
+        kind="residence",
+        regex=rb"\b(?:lives? in|living in|resident of|resides? (?:in|at)|residing (?:in|at)|hometown of) ("
+        + _NAME
+        + rb"(?: "
+        + _NAME
+        + rb")?)",
+        trigger=rb"\b(?:lives? in|living in|resident of|resid(?:es?|ing) (?:in|at)|hometown of) ",
     ),
     Shape(
         kind="zip",

@@ -61,6 +61,7 @@ class Weights:
     near: int
     window: int
     beyond: float
+    gentle: float
     possible: float
     likely: float
     certain: float
@@ -85,6 +86,7 @@ class Weights:
                 near=int(raw["near"]),
                 window=int(raw["window"]),
                 beyond=float(raw["beyond"]),
+                gentle=float(raw["gentle"]),
                 levels={name: float(value) for name, value in raw["levels"].items()},
                 identifiers={name: float(value) for name, value in raw["identifiers"].items()},
                 health={name: float(value) for name, value in raw["health"].items()},

@@ -44,14 +44,14 @@ class Weigher:
         if not health:
             return 0.0
         sums = _Sums(_spaced(health, 2 * weights.window))
-        if self._who(identifiers) * sums.all() < weights.possible:
+        if self._who(identifiers) * sums.all() ** weights.gentle < weights.possible:
             return 0.0  # no window can hold more than the whole
         best = 0.0
         identifiers.sort(key=_BY_PLACE)
         places = [hit.start for hit in identifiers]
         for anchor in sorted(identifiers, key=_BY_WEIGHT, reverse=True)[:_ANCHORS]:
             start, end = anchor.start - weights.window, anchor.end + weights.window
-            what = sums.around(anchor, weights)
+            what = sums.around(anchor, weights) ** weights.gentle
             if what > best:
                 around = identifiers[bisect_left(places, start) : bisect_right(places, end)]
                 best = max(best, what * self._who(around))
