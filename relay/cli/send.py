@@ -38,11 +38,10 @@ def command(
     Exit status 0 only when every recipient was taken.
     """
     host, _, port = server.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not (port.isdigit() and 0 < int(port) < 65536):
         raise click.BadParameter("write HOST:PORT", param_hint="--server")
-    context = ssl.create_default_context()
-    if ca is not None:
-        context.load_verify_locations(ca)
+    secret = _secret(password_file) if user else None
+    context = _trust(ca)
     content = file.read().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     client = aiosmtplib.SMTP(
         hostname=host.strip("[]"),
@@ -52,7 +51,6 @@ def command(
         start_tls=tls == "starttls",
         tls_context=context,
     )
-    secret = _secret(password_file) if user else None
     try:
         refused, answer = asyncio.run(_send(client, sender.strip("<>"), recipients, content, user, secret))
     except (aiosmtplib.SMTPException, OSError) as error:
@@ -64,8 +62,23 @@ def command(
         raise SystemExit(1)
 
 
+def _trust(ca: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        if ca is not None:
+            context.load_verify_locations(ca)
+    except OSError as error:
+        raise click.BadParameter(f"{ca}: not a certificate ({error.strerror})", param_hint="--ca") from error
+    return context
+
+
 def _secret(password_file: Path | None) -> str:
-    return password_file.read_text().strip() if password_file else getpass.getpass("Secret: ")
+    if password_file is None:
+        return getpass.getpass("Secret: ")
+    try:
+        return password_file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{password_file}: cannot be read", param_hint="--password-file") from error
 
 
 async def _send(
@@ -79,5 +92,19 @@ async def _send(
     async with client:
         if user is not None and secret is not None:
             await client.login(user, secret)
-        refused, answer = await client.sendmail(sender, list(recipients), content)
-        return {address: (reply.code, reply.message) for address, reply in refused.items()}, answer
+        options = await _options(client, sender, recipients)
+        try:
+            replies, answer = await client.sendmail(sender, list(recipients), content, mail_options=options)
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            return {one.recipient: (one.code, one.message) for one in error.recipients}, "Nobody was taken."
+        return {address: (reply.code, reply.message) for address, reply in replies.items()}, answer
+
+
+async def _options(client: aiosmtplib.SMTP, sender: str, recipients: tuple[str, ...]) -> list[str]:
+    """Parameters of MAIL FROM: SMTPUTF8 where an address needs it (RFC 6531)."""
+    if all(address.isascii() for address in (sender, *recipients)):
+        return []
+    await client.ehlo()
+    if not client.supports_extension("smtputf8"):
+        raise click.ClickException("an address is not ASCII, and the server does not offer SMTPUTF8")
+    return ["SMTPUTF8", "BODY=8BITMIME"]
