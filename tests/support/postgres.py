@@ -104,7 +104,9 @@ class Cluster:
                 raise RuntimeError((self.home / "log").read_text())
             try:
                 psycopg.connect(self.dsn, connect_timeout=2).close()
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
+                if "password" in str(error):
+                    raise
                 self._server.poll()
                 time.sleep(0.05)
             else:

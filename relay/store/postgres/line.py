@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias
@@ -14,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from relay.core.errors import Problem, ProblemsError, StoreError, StoreUnavailableError
-from relay.store.postgres.faults import is_away, sqlstate, translate
+from relay.store.postgres.faults import is_away, translate
 from relay.store.postgres.options import PostgresOptions
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
@@ -26,8 +27,10 @@ _LONGEST_PAUSE: Final = 5.0
 _PATIENCE: Final = 1.0
 """Seconds that a caller waits for the first try after a connection was lost; while the database is away, none."""
 _WEAK: Final = ("off", "local")
-_REFUSED: Final = ("28", "3D")
-"""Wrong password or user, no such database: nothing that waiting mends."""
+_REFUSED: Final = re.compile(
+    r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|certificate verify failed"
+)
+"""What waiting does not mend. libpq gives the server's words alone; in another language they mean a longer wait."""
 
 
 def place(dsn: str) -> str:
@@ -148,7 +151,7 @@ class Line:
         try:
             await self._connect()
         except (psycopg.Error, OSError, StoreError) as error:
-            if sqlstate(error).startswith(_REFUSED):
+            if _REFUSED.search(str(error)):
                 raise self._refused(error) from error
             self._note(error)
             self._begin()
@@ -157,7 +160,7 @@ class Line:
         return ProblemsError(
             Problem(
                 where=place(self._options.dsn),
-                what=f"refused the connection: {str(translate(error)).partition('now: ')[2] or error}",
+                what=f"refused the connection: {str(error).strip().splitlines()[-1]}",
                 hint="see user and database in store:, and the password in store_password_file or PGPASSFILE",
             )
         )

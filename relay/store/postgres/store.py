@@ -68,7 +68,7 @@ class PostgresStore:
         self._writer = GroupCommit(
             line=self._writing,
             node=postgres.node,
-            lease=lambda: self._pulse.number,
+            lease=lambda: self._pulse.number if self._pulse.is_trusted else None,
             give_back=self._give_back,
             max_bytes=options.max_bytes,
             max_batch=options.max_batch,
@@ -208,8 +208,6 @@ class PostgresStore:
 
     async def _lease(self, take: Callable[[Connection, int], Any]) -> list[Claimed]:
         """Take leases; should the caller be cancelled meanwhile, give them back, for nobody else will."""
-        if not self._pulse.is_trusted:
-            raise StoreUnavailableError("this node's signs of life do not reach the database")
         taking = self._spawn(self._take(take))
         try:
             return await asyncio.shield(taking)

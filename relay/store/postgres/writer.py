@@ -80,7 +80,7 @@ class GroupCommit:
         Args:
             line: the writing connection.
             node: whose outbox it writes.
-            lease: this incarnation's number; ``None`` while it is not registered.
+            lease: this incarnation's number; ``None`` while it is not registered, or may have been given up.
             give_back: called with entries that a commit leased although its caller was told that it failed.
             max_bytes: octets of content the queue may hold.
             max_batch: jobs in one transaction at the most.
@@ -178,7 +178,7 @@ class GroupCommit:
         """One transaction over the batch; raises only when none of it was applied, or when that is not known."""
         lease = self._lease()
         if lease is None:
-            raise StoreUnavailableError("this node is not registered with the database yet")
+            raise StoreUnavailableError("this process's signs of life do not reach the database")
         with self._line.limit(connection):
             await self._space.refresh(connection, asyncio.get_running_loop().time())
             try:
