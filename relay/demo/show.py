@@ -15,7 +15,6 @@ from relay.demo.site import Site
 
 _COLOURS = {"delivered": "green", "bounced": "red", "expired": "red", HELD: "yellow", "waiting": "cyan"}
 _LEVELS = {"clear": "white", "encrypted": "yellow", "verified": "green", "authenticated": "bold green"}
-_KEPT = ("Nothing left below its floor. ", "bold green")
 
 
 def internet(domains: Sequence[Domain]) -> Table:

@@ -204,6 +204,7 @@ class Site:
             if not ready.done():
                 ready.cancel()
                 self.kill()
+                await self.process.wait()
                 raise RuntimeError(f"the site did not start:\n{self.last_words()}")
         path.unlink(missing_ok=True)
 
@@ -257,5 +258,4 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _user() -> str:
-
     return pwd.getpwuid(os.getuid()).pw_name
