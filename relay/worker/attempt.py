@@ -39,6 +39,8 @@ from relay.worker.record import Recorder, Settlement
 log = structlog.get_logger("attempt")
 
 _CLOSING = 421  # "closing transmission channel", RFC 5321 section 3.8
+_ABOUT_OTHERS = frozenset({Origin.DSN, Origin.NOTICE, Origin.RECEIPT})
+"""Messages of ours that tell of somebody else's: their floor is fixed, whatever the policy says."""
 _COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to record an outcome while the store is away; the last one repeats."""
 
@@ -178,9 +180,15 @@ class Attempter:
             return claimed
 
     def _running_floor(self, claimed: Claimed, content: bytes) -> Level:
-        """What the running policy asks of this copy now; nothing more than decided when it is the same policy."""
-        entry = claimed.entry
-        if claimed.message.origin is not Origin.CLIENT or entry.treatment.policy_version == self._policy.version:
+        """What the running policy asks of this copy now; nothing more than decided when it is the same policy.
+
+        Our own notices ask what they always do: a verified connection, or an internal route.
+        """
+        entry, origin = claimed.entry, claimed.message.origin
+        if origin in _ABOUT_OTHERS:  # the route that was internal when it was written may be so no more
+            route = self._routes.route_of(entry.destination)
+            return Level.CLEAR if route is not None and route.internal else Level.VERIFIED
+        if origin is not Origin.CLIENT or entry.treatment.policy_version == self._policy.version:
             return Level.CLEAR
         facts = facts_of(claimed.message, content)
         return max(self._policy.floor(facts, state.recipient.address) for state in entry.recipients)

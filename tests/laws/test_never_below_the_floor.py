@@ -17,6 +17,7 @@ import relay
 from relay.core.entry import EntryState
 from relay.core.level import Level
 from relay.core.phi import FindingGroup, Phi, PhiVerdict
+from relay.delivery.routing import Route, RouteTable
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.net.clear import CLEAR_TOTAL, send_in_the_clear
@@ -432,6 +433,25 @@ async def test_a_kept_connection_in_the_clear_is_not_used_for_a_protected_copy(w
         await run.step("attempt", 1, 0)
         versions = [(message.connection > 1, bool(message.tls_version)) for message in it.peer.messages]
         assert versions == [(False, False), (True, True)]
+
+
+async def test_a_notice_written_for_an_internal_route_needs_more_when_the_route_is_internal_no_more(world):
+    tls, certificates = world
+    compiled = PLAIN.compiled()
+    bare = behaviour_of([BARE], certificates)
+    async with delivering(bare, tls, compiled, hostname=MX, notices_inside=Level.CLEAR) as it:
+        run = Run(it, [BARE], [PLAIN], [("open.example", Phi.NONE, False)], Tally())
+        await run.accept()
+        await run.step("bounce", 0, 0)
+        (notice,) = await it.entries()
+        assert notice.treatment.floor is Level.CLEAR
+        inside = it.attempter._routes
+        outside = Route(name="inside", domains=("clinic.example",), floor=Level.CLEAR)
+        it.attempter._routes = RouteTable((outside,))
+        assert named_recipients(await it.attempt(notice)) == set()
+        it.attempter._routes = inside
+        await it.due()
+        assert named_recipients(await it.attempt(notice)) == {"sender0@clinic.example"}
 
 
 # --- sending in the clear is one function ---
