@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from relay.admin import views
+from relay.admin import tls, views
 from relay.admin.wire import (
     MAX_CHANGED,
     ChangeRequest,
@@ -23,6 +23,8 @@ from relay.admin.wire import (
     ShowResult,
     StatsRequest,
     StatsResult,
+    TlsProbeRequest,
+    TlsReportRequest,
     UnsealRequest,
     UnsealResult,
 )
@@ -85,6 +87,7 @@ class Parts:
         metrics: counts actions and alerts.
         redecide: judges anew.
         notify: makes the DSN of a bounce.
+        tls: knows other domains' mail servers.
     """
 
     store: QueueStore
@@ -92,6 +95,7 @@ class Parts:
     metrics: Metrics
     redecide: Redecide
     notify: Notify
+    tls: tls.TlsDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class Operations:
             StoreError: the store cannot do it now.
         """
         result = await self._dispatch(request, operator)
-        if not isinstance(request, ListRequest | ShowRequest | StatsRequest):
+        if not isinstance(request, ListRequest | ShowRequest | StatsRequest | TlsReportRequest):
             log.warning("operator action", operation=request.op, operator=operator.name, uid=operator.uid)
         return result
 
@@ -127,6 +131,8 @@ class Operations:
             return await self._show(request)
         if isinstance(request, StatsRequest):
             return await self._stats()
+        if isinstance(request, TlsReportRequest | TlsProbeRequest):
+            return await tls.answer(self._parts.tls, request)
         if isinstance(request, UnsealRequest):
             return await self._unseal(request, operator)
         return await self._change(request, operator)

@@ -84,8 +84,26 @@ class UnsealRequest(Wire):
     reason: Reason
 
 
+Destination: TypeAlias = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class TlsReportRequest(Wire):
+    """What is known of the mail servers of these destinations, or of all."""
+
+    op: Literal["tls-report"] = "tls-report"
+    destinations: tuple[Destination, ...] = Field(default=(), max_length=MAX_CHANGED)
+
+
+class TlsProbeRequest(Wire):
+    """Meet the mail servers of these destinations now, without any mail, and report."""
+
+    op: Literal["tls-probe"] = "tls-probe"
+    destinations: tuple[Destination, ...] = Field(min_length=1, max_length=50)
+
+
 Request: TypeAlias = Annotated[
-    ListRequest | ShowRequest | ChangeRequest | StatsRequest | UnsealRequest, Field(discriminator="op")
+    ListRequest | ShowRequest | ChangeRequest | StatsRequest | UnsealRequest | TlsReportRequest | TlsProbeRequest,
+    Field(discriminator="op"),
 ]
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
 
@@ -186,13 +204,46 @@ class UnsealResult(Wire):
     truncated: bool
 
 
-Result: TypeAlias = ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult
+class TlsServerView(Wire):
+    """One mail server of one destination; see ``relay.trust.capability.Capability``."""
+
+    domain: str
+    host: str
+    best: str
+    best_at: float
+    best_how: str
+    level: str
+    seen_at: float
+    how: str
+    vouched_by: str
+    checked_by: str
+    failure: str
+    tls_version: str
+    cipher: str
+    certificate_sha256: str
+    issuer: str
+    not_after: float
+    mta_sts: str
+    dane: str
+    downgraded_at: float
+
+
+class TlsResult(Wire):
+    """``failed``: destinations whose servers were not found, and why."""
+
+    servers: tuple[TlsServerView, ...]
+    failed: tuple[Done, ...] = ()
+
+
+Result: TypeAlias = ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult | TlsResult
 
 RESULT_OF: Final[dict[str, type[Wire]]] = {
     "list": ListResult,
     "show": ShowResult,
     "stats": StatsResult,
     "unseal": UnsealResult,
+    "tls-report": TlsResult,
+    "tls-probe": TlsResult,
 }
 """Operation to its result; all others have :class:`ChangeResult`."""
 

@@ -17,10 +17,11 @@ from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
 from relay.app.queue import build_store, incarnation, node_is_draining
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
+from relay.app.trust import Outward, Probes
 from relay.app.worker import new_id
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
-from relay.core.change import Change
+from relay.core.change import Change, Note
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import PosternError, StoreError
@@ -43,6 +44,10 @@ _CHECKPOINT: Final = 10.0
 """Seconds between checkpoints: the write-ahead log grows by what is written meanwhile."""
 _WATCH: Final = 15.0
 """Seconds between looks at our certificates, and at whether a configuration was refused."""
+_PROBE: Final = 600.0
+"""Seconds between looks for mail servers that nobody met for long."""
+_POLITE: Final = 5.0
+"""Seconds between two destinations that are probed unasked."""
 _FSYNC_FAILED: Final = 70
 """Exit status when the disk failed to confirm a write (EX_SOFTWARE, sysexits.h): a retry may report false success."""
 
@@ -69,6 +74,13 @@ class AdminService:
         await self._store.open(incarnation(settings, self._life.name))
         self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
+        self._outward = Outward.of(
+            settings,
+            self._resolver,
+            self._store,
+            self._metrics,
+            tell=lambda event: self._store.commit((Note(events=(event,)),)),
+        )
         self._archiver = self._compose_archiver(settings)
         await self._archiver.open()
         self._control = ControlServer(_control_options(settings), Operations(self._parts(settings)), self._metrics)
@@ -80,6 +92,7 @@ class AdminService:
             asyncio.create_task(self._archive()),
             asyncio.create_task(_every(_CHECKPOINT, self._store.checkpoint)),
             asyncio.create_task(_every(_WATCH, self._watch)),
+            asyncio.create_task(_every(_PROBE, self._probe)),
         ]
 
     # --- composing ---------------------------------------------------------
@@ -115,7 +128,12 @@ class AdminService:
             ScanServiceLimits(inline=settings.scan.inline_limit, deadline=settings.scan.timeout),
         )
         return Parts(
-            store=self._store, clock=CLOCK, metrics=self._metrics, redecide=self._redecide, notify=self._notify
+            store=self._store,
+            clock=CLOCK,
+            metrics=self._metrics,
+            redecide=self._redecide,
+            notify=self._notify,
+            tls=Probes(self._outward, lambda: self._routes),
         )
 
     async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:
@@ -178,6 +196,12 @@ class AdminService:
         ours += [(f"client:{rule.destinations[0]}", rule.client_certificate) for rule in settings.tls.rules]
         return [(name, checks.certificate_end(path)) for name, path in ours if path is not None]
 
+    async def _probe(self) -> None:
+        """Meet servers that nobody met for long, so that a downgrade is known before mail waits for it."""
+        age = self._life.settings.tls.probe_known
+        if age:
+            await Probes(self._outward, lambda: self._routes).meet_known(older_than=CLOCK() - age, pause=_POLITE)
+
     async def _watch(self) -> None:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
         refused = (self._life.settings.run_dir / snapshots.REFUSED).exists()
@@ -218,6 +242,7 @@ class AdminService:
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        await self._outward.close()
         await self._archiver.close()
         await self._resolver.close()
         try:

@@ -1,13 +1,17 @@
 """Settings to the parts that connect to other servers and judge them."""
 
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 from relay.app import options
 from relay.app.base import CLOCK
 from relay.config.delivery import CipherPreset, TlsRuleSettings
 from relay.config.settings import Settings
-from relay.core.ports import Knowledge, Metrics
+from relay.core.address import Address
+from relay.core.ports import ConnectError, Knowledge, Metrics
+from relay.delivery.routing import ROUTE_PREFIX, RouteTable
 from relay.net.capability import Capabilities, Tell
 from relay.net.connect import SmtpConnector
 from relay.net.dane import TlsaFinder
@@ -18,6 +22,10 @@ from relay.net.resolver import Resolver
 from relay.net.rules import Rule, Rules
 from relay.net.tls import SP800_52R2, TlsOptions, make_contexts
 from relay.net.vouch import Vouchers
+from relay.trust.capability import Capability
+
+_AT_ONCE: Final = 5
+"""Destinations probed side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,56 @@ class Outward:
         await self.capabilities.settle()
         if self.policies is not None:
             await self.policies.close()
+
+
+class Probes:
+    """Looks at other domains' mail servers without any mail; implements ``relay.admin.tls.TlsDesk``."""
+
+    def __init__(self, outward: Outward, routes: Callable[[], RouteTable]) -> None:
+        self._outward = outward
+        self._routes = routes
+
+    async def known(self, destinations: frozenset[str]) -> Sequence[Capability]:
+        """What is known of the servers of these destinations, or of all.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        return await self._outward.capabilities.known(frozenset(self._taken(one) for one in destinations))
+
+    async def probe(self, destinations: Sequence[str]) -> Mapping[str, str]:
+        """Meet every server of these destinations; why those failed whose servers were not found."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def meet(name: str) -> str:
+            async with room:
+                try:
+                    await self._outward.connector.probe(self._taken(name))
+                except ConnectError as error:
+                    return error.failures[-1].detail
+            return ""
+
+        found = await asyncio.gather(*(meet(name) for name in destinations))
+        await self._outward.capabilities.settle()
+        return {name: why for name, why in zip(destinations, found, strict=True) if why}
+
+    async def meet_known(self, *, older_than: float, pause: float) -> None:
+        """Probe destinations whose servers were all last met before a time, one by one.
+
+        Raises:
+            StoreError: what is known cannot be read now.
+        """
+        last: dict[str, float] = {}
+        for one in await self._outward.capabilities.known():
+            last[one.domain] = max(one.seen_at, last.get(one.domain, 0.0))
+        for domain, seen_at in last.items():
+            if seen_at < older_than:
+                await self.probe([domain])
+                await asyncio.sleep(pause)
+
+    def _taken(self, name: str) -> str:
+        """The destination that mail for a domain takes: a route's, where one serves it."""
+        return name if name.startswith(ROUTE_PREFIX) else self._routes().destination(Address("postmaster", name))
 
 
 def _rule(rule: TlsRuleSettings, general: TlsOptions) -> Rule:

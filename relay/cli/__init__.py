@@ -16,6 +16,7 @@ VERBS: Final = {
     "scan": "Scan messages or text for patients' data.",
     "bounce": "Explain servers' answers and returned mail.",
     "queue": "Look at the queue and act on it.",
+    "tls": "What other domains' mail servers can do, and what we publish about ours.",
     "dkim": "Make, show and check signing keys.",
     "keys": "The key ring that seals mail at rest.",
     "audit": "Show, verify and export the audit trail.",

@@ -1,68 +1,31 @@
 """``postern queue``: look at the queue of the running system and act on it, over its control socket."""
 
 import base64
-import contextlib
 import datetime as dt
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from relay.cli.options import DEFAULT_CONFIG
+from relay.cli.control import connected, control_options
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from relay.admin.client import ControlClient
     from relay.admin.wire import ChangeResult, EntryView, Selection, ShowResult, Wire
 
-DEFAULT_SOCKET: Final = Path("/run/postern/control.sock")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @click.group(name="queue", help="Look at the queue and act on it.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="POSTERN_CONFIG",
-    show_envvar=True,
-    help=f"The configuration, which says where the control socket is.  [default: {DEFAULT_CONFIG}]",
-)
-@click.option(
-    "--socket",
-    type=click.Path(path_type=Path),
-    envvar="POSTERN_SOCKET",
-    show_envvar=True,
-    help="The control socket itself.",
-)
+@control_options
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
     """Find the control socket; connecting waits for the verb."""
     ctx.obj = (config, socket)
-
-
-@contextlib.contextmanager
-def _connected() -> Iterator["ControlClient"]:
-    from relay.admin.client import ControlClient
-
-    config, socket = click.get_current_context().obj
-    with ControlClient(socket or _configured(config)) as client:
-        yield client
-
-
-def _configured(config: Path | None) -> Path:
-    """The socket that the configuration names; the usual one where there is no configuration this user can read."""
-    if config is None:
-        config = DEFAULT_CONFIG
-        if not os.access(config, os.R_OK):
-            return DEFAULT_SOCKET
-    from relay.config.load import load
-
-    return Path(str(load(config).control.socket))
 
 
 def _json_option(function: _F) -> _F:
@@ -107,7 +70,7 @@ def list_entries(ids: tuple[str, ...], limit: int, *, as_json: bool, **where: An
     """Print a table of entries."""
     from relay.admin.wire import ListRequest, ListResult
 
-    with _connected() as client:
+    with connected() as client:
         result = client.ask(ListRequest(where=_selection(ids, where), limit=limit), ListResult)
     if as_json:
         _print_json(result)
@@ -127,7 +90,7 @@ def show(id: str, *, as_json: bool) -> None:  # noqa: A002  the argument's name 
     """Print all that is known of a message."""
     from relay.admin.wire import ShowRequest, ShowResult
 
-    with _connected() as client:
+    with connected() as client:
         result = client.ask(ShowRequest(id=id[:64]), ShowResult)
     if as_json:
         _print_json(result)
@@ -141,7 +104,7 @@ def stats(*, as_json: bool) -> None:
     """Print counts, ages and the longest destinations."""
     from relay.admin.wire import StatsRequest, StatsResult
 
-    with _connected() as client:
+    with connected() as client:
         result = client.ask(StatsRequest(), StatsResult)
     if as_json:
         _print_json(result)
@@ -171,7 +134,7 @@ def unseal(id: str, reason: str, *, as_json: bool) -> None:  # noqa: A002  the a
         request = UnsealRequest(id=id, reason=reason)
     except ValidationError as error:
         raise PosternError(explain(error)) from None
-    with _connected() as client:
+    with connected() as client:
         result = client.ask(request, UnsealResult)
     if as_json:
         _print_json(result)
@@ -232,7 +195,7 @@ def _change(operation: str, where: "Selection", reason: str, *, sure: bool, as_j
         request = ChangeRequest.model_validate({"op": operation, "where": where, "reason": reason})
     except ValidationError as error:
         raise PosternError(explain(error)) from None
-    with _connected() as client:
+    with connected() as client:
         if not sure:
             found = client.ask(ListRequest(where=where, limit=MAX_CHANGED), ListResult)
             number = f"{'more than ' if found.more else ''}{len(found.entries)}"

@@ -124,6 +124,9 @@ class TlsSettings(Section):
         "Heed TLSA records (RFC 7672) and signed MX answers; of effect only with dns.validating.", on=True
     )
     mta_sts: MtaStsSettings = setting({}, "Policies that domains publish (RFC 8461).")
+    probe_known: Duration = setting(
+        "1d", "Servers not met for so long are met without mail, one by one; 0: never.", "duration", ge=0, le=2_592_000
+    )
     rules: tuple[TlsRuleSettings, ...] = setting(
         [], "Own rules for some destinations; the first that names one holds.", max_length=10_000
     )

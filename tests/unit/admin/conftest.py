@@ -11,9 +11,36 @@ from relay.core.entry import EntryState
 from relay.core.level import Level
 from relay.observe.metrics import NoMetrics
 from relay.store import StoreOptions
+from relay.trust.capability import Capability
 from tests.support.queue import NOW, ManualClock, MemoryHarness, SqliteHarness, keeping
 
 ALICE = Operator(name="alice", uid=1000, pid=1)
+
+
+class FakeTls:
+    """Servers of two domains; ``probed`` are those that were asked to be met."""
+
+    def __init__(self):
+        self.servers = {
+            "good.example": Capability(
+                domain="good.example", host="mx.good.example", best="authenticated", best_at=NOW, best_how="delivery",
+                level="authenticated", seen_at=NOW, how="delivery", vouched_by="mta-sts", checked_by="PKIX",
+                tls_version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384", mta_sts="enforce",
+            ),
+            "bad.example": Capability(
+                domain="bad.example", host="mx.bad.example", best="verified", best_at=NOW - 9, best_how="probe",
+                level="clear", seen_at=NOW, how="probe", vouched_by="nobody", downgraded_at=NOW,
+                failure="the peer does not offer <STARTTLS>",
+            ),
+        }  # fmt: skip
+        self.probed = []
+
+    async def known(self, destinations):
+        return [one for name, one in self.servers.items() if not destinations or name in destinations]
+
+    async def probe(self, destinations):
+        self.probed += destinations
+        return {name: "the domain does not exist" for name in destinations if name not in self.servers}
 
 
 class CountingMetrics(NoMetrics):
@@ -68,7 +95,7 @@ async def desk(request, tmp_path):
         made.notified.append((message.id, content, [state.number for state in entry.recipients], public))
         return (Note(events=(AuditEvent(kind="notice", at=now, message_id=message.id),)),)
 
-    parts = Parts(store=store, clock=clock, metrics=metrics, redecide=redecide, notify=notify)
+    parts = Parts(store=store, clock=clock, metrics=metrics, redecide=redecide, notify=notify, tls=FakeTls())
     made = Desk(store, clock, Operations(parts), metrics, harness=harness)
     yield made
     await harness.end()

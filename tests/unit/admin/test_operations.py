@@ -146,6 +146,7 @@ async def test_what_a_worker_has_in_hand_is_left_alone(desk):
         metrics=desk.metrics,
         redecide=desk.operations._parts.redecide,
         notify=desk.operations._parts.notify,
+        tls=desk.operations._parts.tls,
     )
     result = await change(desk, "remove", "m1", reason="try it")
     assert "in hand" in result.refused[0].outcome

@@ -1,0 +1,144 @@
+"""``postern tls``: what other domains' mail servers can do, and what we publish about ours."""
+
+import datetime as dt
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from relay.cli.control import connected, control_options
+from relay.core.errors import PosternError
+
+if TYPE_CHECKING:
+    from relay.admin.wire import TlsResult, TlsServerView
+
+_COLUMNS: Final = (
+    "destination",
+    "host",
+    "level",
+    "best",
+    "vouched by",
+    "MTA-STS",
+    "DANE",
+    "TLS",
+    "seen",
+    "why not more",
+)
+
+
+@click.group(name="tls", help="What other domains' mail servers can do, and what we publish about ours.")
+@control_options
+@click.pass_context
+def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
+    """Find the control socket; connecting waits for the verb."""
+    ctx.obj = (config, socket)
+
+
+@command.command(help="Show what is known of mail servers: of these domains (or route:NAME), or of all.")
+@click.argument("destinations", nargs=-1)
+@click.option("--fallen", is_flag=True, help="Only servers that can less than they could.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
+def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_html: bool) -> None:
+    """Print what is known."""
+    from relay.admin.wire import TlsReportRequest, TlsResult
+
+    with connected() as client:
+        result = client.ask(TlsReportRequest(destinations=destinations), TlsResult)
+    if fallen:
+        result = result.model_copy(update={"servers": tuple(one for one in result.servers if one.downgraded_at)})
+    _print(result, as_json=as_json, as_html=as_html)
+
+
+@command.command(help="Meet the mail servers of these domains (or route:NAME) now, without any mail, and show them.")
+@click.argument("destinations", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
+    """Probe, then print what is known; the exit status is 1 when a domain's servers were not found."""
+    from relay.admin.wire import TlsProbeRequest, TlsResult
+
+    if len(destinations) > 50:
+        raise PosternError("probe 50 destinations at a time, at the most")
+    with connected() as client:
+        result = client.ask(TlsProbeRequest(destinations=destinations), TlsResult)
+    _print(result, as_json=as_json, as_html=False)
+    if result.failed:
+        raise SystemExit(1)
+
+
+@command.command(help="Print the MTA-STS record and policy file that a domain of ours is to publish (RFC 8461).")
+@click.argument("domain")
+@click.option("--mx", "hosts", multiple=True, required=True, help="Host name of a mail server, or *.x; give each.")
+@click.option("--mode", type=click.Choice(["testing", "enforce", "none"]), default="testing", show_default=True)
+@click.option("--max-age", type=click.IntRange(86_400, 31_557_600), default=604_800, show_default=True, help="Seconds.")
+@click.option("--reports", metavar="MAILBOX", help="Where reports about TLS are to be sent (RFC 8460).")
+def policy(domain: str, hosts: tuple[str, ...], mode: str, max_age: int, reports: str | None) -> None:
+    """Print what to put where."""
+    from relay.core.address import Address, normalise_domain
+    from relay.trust.mta_sts import Mode, Policy, PolicyError
+
+    name = normalise_domain(domain)
+    try:
+        text = Policy(mode=Mode(mode), max_age=max_age, mx=hosts).text()
+        Policy.parse(text.encode())
+    except PolicyError as error:
+        raise PosternError(str(error)) from None
+    identity = hashlib.sha256(text.encode()).hexdigest()[:32]  # a new policy has a new id, and only then
+    click.echo("; records")
+    click.echo(f'_mta-sts.{name}. IN TXT "v=STSv1; id={identity};"')
+    if reports:
+        click.echo(f'_smtp._tls.{name}. IN TXT "v=TLSRPTv1; rua=mailto:{Address.parse(reports)}"')
+    click.echo(f"; to be served as text/plain at https://mta-sts.{name}/.well-known/mta-sts.txt")
+    click.echo(text.replace("\r\n", "\n"), nl=False)
+
+
+# --- showing ----------------------------------------------------------
+
+
+def _print(result: "TlsResult", *, as_json: bool, as_html: bool) -> None:
+    if as_json:
+        click.echo(result.model_dump_json(indent=2))
+        return
+    rows = [_row(one) for one in result.servers]
+    if as_html:
+        from relay.cli import page
+
+        told = page.note(f"As of {_moment(dt.datetime.now(dt.UTC).timestamp())}. Servers that fell below their best:"
+                         f" {sum(1 for one in result.servers if one.downgraded_at)}.")  # fmt: skip
+        click.echo(page.page("TLS of the mail servers we know", [told, page.table(_COLUMNS, rows)]), nl=False)
+        return
+    if rows:
+        _show(rows)
+    elif not result.failed:
+        click.echo("Nothing is known of these servers yet: postern tls probe DOMAIN meets them.")
+    for one in result.failed:
+        click.echo(f"{one.id}: {one.outcome}", err=True)
+
+
+def _show(rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 240  # no one reads it at 80 columns: it is piped
+    console.print(table)
+
+
+def _row(one: "TlsServerView") -> tuple[str, ...]:
+    level = f"{one.level}, fell {_moment(one.downgraded_at)}" if one.downgraded_at else one.level
+    tls = f"{one.tls_version} {one.cipher}".strip() or "-"
+    seen = f"{_moment(one.seen_at)} ({one.how})"
+    return (
+        one.domain, one.host, level, one.best, one.vouched_by, one.mta_sts or "-", one.dane or "-", tls, seen,
+        one.failure or "-",
+    )  # fmt: skip
+
+
+def _moment(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
