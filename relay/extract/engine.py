@@ -1,5 +1,6 @@
 """The scan engine: a message's bytes to a report. Synchronous; what only the helper may parse is left to it."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -76,6 +77,8 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     lexicon = Lexicon.parse(sources, weights.levels)
     if tuning.terms or tuning.excluded:
         lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+    gc.collect()
+    gc.freeze()  # the tables live as long as the process: no collection need walk them again
     excludes = tuning.excludes if tuning.excluded_values else None
     return Judge(Finder(lexicon, names, shapes, weights, excludes, load_detectors()), weights, digest, limits)
 

@@ -7,12 +7,13 @@ from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan.detector import Detector
-from relay.scan.lexicon import FOLD, Lexicon, Phrase
+from relay.scan.lexicon import FOLD, Lexicon, Window
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NameFinder
 from relay.scan.shapes import ShapeFinder
 from relay.scan.tokens import Tokens
 
+_SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _BY_BUILD: Final = frozenset({"condition", "drug"})  # shapes that guess from a word's build: a lexicon knows better
 
 
@@ -53,16 +54,19 @@ class Finder:
         """Identifiers first, then the rest, each in order of place."""
         tokens = Tokens(text)
         listed = self._word_hits(tokens)
-        known = _Marks(len(tokens.data))
-        for hit in listed:
-            known.mark(hit)
         marks = _Marks(len(tokens.data))
-        hits = []
+        hits: list[Hit] = []
+        guessed: list[Hit] = []
         for hit in self._shape_hits(tokens.data):
-            if not marks.touch(hit) and not (hit.kind in _BY_BUILD and known.touch(hit)):
+            if hit.kind in _BY_BUILD:
+                guessed.append(hit)
+            elif not marks.touch(hit):
                 marks.mark(hit)
                 hits.append(hit)
-        hits += [hit for hit in listed if not marks.touch(hit)]
+        for hit in (*listed, *guessed):
+            if not marks.touch(hit):
+                marks.mark(hit)
+                hits.append(hit)
         hits += [
             Hit(found.kind, found.group, found.start, found.end, min(max(found.weight, 0.0), 1.0),
                 tokens.data[found.start : found.end].upper(), found.sensitive)
@@ -87,15 +91,20 @@ class Finder:
     def _word_hits(self, tokens: Tokens) -> list[Hit]:
         words = tokens.words
         indices = list(compress(count(), map(self._vocabulary.__contains__, words)))
-        given, singles, phrases = self._names.vocabulary, self._lexicon.singles, self._lexicon.phrases
+        given, singles, windows = self._names.vocabulary, self._lexicon.singles, self._lexicon.windows
         hits: list[Hit] = []
+        said: dict[bytes, int] = {}
         upto = place = 0
         for index in indices[: self._limits.words]:
             if index < upto:
                 continue
             word = words[index]
+            found = self._phrase_at(words, index, windows[word]) if word in windows else None
+            if found is None and word in singles:
+                if index - said.get(word, -_SAID_AGAIN) < _SAID_AGAIN:
+                    continue
+                said[word] = index
             place = tokens.place(word, place)
-            found = _phrase_at(words, index, phrases[word]) if word in phrases else None
             if found is not None:
                 first, phrase, term = found
                 hit, place = _phrase_hit(tokens, place, index - first, phrase, term)
@@ -117,17 +126,21 @@ class Finder:
                     upto = index + len(tokens.data[place : name.end].translate(FOLD).split())
         return hits
 
+    def _phrase_at(
+        self, words: list[bytes], index: int, windows: tuple[Window, ...]
+    ) -> tuple[int, tuple[bytes, ...], Term] | None:
+        """The longest phrase around its anchor: where its first word is, its words, its term."""
+        for before, length in windows:
+            first = index - before
+            if first >= 0:
+                phrase = tuple(words[first : first + length])
+                term = self._lexicon.phrases.get(phrase)
+                if term is not None:
+                    return first, phrase, term
+        return None
 
-def _phrase_at(words: list[bytes], index: int, phrases: tuple[Phrase, ...]) -> tuple[int, list[bytes], Term] | None:
-    """The longest phrase around its anchor: where its first word is, its words, its term."""
-    for anchor, phrase, term in phrases:
-        first = index - anchor
-        if first >= 0 and words[first : first + len(phrase)] == phrase:
-            return first, phrase, term
-    return None
 
-
-def _phrase_hit(tokens: Tokens, place: int, anchor: int, phrase: list[bytes], term: Term) -> tuple[Hit, int]:
+def _phrase_hit(tokens: Tokens, place: int, anchor: int, phrase: tuple[bytes, ...], term: Term) -> tuple[Hit, int]:
     """The hit for a phrase whose anchor stands at ``place``, and where its last word begins."""
     start = place
     for word in reversed(phrase[:anchor]):

@@ -9,8 +9,8 @@ from typing import Final
 from relay.scan.model import Term
 
 _CHOICE: Final = re.compile(r"\{([^}]*)\}")
-Phrase = tuple[int, list[bytes], Term]
-"""Where in the phrase its anchor stands, the words, and the term."""
+Window = tuple[int, int]
+"""How many words before its anchor a phrase begins, and how many it has."""
 
 
 def _fold() -> bytes:
@@ -44,13 +44,15 @@ class Lexicon:
 
     Attributes:
         singles: one-word terms.
-        phrases: a word to the phrases that have it as their anchor, longest first. The anchor is the longest word: it
-            is met less often in ordinary text than the first ("shortness of breath", "as needed for pain").
+        phrases: terms of several words.
+        windows: a word to where the phrases may lie that have it as their anchor, longest first. The anchor is the
+            longest word: it is met less often in ordinary text than the first ("shortness of breath", "as needed").
         vocabulary: every word that is a term or an anchor.
     """
 
     singles: Mapping[bytes, Term]
-    phrases: Mapping[bytes, tuple[Phrase, ...]]
+    phrases: Mapping[tuple[bytes, ...], Term]
+    windows: Mapping[bytes, tuple[Window, ...]]
     vocabulary: frozenset[bytes]
 
     def tuned(
@@ -58,23 +60,21 @@ class Lexicon:
     ) -> "Lexicon":
         """With terms added and others taken out; a term added wins over the same one shipped."""
         every: dict[tuple[bytes, ...], Term] = {(word,): term for word, term in self.singles.items()}
-        every |= {tuple(words): term for found in self.phrases.values() for _, words, term in found}
+        every |= self.phrases
         every |= dict(terms)
         return self.of({words: term for words, term in every.items() if words not in excluded})
 
     @classmethod
     def of(cls, terms: Mapping[tuple[bytes, ...], Term]) -> "Lexicon":
         """From terms by their folded words."""
-        singles: dict[bytes, Term] = {}
-        phrases: dict[bytes, list[Phrase]] = {}
-        for words, term in terms.items():
-            if len(words) == 1:
-                singles[words[0]] = term
-            elif words:
-                anchor = max(words, key=len)
-                phrases.setdefault(anchor, []).append((words.index(anchor), list(words), term))
-        ordered = {word: tuple(sorted(found, key=lambda phrase: -len(phrase[1]))) for word, found in phrases.items()}
-        return cls(singles, ordered, frozenset(singles) | frozenset(ordered))
+        singles = {words[0]: term for words, term in terms.items() if len(words) == 1}
+        phrases = {words: term for words, term in terms.items() if len(words) > 1}
+        windows: dict[bytes, set[Window]] = {}
+        for words in phrases:
+            anchor = max(words, key=len)
+            windows.setdefault(anchor, set()).add((words.index(anchor), len(words)))
+        ordered = {word: tuple(sorted(found, key=_longest_first)) for word, found in windows.items()}
+        return cls(singles, phrases, ordered, frozenset(singles) | frozenset(ordered))
 
     @classmethod
     def parse(cls, sources: Iterable[str], levels: Mapping[str, float]) -> "Lexicon":
@@ -99,6 +99,10 @@ class Lexicon:
                     raise ValueError("a lexicon lists terms before it says what they are")
                 terms |= {tuple(words_of(entry)): term for entry in _expand(line)}
         return cls.of(terms)
+
+
+def _longest_first(window: Window) -> int:
+    return -window[1]
 
 
 def _expand(line: str) -> Iterator[str]:
