@@ -35,6 +35,7 @@ from relay.delivery.routing import RouteTable
 from relay.worker.facts import facts_of
 from relay.worker.outgoing import Outgoing
 from relay.worker.record import Recorder, Settlement
+from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
 
@@ -96,6 +97,7 @@ class Attempter:
         self._settled = settled
         self._clock = clock
         self._metrics = metrics
+        self._unreachable = Unreachable()
         self._recording: set[asyncio.Task[None]] = set()
 
     async def __call__(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
@@ -150,6 +152,9 @@ class Attempter:
         pause = self._recorder.meanings.brakes.until(entry.destination, now, urgent=entry.treatment.priority > 0)
         if pause is not None:
             return self._recorder.postpone(claimed, *pause, now=now), session
+        known = self._unreachable.failure(entry.destination, now=now) if session is None else None
+        if known is not None:
+            return self._recorder.defer(claimed, known, now=now), None
         rendering = await self._methods[plan.method].render(entry, claimed.message, content)
         if isinstance(rendering, Unavailable):
             plan = planning.unavailable(entry, configured=self._methods.keys(), why=rendering.reason)
@@ -220,11 +225,11 @@ class Attempter:
         return sent, session
 
     async def _connect(self, claimed: Claimed, floor: Level) -> DeliverySession:
+        destination, started = claimed.entry.destination, self._clock()
         try:
-            session = await self._connector.connect(
-                claimed.entry.destination, floor=floor, tls_failures=claimed.entry.tls_failures
-            )
-        except ConnectError:
+            session = await self._connector.connect(destination, floor=floor, tls_failures=claimed.entry.tls_failures)
+        except ConnectError as error:
+            self._unreachable.learn(destination, _last(error), started=started, now=self._clock())
             self._metrics.count("postern_delivery_connections_total", {"result": "failed"})
             raise
         self._metrics.count("postern_delivery_connections_total", {"result": "ok"})

@@ -117,6 +117,27 @@ async def test_no_host_and_no_reason_is_tried_again(it):
 # --- sessions ---
 
 
+async def test_a_dead_destination_is_waited_for_once_and_not_once_a_copy(it):
+    await it.keep()
+    await it.keep(message=a_message("m2", recipients=("cyd@example.org",)))
+
+    async def time_out(*_, **__):
+        it.connector.asked.append("connect")
+        it.clock.now += 30.0
+        raise ConnectError((trouble(Trouble.NETWORK, detail="timed out"),))
+
+    it.connector.connect = time_out
+    assert await it.attempt("m1.0") is None
+    assert await it.attempt("m2.0") is None
+    assert it.connector.asked == ["connect"]
+    left = await it.left()
+    assert {entry.attempts for entry in left.values()} == {1}
+    assert {entry.reason for entry in left.values()} == {left["m1.0"].reason}
+    it.clock.now += 11.0  # the failure is shared for ten seconds
+    await it.attempt("m2.0")
+    assert len(it.connector.asked) == 2
+
+
 async def test_a_stale_kept_session_is_replaced_once(it):
     await it.keep()
     stale, new = FakeSession(trouble(Trouble.NETWORK, Stage.MAIL), dies=True), FakeSession()
