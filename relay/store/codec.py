@@ -10,18 +10,22 @@ import functools
 import json
 import types
 import typing
+from base64 import b64encode
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar
 
 import orjson
+import structlog
 
 from relay.core.address import Address
 from relay.core.change import AuditEvent
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, SealError
-from relay.core.ports import Vault
+from relay.core.ports import OutboxRow, Vault
+
+_log = structlog.get_logger("store")
 
 BODY = "body"
 FACTS = "facts"
@@ -79,6 +83,19 @@ class Codec:
             _tuple_decoder(AuditEvent), self._open(OUTBOX, "", sealed), f"outbox row {seq}"
         )
         return decoded
+
+    def open_row(self, seq: int, sealed: bytes) -> OutboxRow:
+        """An outbox row; in place of one that does not open an alert that carries it as it is, in base64.
+
+        One damaged row must neither stop the audit trail nor be lost to it: whoever has its key can still open it. When
+        it was written is not known (``at`` is 0), so that the same row always gives the same event.
+        """
+        try:
+            return OutboxRow(seq=seq, events=self.open_events(seq, sealed))
+        except CorruptError as error:
+            _log.error("outbox_row_damaged", row=seq, detail=str(error))
+            facts = {"alert": "outbox-row-damaged", "row": seq, "sealed": b64encode(sealed).decode("ascii")}
+            return OutboxRow(seq=seq, events=(AuditEvent(kind="alert", at=0.0, facts=facts),))
 
     def token(self, address: Address) -> bytes:
         """What a row holds so that a mailbox can be found without being readable; case is folded."""

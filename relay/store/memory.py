@@ -346,6 +346,6 @@ class MemoryStore:
         )
 
     async def outbox(self, *, limit: int) -> Sequence[OutboxRow]:
-        """The oldest outbox rows."""
+        """The oldest outbox rows. A damaged one comes as an alert that carries it."""
         rows = sorted(self._data.outbox.items())[:limit]
-        return [OutboxRow(seq=seq, events=self._codec.open_events(seq, sealed)) for seq, sealed in rows]
+        return [self._codec.open_row(seq, sealed) for seq, sealed in rows]

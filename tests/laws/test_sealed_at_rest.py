@@ -3,12 +3,15 @@
 import asyncio
 import signal
 import smtplib
+from base64 import b64encode
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
 import pytest
 
+from relay.app.admin import AdminService
+from relay.app.base import Life, Site
 from relay.config.keyfiles import load_ring, ring_path
 from tests.support.composed import composed
 from tests.support.plants import Patient, Plants
@@ -177,6 +180,27 @@ async def test_sealed_parts_of_two_messages_cannot_be_exchanged(tmp_path):
             swap(connection, "messages", "id", "facts", ids[2], ids[3])
             swap(connection, "details", "entry_id", "sealed", f"{ids[4]}.1", f"{ids[5]}.1")
         await delivered_after(it, letters[:6], letters[6:])
+
+
+async def test_a_changed_row_of_the_outbox_is_alerted_kept_and_holds_nobody_up(tmp_path):
+    plants = Plants()
+    async with composed(tmp_path, put_off()) as it:
+        letters = [await keep(it, plants) for _ in range(3)]
+        await all_tried(it, len(letters))
+        await it.stop()
+        with apsw.Connection(str(database(it))) as connection:
+            rows = [seq for (seq,) in connection.execute("SELECT seq FROM outbox ORDER BY seq")]
+            flip(connection, "outbox", "seq", "sealed", rows[1], -20)
+            (sealed,) = connection.execute("SELECT sealed FROM outbox WHERE seq = ?", (rows[1],)).fetchone()
+        admin = AdminService(Life(site=Site.of(snapshot=None, config=it.site.config), name="admin-1"))
+        await admin.start()
+        await admin.stop()
+        records = audit(it.site)
+        with apsw.Connection(str(database(it))) as connection:
+            assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    (alert,) = [one["facts"] for one in records if one["facts"].get("alert") == "outbox-row-damaged"]
+    assert alert == {"alert": "outbox-row-damaged", "row": rows[1], "sealed": b64encode(sealed).decode()}
+    assert len({one["message_id"] for one in records if one["message_id"]}) >= 2, "the rows around it are archived"
 
 
 def frames(path):

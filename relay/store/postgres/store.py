@@ -362,13 +362,9 @@ class PostgresStore:
         return await self._reader.stats(self._clock(), self._options.top_destinations, self._postgres.node)
 
     async def outbox(self, *, limit: int) -> Sequence[OutboxRow]:
-        """This node's oldest outbox rows, in the order of their transactions.
-
-        Raises:
-            CorruptError: a row does not authenticate.
-        """
+        """This node's oldest outbox rows, by transaction. A damaged one comes as an alert that carries it."""
         rows = await self._reader.outbox(self._postgres.node, limit)
-        return [OutboxRow(seq=seq, events=self._codec.open_events(seq, sealed)) for seq, sealed in rows]
+        return [self._codec.open_row(seq, sealed) for seq, sealed in rows]
 
 
 async def _relax(connection: Connection) -> None:

@@ -369,15 +369,11 @@ class SqliteStore:
         return await self._reader.run(lambda: self._reader.stats(now, self._options.top_destinations))
 
     async def outbox(self, *, limit: int) -> Sequence[OutboxRow]:
-        """The oldest outbox rows.
-
-        Raises:
-            CorruptError: a row does not authenticate.
-        """
+        """The oldest outbox rows. A damaged one comes as an alert that carries it."""
         rows = await self._reader.run(
             lambda: self._reader.rows("SELECT seq, sealed FROM outbox ORDER BY seq LIMIT ?", limit)
         )
-        return [OutboxRow(seq=seq, events=self._codec.open_events(seq, sealed)) for seq, sealed in rows]
+        return [self._codec.open_row(seq, sealed) for seq, sealed in rows]
 
 
 def _files(unit: PreparedUnit) -> list[str]:
