@@ -243,7 +243,10 @@ class AdminService:
             task.cancel()
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
         await self._outward.close()
-        await self._archiver.close()
+        try:
+            await self._archiver.close()
+        except StoreError as error:
+            log.warning("audit events stay in the outbox", error=str(error))
         await self._resolver.close()
         try:
             await self._store.checkpoint()

@@ -16,6 +16,8 @@ VERBS: Final = {
     "scan": "Scan messages or text for patients' data.",
     "bounce": "Explain servers' answers and returned mail.",
     "queue": "Look at the queue and act on it.",
+    "node": "The machines that share one database.",
+    "store": "Bring the store up to date, check it, copy it.",
     "tls": "What other domains' mail servers can do, and what we publish about ours.",
     "dkim": "Make, show and check signing keys.",
     "keys": "The key ring that seals mail at rest.",

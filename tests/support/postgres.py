@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -147,6 +148,12 @@ class Cluster:
     @property
     def dsn(self) -> str:
         return f"postgresql://postern@127.0.0.1:{self.port}/postgres"
+
+    def database(self) -> str:
+        """The URI of a database of its own, which goes with the server."""
+        name = f"d{uuid.uuid4().hex}"
+        self.sql(f"CREATE DATABASE {name}")
+        return f"postgresql://postern@127.0.0.1:{self.port}/{name}"
 
     def sql(self, query: str, values: Sequence = (), *, schema: str = "postern") -> list[tuple]:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
