@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from relay.admin import tls, views
+from relay.admin.suppressions import SuppressionDesk
 from relay.admin.wire import (
     MAX_CHANGED,
     ChangeRequest,
@@ -23,6 +24,9 @@ from relay.admin.wire import (
     ShowResult,
     StatsRequest,
     StatsResult,
+    SuppressAddRequest,
+    SuppressListRequest,
+    SuppressRemoveRequest,
     TlsProbeRequest,
     TlsReportRequest,
     UnsealRequest,
@@ -35,7 +39,7 @@ from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Message
 from relay.core.errors import AddressError, CorruptError, StoreError
 from relay.core.fate import Fate, FateKind
-from relay.core.ports import Clock, Metrics, QueueFilter, QueueStore
+from relay.core.ports import Clock, Metrics, QueueFilter, QueueStore, Suppressions
 from relay.mail.scrub import scrub
 
 log = structlog.get_logger("operator")
@@ -88,6 +92,7 @@ class Parts:
         redecide: judges anew.
         notify: makes the DSN of a bounce.
         tls: knows other domains' mail servers.
+        suppressions: the suppression list; ``None``: there is none.
     """
 
     store: QueueStore
@@ -96,6 +101,7 @@ class Parts:
     redecide: Redecide
     notify: Notify
     tls: tls.TlsDesk
+    suppressions: Suppressions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,7 @@ class Operations:
             StoreError: the store cannot do it now.
         """
         result = await self._dispatch(request, operator)
-        if not isinstance(request, ListRequest | ShowRequest | StatsRequest | TlsReportRequest):
+        if not isinstance(request, ListRequest | ShowRequest | StatsRequest | TlsReportRequest | SuppressListRequest):
             log.warning("operator action", operation=request.op, operator=operator.name, uid=operator.uid)
         return result
 
@@ -135,7 +141,22 @@ class Operations:
             return await tls.answer(self._parts.tls, request)
         if isinstance(request, UnsealRequest):
             return await self._unseal(request, operator)
+        if isinstance(request, SuppressListRequest | SuppressAddRequest | SuppressRemoveRequest):
+            return await self._suppress(request, operator)
         return await self._change(request, operator)
+
+    async def _suppress(
+        self, request: SuppressListRequest | SuppressAddRequest | SuppressRemoveRequest, operator: Operator
+    ) -> Result:
+        parts = self._parts
+        if parts.suppressions is None:
+            raise ControlError("this Postern keeps no suppression list")
+        desk = SuppressionDesk(parts.suppressions, parts.store, parts.clock, parts.metrics)
+        if isinstance(request, SuppressListRequest):
+            return await desk.show(request)
+        if isinstance(request, SuppressAddRequest):
+            return await desk.add(request, operator.name)
+        return await desk.remove(request, operator.name)
 
     # --- looking ------------------------------------------------------
 

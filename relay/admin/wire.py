@@ -6,6 +6,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from relay.core.errors import PosternError
+from relay.core.suppression import FOREVER
 
 MAX_REQUEST: Final = 64 * 1024
 """Octets of a request line."""
@@ -13,6 +14,8 @@ MAX_RESULT: Final = 16 * 1024 * 1024
 """Octets of a result line."""
 MAX_LISTED: Final = 10_000
 """Entries that one list shows."""
+MAX_SUPPRESSED: Final = 100
+"""Mailboxes that one request puts on the suppression list; their evidence may be long."""
 MAX_CHANGED: Final = 1_000
 """Entries that one request changes."""
 
@@ -101,8 +104,59 @@ class TlsProbeRequest(Wire):
     destinations: tuple[Destination, ...] = Field(min_length=1, max_length=50)
 
 
+class SuppressListRequest(Wire):
+    """A page of the suppression list, or all that is known of one mailbox."""
+
+    op: Literal["suppress-list"] = "suppress-list"
+    recipient: str = Field(default="", max_length=320)
+    after: str = Field(default="", max_length=2000)
+    limit: int = Field(default=500, ge=1, le=MAX_LISTED)
+
+
+class SuppressItem(Wire):
+    """One mailbox to suppress. ``until``: unix seconds; else ``days`` from now; neither: until it is removed."""
+
+    address: str = Field(max_length=320)
+    tenant: str = Field(default="", max_length=63)
+    stream: Literal["", "transactional", "bulk"] = ""
+    cause: Literal["hard-bounce", "complaint", "operator"] = "operator"
+    evidence: str = Field(default="", max_length=1000)
+    since: float = Field(default=0.0, ge=0, le=FOREVER)
+    until: float = Field(default=0.0, ge=0, le=FOREVER)
+    days: float = Field(default=0.0, ge=0, le=36_500)
+
+
+class SuppressAddRequest(Wire):
+    """Put mailboxes on the suppression list."""
+
+    op: Literal["suppress-add"] = "suppress-add"
+    items: tuple[SuppressItem, ...] = Field(min_length=1, max_length=MAX_SUPPRESSED)
+    reason: Reason
+
+
+class SuppressRemoveRequest(Wire):
+    """Take a mailbox off the list; for ``exempt_days`` bounces do not put it on again."""
+
+    op: Literal["suppress-remove"] = "suppress-remove"
+    address: str = Field(max_length=320)
+    tenant: str = Field(default="", max_length=63)
+    stream: Literal["", "transactional", "bulk"] = ""
+    everywhere: bool = False
+    exempt_days: float = Field(default=0.0, ge=0, le=36_500)
+    reason: Reason
+
+
 Request: TypeAlias = Annotated[
-    ListRequest | ShowRequest | ChangeRequest | StatsRequest | UnsealRequest | TlsReportRequest | TlsProbeRequest,
+    ListRequest
+    | ShowRequest
+    | ChangeRequest
+    | StatsRequest
+    | UnsealRequest
+    | TlsReportRequest
+    | TlsProbeRequest
+    | SuppressListRequest
+    | SuppressAddRequest
+    | SuppressRemoveRequest,
     Field(discriminator="op"),
 ]
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
@@ -235,13 +289,44 @@ class TlsResult(Wire):
     failed: tuple[Done, ...] = ()
 
 
-Result: TypeAlias = ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult | TlsResult
+class SuppressionRow(Wire):
+    """One suppression, for the operator who looks at the list."""
+
+    address: str
+    tenant: str
+    stream: str
+    cause: str
+    evidence: str
+    since: float
+    until: float
+    by: str
+
+
+class SuppressListResult(Wire):
+    """``after`` begins the next page; empty at the end."""
+
+    rows: tuple[SuppressionRow, ...]
+    after: str = ""
+
+
+class SuppressDone(Wire):
+    """How many rows were added or removed."""
+
+    done: int
+
+
+Result: TypeAlias = (
+    ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult | TlsResult | SuppressListResult | SuppressDone
+)
 
 RESULT_OF: Final[dict[str, type[Wire]]] = {
     "list": ListResult,
     "show": ShowResult,
     "stats": StatsResult,
     "unseal": UnsealResult,
+    "suppress-list": SuppressListResult,
+    "suppress-add": SuppressDone,
+    "suppress-remove": SuppressDone,
     "tls-report": TlsResult,
     "tls-probe": TlsResult,
 }

@@ -35,6 +35,7 @@ from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
 from relay.observe.segments import SyncError
 from relay.protect.keyring import KeyRing
+from relay.reputation.suppression import SuppressionList
 from relay.worker.facts import facts_of
 from relay.worker.notices import Notices
 
@@ -133,6 +134,7 @@ class AdminService:
             metrics=self._metrics,
             redecide=self._redecide,
             notify=self._notify,
+            suppressions=SuppressionList(self._store, self._vault, CLOCK),
             tls=Probes(self._outward, lambda: self._routes),
         )
 

@@ -15,6 +15,7 @@ from relay.app.base import CLOCK, CONFIGURED, Life
 from relay.app.helper import engine_limits
 from relay.app.node import NodeSwitch
 from relay.app.queue import build_store, incarnation
+from relay.app.reputation import Standing
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
 from relay.config.clients import load_clients
@@ -93,6 +94,7 @@ class WorkerService:
         settings = self._life.settings
         self._dispatcher = self._compose_delivery(settings)
         self._acceptor = self._compose_accept(settings)
+        await self._standing.start()
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run())]
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
@@ -111,6 +113,11 @@ class WorkerService:
             self._metrics,
             tell=lambda event: self._store.commit((Note(events=(event,)),)),
         )
+        self._standing = Standing(settings, self._store, self._store, self._vault, self._metrics)
+        self._recorder = Recorder(
+            self._notices, retry, _CHANCE.random, self._metrics, classifier=load_classifier(settings.bounces.rules)
+        )
+        self._recorder.meanings.listen(self._standing.keeper.heed)
         self._attempter = Attempter(
             store=self._store,
             policy=self._policy,
@@ -118,13 +125,7 @@ class WorkerService:
             connector=self._outward.connector,
             routes=self._routes,
             outgoing=self._outgoing,
-            recorder=Recorder(
-                self._notices,
-                retry,
-                _CHANCE.random,
-                self._metrics,
-                classifier=load_classifier(settings.bounces.rules),
-            ),
+            recorder=self._recorder,
             settled=self._on_settled,
             clock=CLOCK,
             metrics=self._metrics,
@@ -182,6 +183,7 @@ class WorkerService:
             connections=ConnectionCount(ConnectionLimits(total=settings.limits.connections, per_address=None)),
             metrics=self._metrics,
             clock=CLOCK,
+            suppressed=self._standing.view.refusal,
         )
         directory = options.clients(load_clients(settings.clients_dir))
         for configured in settings.listeners:
@@ -207,6 +209,7 @@ class WorkerService:
             signers = load_signers(site.settings)
             contexts = [self._context_of(site.settings, listener) for listener in self._listeners]
             ring = open_vault(site.settings).ring
+            classifier = load_classifier(site.settings.bounces.rules)
         except PosternError as error:
             self._metrics.count("postern_config_reloads_total", {"result": "failed"})
             log.error("reload refused, what runs stays", problems=str(error))
@@ -217,6 +220,7 @@ class WorkerService:
         self._policy.current = policy.current
         if self._switch.is_on:
             self._outgoing.adopt(signers)
+            self._recorder.meanings.adopt(classifier)
         for listener, context in zip(self._listeners, contexts, strict=True):
             listener.directory, listener.tls = directory, context
         self._metrics.count("postern_config_reloads_total", {"result": "ok"})
@@ -258,6 +262,7 @@ class WorkerService:
         self._listeners.clear()
         await self._dispatcher.drain(drain)
         await self._attempter.finish()
+        await self._standing.stop()
         await _ended(self._tasks)
         await self._rates.aclose()
         await self._outward.close()

@@ -15,6 +15,7 @@ VERBS: Final = {
     "policy": "Check, explain and test policies.",
     "scan": "Scan messages or text for patients' data.",
     "bounce": "Explain servers' answers and returned mail.",
+    "suppress": "The mailboxes that get no mail for now.",
     "queue": "Look at the queue and act on it.",
     "node": "The machines that share one database.",
     "store": "Bring the store up to date, check it, copy it.",

@@ -21,7 +21,7 @@ from relay.config.operation import (
     ScanSettings,
 )
 from relay.config.reception import AuthSettings, LimitSettings, ListenerSettings
-from relay.config.reputation import BounceSettings
+from relay.config.reputation import BounceSettings, SuppressionSettings
 from relay.config.store import node_name, store_url
 from relay.config.types import AUTO, FilePath, Integer, OptionalSecret, Section, domain_name, name_of, setting
 from relay.core.address import Address
@@ -93,6 +93,7 @@ class Settings(Section):
     delivery: DeliverySettings = setting({}, "How mail goes out.")
     dsn: DsnSettings = setting({}, "Delivery status notifications.")
     bounces: BounceSettings = setting({}, "How answers and returned mail are understood.")
+    suppression: SuppressionSettings = setting({}, "Mailboxes that get no more mail for a while.")
     scan: ScanSettings = setting({}, "The search for patients' data.")
     dkim: DkimSettings = setting({}, "DKIM signatures of outgoing mail.")
     log: LogSettings = setting({}, "The log.")

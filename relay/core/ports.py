@@ -12,6 +12,7 @@ from relay.core.envelope import Attachment, Message, MessageFacts
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, PeerFeatures, Transaction, TransactionResult
 from relay.core.phi import PhiVerdict
+from relay.core.suppression import Suppression
 
 Clock = Callable[[], float]
 """Unix seconds, UTC."""
@@ -211,7 +212,9 @@ class QueueStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Something learnt of another domain: its MTA-STS policy, what its servers can do. No mailbox, no patient's data.
+    """Something learnt of another domain: its MTA-STS policy, what its servers can do; or what is sealed already.
+
+    No mailbox and no patient's data in the open.
 
     Attributes:
         kind: ``mta-sts``, ``capability`` and so on.
@@ -244,6 +247,26 @@ class Knowledge(Protocol):
 
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""
+
+
+class Suppressions(Protocol):
+    """Mailboxes that get no mail for now, shared by all workers."""
+
+    async def suppress(self, item: Suppression) -> None:
+        """Add it, in the place of an older one for the same mailbox, tenant and stream.
+
+        Raises:
+            StoreError: it cannot be kept now.
+        """
+
+    async def lift(self, address: Address, *, tenant: str, stream: str, exempt_until: float = 0.0) -> bool:
+        """Take it off; whether it was on. Until ``exempt_until`` bounces do not put it on again."""
+
+    async def page(self, *, after: str = "", limit: int = 200) -> tuple[Sequence[Suppression], str]:
+        """Suppressions in a fixed order, and where the next page begins; empty at the end."""
+
+    async def find(self, address: Address) -> Sequence[Suppression]:
+        """All suppressions of one mailbox."""
 
 
 # --- transport --------------------------------------------------------

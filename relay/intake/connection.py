@@ -16,7 +16,7 @@ from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import Deadline
 from relay.intake.limits import NO_ROOM, Share, address_key
-from relay.intake.rights import authenticate, may_begin
+from relay.intake.rights import authenticate, may_begin, may_receive
 from relay.intake.tls import describe, reason
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
@@ -240,8 +240,12 @@ class Connection(asyncio.Protocol):
             self._listener.refused(self.address, "MAIL", refusal)
         return self._session.reply(refusal)
 
-    def _on_rcpt(self, event: Rcpt) -> list[Event]:  # noqa: ARG002 - where mail may go is the policy's business
-        return self._session.reply()
+    def _on_rcpt(self, event: Rcpt) -> list[Event]:
+        """Where mail may go is the policy's business; to whom none may go is known at once."""
+        refusal = may_receive(self._listener, self.client, event)
+        if refusal is not None:
+            self._listener.refused(self.address, "RCPT", refusal)
+        return self._session.reply(refusal)
 
     def _on_auth(self, event: AuthRequest) -> list[Event]:
         self._start(self._authenticate(event))

@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
+from relay.core.address import Address
 from relay.core.envelope import ClientSession, Envelope
 from relay.core.errors import Problem, ProblemsError
 from relay.core.ports import Clock, Metrics
@@ -70,6 +71,14 @@ class ListenerOptions:
     backlog: int = 1024
 
 
+Suppressed: TypeAlias = Callable[[Address, str, str], Reply | None]
+"""Why a recipient gets no mail of a tenant and stream; ``None`` when it does. Never waits."""
+
+
+def _nobody(_address: Address, _tenant: str, _stream: str) -> Reply | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """What all listeners of a worker share."""
@@ -81,6 +90,7 @@ class Rooms:
     connections: ConnectionCount
     metrics: Metrics
     clock: Clock
+    suppressed: Suppressed = _nobody
 
 
 class Listener:
@@ -102,6 +112,7 @@ class Listener:
         self.accept = rooms.accept
         self.throttle, self.rates = rooms.throttle, rooms.rates
         self.budget, self.metrics, self.clock = rooms.budget, rooms.metrics, rooms.clock
+        self.suppressed = rooms.suppressed
         self._all = rooms.connections
         self._mine = ConnectionCount(options.connections)
         self._open: set[Connection] = set()

@@ -8,7 +8,7 @@ from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.limits import NO_ROOM
-from relay.smtp.server_events import AuthRequest, Mail
+from relay.smtp.server_events import AuthRequest, Mail, Rcpt
 
 if TYPE_CHECKING:
     from relay.intake.listener import Listener
@@ -25,6 +25,17 @@ def may_begin(listener: "Listener", client: Client | None, event: Mail) -> Reply
     if listener.budget.is_high:
         return NO_ROOM
     return listener.rates.admit(client)
+
+
+def may_receive(listener: "Listener", client: Client | None, event: Rcpt) -> Reply | None:
+    """Why a recipient gets no mail: it is suppressed for this client's tenant and stream. ``None`` when it is not."""
+    tenant, stream = (client.tenant, client.stream) if client is not None else ("", "")
+    refusal = listener.suppressed(event.recipient.address, tenant, stream)
+    if refusal is not None:
+        domain = event.recipient.address.domain
+        listener.metrics.count("suppressed_recipients", {"recipient_domain": domain})
+        log.info("suppressed recipient refused", listener=listener.options.name, domain=domain)
+    return refusal
 
 
 async def authenticate(listener: "Listener", address: str, event: AuthRequest) -> Client | Reply:

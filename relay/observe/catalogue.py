@@ -193,6 +193,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("bounces", "Recipients refused or deferred, by what the answer was understood to mean.",
              BOUNCE_CLASS, COURSE, RECIPIENT_DOMAIN),
     _counter("bounce_families", "The same by family and sending domain.", BOUNCE_FAMILY, COURSE, SENDING_DOMAIN),
+    _counter("suppressions", "Mailboxes put on the suppression list.", Label(
+        name="cause", help="why", values=("hard-bounce", "complaint", "operator")), RECIPIENT_DOMAIN),
+    _counter("suppressed_recipients", "RCPT refused because the mailbox is suppressed.", RECIPIENT_DOMAIN),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),
     _gauge("delivery_connections_open", "Connections to recipients' servers open now."),

@@ -1,8 +1,8 @@
 """What refusals mean, and what follows from it: counted, heeded by the brakes, told to operators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from relay.core.entry import Claimed
 from relay.core.fate import Fate, FateKind
@@ -24,6 +24,10 @@ EXPIRED: Final = Verdict(
 """The verdict on a copy whose time is up."""
 
 
+Refused: TypeAlias = Callable[[Claimed, int, Fate, Verdict], None]
+"""Hears of each recipient that was refused for good, once that is on disk. Must not wait nor raise."""
+
+
 class Meanings:
     """Understands refusals and sees to what they ask for.
 
@@ -37,6 +41,11 @@ class Meanings:
         self._metrics = metrics
         self._classifier = classifier or Classifier(())
         self.brakes = brakes or Brakes()
+        self._hearers: list[Refused] = []
+
+    def listen(self, hear: Refused) -> None:
+        """Tell ``hear`` of refusals from now on."""
+        self._hearers.append(hear)
 
     def adopt(self, classifier: Classifier) -> None:
         """Understand by other rules from now on."""
@@ -51,7 +60,11 @@ class Meanings:
         """Count what is now on disk, brake for the destination, and call an operator where one must look."""
         destination = claimed.entry.destination
         for number, verdict in verdicts.items():
-            self._count(claimed, number, verdict, "failed" if number in fates else "deferred")
+            fate = fates.get(number)
+            self._count(claimed, number, verdict, "deferred" if fate is None else "failed")
+            if fate is not None:
+                for hear in self._hearers:
+                    hear(claimed, number, fate, verdict)
         for action in sorted({verdict.action for verdict in verdicts.values()}):
             self.brakes.refused(destination, action, now)
         if any(fate.kind is FateKind.DELIVERED for fate in fates.values()):
