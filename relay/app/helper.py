@@ -3,14 +3,16 @@
 import asyncio
 import os
 import pwd
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relay.app.base import Life
 from relay.config.settings import Settings
 from relay.extract.engine import EngineLimits
-from relay.extract.helper import ExtractLimits, serve
 from relay.mail.leaf import MimeLimits
 from relay.scan.judge import ScanLimits
+
+if TYPE_CHECKING:
+    from relay.extract.helper import ExtractLimits
 
 _NOBODY: Final = "nobody"
 _MARGIN: Final = 1.0
@@ -27,8 +29,10 @@ def engine_limits(settings: Settings) -> EngineLimits:
     )
 
 
-def extract_limits(settings: Settings) -> ExtractLimits:
+def extract_limits(settings: Settings) -> "ExtractLimits":
     """What the helper may cost; as root it becomes nobody."""
+    from relay.extract.helper import ExtractLimits  # noqa: PLC0415  only the helper loads the readers of attachments
+
     seconds = max(settings.scan.timeout - _MARGIN, settings.scan.timeout / 2)
     nobody = pwd.getpwnam(_NOBODY) if os.geteuid() == 0 else None
     return ExtractLimits(
@@ -52,6 +56,8 @@ class HelperService:
 
     async def start(self) -> None:
         """Listen on the helper's socket."""
+        from relay.extract.helper import serve  # noqa: PLC0415  as above
+
         self._life.configure_log()
         ready = asyncio.Event()
         settings = self._life.settings
