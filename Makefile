@@ -30,7 +30,7 @@ format: venv
 	$(BIN)/ruff check --fix .
 
 bench: venv
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py --peers $(BENCH_ARGS)
 
 # Needs `uv` on the PATH; index addresses are never written.
 lock:

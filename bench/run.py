@@ -85,6 +85,18 @@ class Sink:
     def arrivals(self, first: int, count: int) -> list[int]:
         return list(self.table[_FIRST + first : _FIRST + first + count])
 
+    def check(self, case: Case) -> None:
+        """Whether all that came was signed, and protected as the case wants.
+
+        Raises:
+            RuntimeError: the figures would be of other work.
+        """
+        transactions, secured, signed = self.table[1], self.table[4], self.table[5]
+        if signed < transactions:
+            raise RuntimeError(f"{transactions - signed} of {transactions} came unsigned")
+        if secured != (0 if case.tls is SinkTls.NONE else transactions):
+            raise RuntimeError(f"{secured} of {transactions} came over TLS")
+
     async def has(self, recipients: int) -> None:
         """Wait until it has served so many recipients.
 
@@ -133,7 +145,10 @@ class Loaded:
         Raises:
             RuntimeError: it failed, or a message was refused.
         """
-        out, _ = await asyncio.to_thread(self._process.communicate, b"go\n", PATIENCE)
+        try:
+            out, _ = await asyncio.to_thread(self._process.communicate, b"go\n", PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError("the messages were not taken in time") from None
         if self._process.returncode != 0:
             raise RuntimeError("the load generator failed")
         noted = json.loads(out)
@@ -175,6 +190,7 @@ async def _timed(sink: Sink, clients: Group, group: Group, port: int, case: Case
     watch.cancel()
     await asyncio.sleep(1.0)  # its records of what was delivered belong to the messages too
     used = [one.cpu() - start for one, start in zip(groups, before, strict=True)]
+    sink.check(case)
     arrived = sink.arrivals(WARM, count)
     foreign = (busy_seconds() - busy - sum(used)) / (time.monotonic() - begun) / (os.cpu_count() or 1)
     with contextlib.suppress(asyncio.CancelledError):

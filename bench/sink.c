@@ -6,6 +6,7 @@
  * STARTTLS when it is given a certificate. TABLE is a file mapped by the driver, of native 64-bit words:
  *
  *   [0] recipients served   [1] transactions   [2] octets of content   [3] connections   [4] transactions over TLS
+ *   [5] transactions whose content begins a line with DKIM-Signature
  *   [8 + n]  CLOCK_MONOTONIC, ns, of the last copy of message n; the number stands in its Message-ID: <bench.n@...>
  *
  * With KEEP=FILE in its environment, the first message of each thousand is kept as FILE.<n>, to check signatures.
@@ -26,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RECIPIENTS, TRANSACTIONS, OCTETS, CONNECTIONS, OVER_TLS, FIRST = 8 };
+enum { RECIPIENTS, TRANSACTIONS, OCTETS, CONNECTIONS, OVER_TLS, SIGNED, FIRST = 8 };
 #define COUNT(what, by) __atomic_fetch_add(&table[what], (by), __ATOMIC_RELAXED)
 
 static int64_t *table;
@@ -90,6 +91,8 @@ static void note(Peer *p, const char *content, size_t length, long recipients) {
   long nth = COUNT(TRANSACTIONS, 1);
   COUNT(OCTETS, (int64_t)length);
   if (p->tls) COUNT(OVER_TLS, 1);
+  if ((length > 15 && !strncasecmp(content, "DKIM-Signature:", 15)) || memmem(content, length, "\nDKIM-Signature:", 16))
+    COUNT(SIGNED, 1);
   COUNT(RECIPIENTS, recipients);
   if (keep && nth % 1000 == 0) {
     char name[4096];
