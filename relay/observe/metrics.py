@@ -37,7 +37,9 @@ class SharedMetrics:
         """Count into files of this process below ``directory``, which ``exposition.prepare`` made."""
         self._directory = directory
         self._labels = Labels(directory, limits)
-        self._values: Any = prometheus_client.values.MultiProcessValue()  # type: ignore[no-untyped-call]  # untyped upstream
+        process = os.getpid()  # asked once, not at each count: no process that counts forks
+        values: Any = prometheus_client.values.MultiProcessValue
+        self._values: Any = values(lambda: process)
         self._families: dict[str, Counter | Gauge | Histogram] = {}
         self._adders: dict[tuple[str, ...], _Add] = {}
         self._reported: set[str] = set()
