@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import structlog
 
-from relay.admin import tls, views
+from relay.admin import views
 from relay.admin.suppressions import SuppressionDesk
+from relay.admin.tls import TlsDesk
+from relay.admin.tls import answer as answer_tls
 from relay.admin.wire import (
     MAX_CHANGED,
     ChangeRequest,
@@ -91,7 +93,7 @@ class Parts:
         metrics: counts actions and alerts.
         redecide: judges anew.
         notify: makes the DSN of a bounce.
-        tls: knows other domains' mail servers.
+        tls: knows other domains' mail servers; ``None``: nobody does.
         suppressions: the suppression list; ``None``: there is none.
     """
 
@@ -100,7 +102,7 @@ class Parts:
     metrics: Metrics
     redecide: Redecide
     notify: Notify
-    tls: tls.TlsDesk
+    tls: TlsDesk | None = None
     suppressions: Suppressions | None = None
 
 
@@ -138,7 +140,9 @@ class Operations:
         if isinstance(request, StatsRequest):
             return await self._stats()
         if isinstance(request, TlsReportRequest | TlsProbeRequest):
-            return await tls.answer(self._parts.tls, request)
+            if self._parts.tls is None:
+                raise ControlError("this Postern looks at no mail servers")
+            return await answer_tls(self._parts.tls, request)
         if isinstance(request, UnsealRequest):
             return await self._unseal(request, operator)
         if isinstance(request, SuppressListRequest | SuppressAddRequest | SuppressRemoveRequest):

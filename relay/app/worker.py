@@ -19,6 +19,7 @@ from relay.app.reputation import Standing
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
 from relay.config.clients import load_clients
+from relay.config.delivery import RequireTls
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.address import Address
@@ -129,6 +130,7 @@ class WorkerService:
             settled=self._on_settled,
             clock=CLOCK,
             metrics=self._metrics,
+            strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
         )
         pacer = Pacer(options.pace(settings))
         return Dispatcher(

@@ -202,6 +202,15 @@ class TimeoutSettings(Section):
     quit: Duration = setting("5s", "The answer to QUIT.", "duration", ge=0.1, le=600)
 
 
+class RequireTls(StrEnum):
+    """What a sender's REQUIRETLS (RFC 8689) asks of the next server."""
+
+    STRICT = "strict"
+    """Verified TLS to a host that is vouched for, and REQUIRETLS itself: it passes the demand on."""
+    RELAXED = "relaxed"
+    """The first alone: few servers know REQUIRETLS."""
+
+
 class DeliverySettings(Section):
     """How mail goes out."""
 
@@ -229,6 +238,9 @@ class DeliverySettings(Section):
     addresses_per_host: Integer = setting(4, "Addresses tried of one mail server.", "addresses", ge=1, le=100)
     in_hand: Integer = setting(200, "Entries a worker has in hand.", "entries", ge=1, le=100_000)
     attempt_deadline: Duration = setting("30m", "A whole attempt, all phases together.", "duration", ge=1, le=86_400)
+    require_tls: RequireTls = setting(
+        RequireTls.STRICT, "What a sender's REQUIRETLS asks of the next server: strict or relaxed."
+    )
     expire: Duration = setting(
         "5d", "Age at which undelivered mail bounces; a policy rule may say otherwise.", "duration", ge=60, le=2_592_000
     )

@@ -17,7 +17,16 @@ from relay.core.phi import Finding, FindingGroup, PhiVerdict
 from relay.core.ports import Clock, Metrics, PolicyEngine, QueueStore, Scanner, ScanReport
 from relay.core.reply import Reply
 from relay.intake.clients import Client
-from relay.intake.entries import Plan, QueueTimes, RouteFor, build_plan, distinct, held, undecided
+from relay.intake.entries import (
+    Plan,
+    QueueTimes,
+    RouteFor,
+    build_plan,
+    distinct,
+    held,
+    undecided,
+    under_required_tls,
+)
 from relay.intake.trail import trail
 from relay.mail.received import from_addresses, inspect, mend, received
 
@@ -207,9 +216,10 @@ class Acceptor:
             stream=message.stream,
             received_at=message.received_at,
         )
-        return [
+        decisions = [
             self._decide_one(message.id, facts, recipient.address, failure) for recipient in facts.envelope.recipients
         ]
+        return [under_required_tls(one) for one in decisions] if message.envelope.require_tls else decisions
 
     def _decide_one(self, message_id: str, facts: MessageFacts, recipient: Address, failure: str) -> PolicyDecision:
         try:

@@ -56,6 +56,11 @@ def held(decision: PolicyDecision, reason: str) -> PolicyDecision:
     return replace(decision, treatment=treatment)
 
 
+def under_required_tls(decision: PolicyDecision) -> PolicyDecision:
+    """The same copy under REQUIRETLS: verified TLS to a host that is vouched for (RFC 8689 section 4.2.1)."""
+    return replace(decision, treatment=replace(decision.treatment, floor=Level.AUTHENTICATED))
+
+
 def undecided(recipient: Address, reason: str) -> PolicyDecision:
     """What holds when policy could not be asked at all: hold, and nothing below the highest level."""
     treatment = Treatment(action=Action.HOLD, floor=Level.AUTHENTICATED, tls=Level.AUTHENTICATED, reason=reason)

@@ -212,6 +212,7 @@ class ServerSession:
             recipients=tuple(self._recipients),
             body_8bit=sender.body_8bit,
             smtputf8=sender.smtputf8,
+            require_tls=sender.require_tls,
         )
         self._ask(MessageComplete(envelope=envelope, content=result), events)
         return True
@@ -255,14 +256,16 @@ class ServerSession:
     def _do_ehlo(self, argument: str, events: list[Event]) -> None:
         if self._hello("EHLO", argument, events):
             offers = ["PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-            if self.limits.starttls and not self.secure:
+            if self.secure:
+                offers.append("REQUIRETLS")
+            elif self.limits.starttls:
                 offers.append("STARTTLS")
             if self._auth.possible(secure=self.secure) and not self.authenticated:
                 offers.append(f"AUTH {' '.join(MECHANISMS)}")
             self._say(Reply(250, None, (self.limits.hostname, *offers)))
 
     def _do_mail(self, argument: str, events: list[Event]) -> None:
-        mail = parse_mail(argument)
+        mail = parse_mail(argument, secure=self.secure)
         if mail.size > self.max_size:
             self._refuse("MAIL", say.TOO_BIG, events)
             return

@@ -42,6 +42,7 @@ class Mail:
     size: int = 0
     body_8bit: bool = False
     smtputf8: bool = False
+    require_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,14 +66,14 @@ def neuter_helo(text: str) -> str:
     return _HELO_UNSAFE.sub("?", text[:_MAX_HELO])
 
 
-def parse_mail(argument: str) -> Mail:
-    """Read what follows ``MAIL``.
+def parse_mail(argument: str, *, secure: bool = False) -> Mail:
+    """Read what follows ``MAIL``; ``secure``: over TLS, where REQUIRETLS is offered (RFC 8689 section 2).
 
     Raises:
         CommandError: with the reply to give.
     """
     text, parameters = _split(_FROM, argument, "MAIL FROM:<address>")
-    size, body_8bit, smtputf8 = 0, False, False
+    size, body_8bit, smtputf8, require_tls = 0, False, False, False
     for name, value in parameters:
         if name == "SIZE":
             if value is None or not _SIZE.match(value):
@@ -83,9 +83,14 @@ def parse_mail(argument: str) -> Mail:
             body_8bit = _body(value)
         elif name == "SMTPUTF8" and value is None:
             smtputf8 = True
+        elif name == "REQUIRETLS" and secure:
+            if value is not None:
+                raise CommandError.of(501, "5.5.4", "REQUIRETLS takes no value")
+            require_tls = True
         elif name != "AUTH" or value is None:  # RFC 4954 section 5: taken where AUTH is offered, and trusted nowhere
             raise _unsupported(name)
-    return Mail(reverse_path=_reverse_path(text, smtputf8=smtputf8), size=size, body_8bit=body_8bit, smtputf8=smtputf8)
+    path = _reverse_path(text, smtputf8=smtputf8)
+    return Mail(reverse_path=path, size=size, body_8bit=body_8bit, smtputf8=smtputf8, require_tls=require_tls)
 
 
 def parse_rcpt(argument: str, *, smtputf8: bool, hostname: str) -> Recipient:

@@ -69,6 +69,8 @@ class Attempter:
         clock: unix seconds.
         metrics: counts.
         pause: waits for seconds, between tries to record.
+        strict_require_tls: a sender's REQUIRETLS (RFC 8689) is passed on, and a peer without it bounces the copy;
+            else a peer that reached the level is enough.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Attempter:
         clock: Clock,
         metrics: Metrics,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        strict_require_tls: bool = True,
     ) -> None:
         self._store = store
         self._pause = pause
@@ -97,6 +100,7 @@ class Attempter:
         self._settled = settled
         self._clock = clock
         self._metrics = metrics
+        self._strict = strict_require_tls
         self._unreachable = Unreachable()
         self._recording: set[asyncio.Task[None]] = set()
 
@@ -163,7 +167,11 @@ class Attempter:
             plan.method,
             decided=entry.treatment.floor,
             running=self._running_floor(claimed, content),
-            rendered=max(rendering.floor, self._routes.floor(entry.destination)),
+            rendered=max(
+                rendering.floor,
+                self._routes.floor(entry.destination),
+                Level.AUTHENTICATED if claimed.message.envelope.require_tls else Level.CLEAR,
+            ),
         )
         sent, session = await self._send(claimed, rendering, floor, session)
         return self._conclude(claimed, plan, floor, sent), session
@@ -248,7 +256,8 @@ class Attempter:
                 floor=floor,
                 body_8bit=prepared.body_8bit,
                 smtputf8=prepared.smtputf8,
-                require_tls=message.envelope.require_tls,
+                # Relaxed: the level that REQUIRETLS asks for was reached; a peer may then not know the word.
+                require_tls=message.envelope.require_tls and (self._strict or session.features.require_tls),
                 envelope_id=message.envelope.envelope_id,
                 ret=message.envelope.ret,
                 fence=lambda: self._store.holds(entry.id),

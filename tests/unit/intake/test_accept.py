@@ -115,6 +115,18 @@ class World:
         return [e for unit in self.store.units for c in unit if isinstance(c, Note) for e in c.events if e.kind == kind]
 
 
+async def test_require_tls_raises_every_copy_to_the_highest_level():
+    world = World()
+    envelope = Envelope(
+        reverse_path=ReversePath(Address.parse("ehr@clinic.example")),
+        recipients=tuple(Recipient(address=Address.parse(text)) for text in ("a@x.example", "b@y.example")),
+        require_tls=True,
+    )
+    await world.acceptor.accept(SESSION, envelope, CONTENT)
+    assert [entry.treatment.floor for entry in world.keep.entries] == [Level.AUTHENTICATED] * 2
+    assert world.keep.message.envelope.require_tls
+
+
 async def test_one_recipient_is_kept_in_hand_and_handed_over():
     world = World()
     reply = await world.accept("a@x.example", client=client(stream="bulk"))

@@ -17,6 +17,7 @@ from relay.core.outcome import PeerFeatures, RecipientResult, Stage, Trouble
 from relay.core.ports import ConnectError, Unavailable
 from relay.core.reply import Reply
 from relay.delivery.routing import Route
+from relay.smtp.commands import missing
 from tests.support.attempting import POSTMASTER, TAKEN, Attempting, FakeSession, refusal, trouble
 from tests.support.queue import BODY, NOW, a_message
 
@@ -547,3 +548,31 @@ async def test_a_message_to_many_destinations_is_signed_once_a_variant():
         it.outgoing.adopt(Signers())
         it.outgoing.prepare(message, entry, body, eight)
         assert Signers.calls == 4
+
+
+# --- REQUIRETLS (RFC 8689) ---
+
+
+def demanding():
+    message = a_message("m1")
+    return dataclasses.replace(message, envelope=dataclasses.replace(message.envelope, require_tls=True))
+
+
+async def test_require_tls_asks_for_the_highest_level_whatever_was_decided(it):
+    await it.keep(message=demanding())
+    await it.over(FakeSession(level=Level.AUTHENTICATED, features=PeerFeatures(require_tls=True)))
+    assert it.connector.asked == [("example.org", Level.AUTHENTICATED, 0)]
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("strict", [True, False])
+async def test_require_tls_is_passed_on_and_relaxed_only_where_a_peer_does_not_know_it(it, knows, strict):
+    it.attempter._strict = strict
+    session = FakeSession(level=Level.AUTHENTICATED, features=PeerFeatures(eight_bit_mime=True, require_tls=knows))
+    await it.keep(message=demanding())
+    await it.over(session)
+    (sent,) = session.transactions
+    assert sent.require_tls is (strict or knows)
+    assert sent.floor is Level.AUTHENTICATED
+    failure = missing(sent, session.features)
+    assert (str(failure.status) if failure else "") == ("5.7.30" if strict and not knows else "")
