@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +14,7 @@ from relay.core.errors import Problem, ProblemsError
 if TYPE_CHECKING:
     from relay.delivery.bounce import Verdict
     from relay.delivery.classify import Classifier
+    from relay.reputation.aggregate import AggregateReport, ReportError
     from relay.reputation.judged import Judged
     from relay.reputation.returned import Returned
 
@@ -73,22 +75,60 @@ def explain(
 def parse(*, rules: tuple[Path, ...], config: Path | None, as_json: bool, files: tuple[str, ...]) -> None:
     """Say what returned messages mean (FILES, folders of them, or - for standard input).
 
-    Reads delivery status notifications, bounces in words of their own, complaints and automatic replies. Several files
-    give one JSON object each. Nothing is stored.
+    Reads delivery status notifications, bounces in words of their own, complaints, automatic replies and DMARC
+    aggregate reports (these also as bare XML, gzip or zip). Several files give one JSON object each. Nothing is stored.
     """
+    from relay.reputation.aggregate import MAX_MESSAGE
     from relay.reputation.judged import judge
-    from relay.reputation.returned import LIMIT, read_returned
+    from relay.reputation.returned import Kind, read_returned
 
     classifier = _classifier(rules, config)
     sources = list(_sources(files or ("-",)))
     for name in sources:
         with _open(name) as stream:
-            returned = read_returned(stream.read(LIMIT + 1))
+            content = stream.read(MAX_MESSAGE + 1)
+        returned = read_returned(content)
         judged = judge(returned, classifier)
-        if as_json or len(sources) > 1:
+        report = _report(content) if returned.kind is Kind.OTHER else None
+        if report is not None:
+            _show_report(name, report, as_json=as_json or len(sources) > 1)
+        elif as_json or len(sources) > 1:
             _write([_message_row(name, returned, judged)])
         else:
             _tell_message(returned, judged)
+
+
+def _report(content: bytes) -> "AggregateReport | ReportError | None":
+    from relay.reputation.aggregate import ReportError, find_report
+
+    try:
+        return find_report(content)
+    except ReportError as error:
+        return error
+
+
+def _show_report(name: str, report: "AggregateReport | ReportError", *, as_json: bool) -> None:
+    from relay.reputation.aggregate import ReportError
+
+    if isinstance(report, ReportError):
+        if as_json:
+            _write([{"id": name, "kind": "dmarc", "fault": str(report)}])
+        else:
+            click.echo(f"kind:    dmarc\nrefused: {report}")
+        return
+    if as_json:
+        whole = {**asdict(report), "messages": report.messages, "passed": report.passed}
+        _write([{"id": name, "kind": "dmarc", "form": report.schema, "report": whole}])
+        return
+    click.echo(f"kind:    dmarc ({report.schema}), {report.reporter}, id {report.report_id}")
+    policy = ", ".join(f"{key}={value}" for key, value in sorted(report.policy.items()))
+    click.echo(f"about:   {report.domain} ({policy})")
+    click.echo(f"result:  {report.passed} of {report.messages} messages passed")
+    for one in sorted(report.records, key=lambda record: (record.passed, -record.count))[:50]:
+        click.echo(
+            f"{one.count:>8} from {one.source}: {'pass' if one.passed else 'FAIL'} "
+            f"(DKIM {one.dkim or '-'}, SPF {one.spf or '-'}), {one.disposition or 'no disposition'}"
+        )
 
 
 def _sources(names: tuple[str, ...]) -> Iterator[str]:
