@@ -33,7 +33,11 @@ def build_store(
 def postgres_options(settings: Settings) -> PostgresOptions:
     """Where the database is; its password is read anew for each connection."""
     return PostgresOptions(
-        dsn=settings.store, node=settings.node, schema=SCHEMA, password=_Password(settings.store_password)
+        dsn=settings.store,
+        node=settings.node,
+        run_dir=settings.run_dir,
+        schema=SCHEMA,
+        password=_Password(settings.store_password),
     )
 
 

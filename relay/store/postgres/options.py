@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 def _no_password() -> str | None:
@@ -17,6 +18,7 @@ class PostgresOptions:
         node: this machine's name among the nodes.
         password: asked at every connection, so that a changed file needs no restart; ``None``: libpq looks for one
             itself (PGPASSFILE, a client certificate, peer authentication).
+        run_dir: holds a lock a living process of this machine; ``None``: leases of the dead end by the clock alone.
         schema: the schema that holds the tables.
         lease: how long leases outlive the last sign of life, by the database's clock.
         hold: how long this process trusts its leases after its last sign of life was sent, by its own monotonic clock.
@@ -31,6 +33,7 @@ class PostgresOptions:
     dsn: str
     node: str
     password: Callable[[], str | None] = field(default=_no_password, repr=False)
+    run_dir: Path | None = None
     schema: str = "postern"
     lease: float = 45.0
     hold: float = 30.0

@@ -15,6 +15,7 @@ from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.postgres import housekeeping, tables
 from relay.store.postgres.line import Connection, Line, place
+from relay.store.postgres.lives import Lives
 from relay.store.postgres.options import PostgresOptions
 from relay.store.postgres.pulse import Herald, Pulse
 from relay.store.postgres.reader import Reader
@@ -58,6 +59,8 @@ class PostgresStore:
         self._options = options
         self._clock = clock
         self._migrations = migrations
+        self._name = ""
+        self._lives = Lives(postgres.run_dir)
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing = Line(postgres, "writer", self._migrate)
@@ -86,6 +89,8 @@ class PostgresStore:
         Raises:
             ProblemsError: it is there and cannot be used: a schema too new, no rights, fsync off.
         """
+        self._name = incarnation
+        self._lives.begin(incarnation)
         try:
             await self._writing.open()
             await self._pulse.open(incarnation)
@@ -118,12 +123,26 @@ class PostgresStore:
 
     async def _close_lines(self) -> None:
         await self._pulse.close()
+        self._lives.end()
         await self._writing.close()
         await self._reading.close()
 
     async def reap(self) -> int:
-        """Free the leases of processes that gave no sign of life in time, by the database's clock; how many."""
-        freed = await self._writer.submit(lambda connection, _lease: tables.reap(connection))
+        """Free the leases of the dead; how many.
+
+        Dead is who gave no sign of life in time by the database's clock, and, on this machine, who holds no lock.
+        """
+        here = await self._reader.rows(
+            "SELECT name FROM incarnations WHERE node = %b::text AND name <> %b::text", self._postgres.node, self._name
+        )
+        locks = self._lives.of_the_dead(name for (name,) in here)
+        done = False
+        try:
+            freed = await self._writer.submit(lambda connection, _lease: tables.reap(connection, list(locks)))
+            done = True
+        finally:
+            for lock in locks.values():
+                lock.close(remove=done)
         if freed:
             _log.info("leases_freed", entries=freed)
             self._announce()

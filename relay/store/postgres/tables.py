@@ -338,13 +338,15 @@ async def free(connection: Connection, lease: int) -> None:
     await connection.execute("UPDATE entries SET lease = NULL WHERE lease = %b::int8", (lease,))
 
 
-async def reap(connection: Connection) -> int:
-    """Free the leases of processes whose time is up by the database's clock; how many.
+async def reap(connection: Connection, dead: Sequence[str] = ()) -> int:
+    """Free the leases of processes that are ``dead``, or whose time is up by the database's clock; how many.
 
     A lease of a process that is not registered is free too: one that came to life again after it was given up may have
     taken it under its old number.
     """
-    await connection.execute("DELETE FROM incarnations WHERE ends_at < clock_timestamp()")
+    await connection.execute(
+        "DELETE FROM incarnations WHERE ends_at < clock_timestamp() OR name = ANY(%b::text[])", (list(dead),)
+    )
     cursor = await connection.execute(
         "UPDATE entries e SET lease = NULL WHERE id IN (SELECT id FROM entries WHERE lease > 0 AND NOT EXISTS "
         "(SELECT 1 FROM incarnations i WHERE i.number = entries.lease) FOR UPDATE SKIP LOCKED)"
