@@ -165,7 +165,7 @@ async def test_postfix_as_a_client_hands_in_pipelined(tmp_path):
                         )
 
             await asyncio.to_thread(send)
-            taken = await peer.wait_messages(5)
+            taken = await peer.wait_messages(5, timeout=60)
             assert sorted(name for message in taken for name in message.recipients) == sorted(
                 f"{name}{number}@mail.example" for name in ("pat", "sam") for number in range(5)
             )

@@ -49,7 +49,7 @@ def is_held(entry):
 
 
 async def sent_in_the_clear(it):
-    (message,) = await it.internet.peers[BARE].wait_messages(1)
+    (message,) = await it.internet.peers[BARE].wait_messages(1, timeout=60)
     assert message.clear
     await it.wait_gone()
 

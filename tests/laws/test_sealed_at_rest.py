@@ -127,7 +127,7 @@ async def delivered_after(it, damaged, whole):
     take_mail(it)
     await it.start()
     peer = it.internet.peers[MX]
-    await peer.wait_messages(len(whole))
+    await peer.wait_messages(len(whole), timeout=60)
     async with asyncio.timeout(60):
         while not await told_of(it) >= {letter.id for letter in damaged}:  # noqa: ASYNC110  the store tells nobody
             await asyncio.sleep(0.05)
@@ -297,7 +297,7 @@ async def test_keys_rotate_while_the_system_runs(tmp_path):
         assert versions(site)[old] == 1
         peer = internet.peers[MX]
         open_up(peer)
-        (message,) = await peer.wait_messages(1)
+        (message,) = await peer.wait_messages(1, timeout=60)
         assert message.recipients == (f"old@{MX}",)
         await until(lambda: old not in versions(site))
         await site.stop()

@@ -77,7 +77,7 @@ class Composed:
 
     async def wait_entry(self, ready):
         """The one entry in the queue, once it satisfies ``ready``."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 for entry in await self.entries():
                     if ready(entry):
@@ -86,7 +86,7 @@ class Composed:
 
     async def wait_gone(self) -> None:
         """Until the queue is empty."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await self.entries():  # noqa: ASYNC110  the store tells of no settled entry
                 await asyncio.sleep(0.02)
 
