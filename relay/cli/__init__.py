@@ -22,6 +22,7 @@ VERBS: Final = {
     "tls": "What other domains' mail servers can do, and what we publish about ours.",
     "dkim": "Make, show and check signing keys.",
     "keys": "The key ring that seals mail at rest.",
+    "proof": "How one message was protected, for the file.",
     "audit": "Show, verify and export the audit trail.",
     "send": "Send a message through a relay.",
     "demo": "Watch the whole system at work on this machine.",

@@ -1,0 +1,175 @@
+"""``postern proof``: a page about one message that a compliance officer can file."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from relay.cli.options import config_option
+from relay.core.errors import PosternError
+
+if TYPE_CHECKING:
+    from relay.observe.proof import Copy, Step, Story
+    from relay.observe.trail import Report
+
+
+@click.command(name="proof")
+@click.argument("message_id", metavar="MESSAGE-ID")
+@config_option(", which says where keys and the audit trail are kept")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page to be filed; print it from a browser for PDF.")
+@click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
+def command(message_id: str, config: Path, *, as_json: bool, as_html: bool, mailboxes: bool) -> None:
+    """Show how a message was protected, from the audit trail.
+
+    Tells who gave it, what was decided by which version of which rule, how each copy travelled and where it ended, and
+    whether the trail that says so is whole. The exit status is 1 when the trail is not.
+    """
+    story, report = _read(message_id, config, mailboxes=mailboxes)
+    if as_json:
+        chain = {
+            "whole": not report.faults, "records": report.link.count, "hash": report.link.hash.hex(),
+            "heads": report.heads, "unsigned": report.unsigned, "faults": [str(fault) for fault in report.faults],
+        }  # fmt: skip
+        click.echo(orjson.dumps({**asdict(story), "trail": chain}, option=orjson.OPT_INDENT_2))
+    elif as_html:
+        click.echo(_page(story, report), nl=False)
+    else:
+        _print(story, report)
+    if report.faults:
+        raise SystemExit(1)
+
+
+def _read(message_id: str, config: Path, *, mailboxes: bool) -> tuple["Story", "Report"]:
+    import os
+
+    from relay.config.keyfiles import load_ring
+    from relay.config.load import load
+    from relay.observe.proof import tell
+    from relay.observe.trail import show, verify
+    from relay.protect.chain import public_keys
+    from relay.protect.sealing import RingVault
+
+    settings = load(config)
+    ring = load_ring(settings.keys_dir)
+    vault = RingVault(ring, os.urandom)
+    records = show(settings.audit.dir, vault=vault, message_id=message_id, mailboxes=mailboxes)
+    story = tell(records, message_id)
+    if story is None:
+        raise PosternError(f"{message_id}: the audit trail tells of no such message (what is new takes some seconds)")
+    return story, verify(settings.audit.dir, vault=vault, keys=public_keys(ring))
+
+
+# --- telling -----------------------------------------------------------
+
+
+def _acceptance(story: "Story") -> list[tuple[str, str]]:
+    facts = story.accepted
+    tls = f"{facts.get('tls_version', '')} {facts.get('tls_cipher', '')}".strip()
+    return [
+        ("message", story.message_id),
+        ("taken", _moment(story.at)),
+        ("from", str(facts.get("sender") or "<>")),
+        ("by client", f"{facts.get('client') or '-'} at {facts.get('network') or '-'}"),
+        ("over", tls or "no TLS"),
+        ("size", f"{facts.get('size', 0):,} octets"),
+        ("patients' data", f"{facts.get('phi', '-')} ({_findings(facts.get('findings') or {})})"),
+        ("scanned by", str(facts.get("engine") or "-")),
+    ]  # fmt: skip
+
+
+def _findings(findings: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(findings.items())) or "no findings"
+
+
+def _decision(copy: "Copy") -> list[tuple[str, str]]:
+    facts = copy.decision
+    rows = [
+        ("decided", f"{facts.get('action', '-')} by rule {facts.get('rule') or '-'}"),
+        ("policy", str(facts.get("policy_version") or "-")),
+        ("least level", str(facts.get("floor", "-"))),
+        ("methods", ", ".join(facts.get("methods", ())) or "-"),
+    ]
+    if facts.get("floors"):
+        rows.append(("floors that held", ", ".join(facts["floors"])))
+    if facts.get("overridden"):
+        rows.append(("set aside", f"{', '.join(facts['overridden'])}: {facts.get('override_reason', '')}"))
+    return rows
+
+
+def _end(copy: "Copy") -> list[tuple[str, str]]:
+    if not copy.fate:
+        return [("ended", "not yet: it is in the queue")]
+    facts = copy.fate
+    why = "; ".join(text for text in (str(facts.get("why") or ""), str(facts.get("reply") or "")) if text)
+    return [("ended", f"{facts.get('fate')} on {_moment(copy.ended_at)}"), ("because", why or "-"), *_protection(copy)]
+
+
+def _protection(copy: "Copy") -> list[tuple[str, str]]:
+    proof = copy.protection
+    if not proof:
+        return []
+    end = _moment(proof["not_after"]) if proof.get("not_after") else "-"
+    return [
+        ("travelled", f"{proof.get('level')}, to {proof.get('host')} [{proof.get('address')}]"),
+        ("checked by", str(proof.get("checked_by") or "nothing")),
+        ("vouched for by", str(proof.get("vouched_by"))),
+        ("TLS", f"{proof.get('tls_version') or 'none'} {proof.get('cipher') or ''}".strip()),
+        ("certificate", f"SHA-256 {proof.get('certificate_sha256') or '-'}"),
+        ("issued by", f"{proof.get('issuer') or '-'}, ends {end}"),
+        ("its names", ", ".join(proof.get("names") or ()) or "-"),
+        ("chain as sent", ", ".join(proof.get("chain") or ()) or "-"),
+        ("why not more", str(proof.get("failure") or "-")),
+    ]  # fmt: skip
+
+
+def _step(step: "Step") -> str:
+    facts = step.facts
+    waits = facts.get("waits")
+    why = "; ".join(str(one.get("why", "")) for one in waits) if isinstance(waits, list) else ""
+    texts = (why, facts.get("reason"), facts.get("detail"), facts.get("operation"), facts.get("alert"))
+    told = "; ".join(str(text) for text in texts if text)
+    return f"{step.kind}: {told}" if told else step.kind
+
+
+def _trail(report: "Report") -> list[tuple[str, str]]:
+    whole = "whole" if not report.faults else f"NOT whole: {len(report.faults)} faults, see postern audit verify"
+    return [
+        ("the trail is", whole),
+        ("head of the chain", f"{report.link.hash.hex()} after {report.link.count} records"),
+        ("signed heads", f"{report.heads}; {report.unsigned} records after the last of them"),
+    ]
+
+
+def _sections(story: "Story", report: "Report") -> list[tuple[str, list[tuple[str, str]]]]:
+    sections = [("Acceptance", _acceptance(story))]
+    for copy in story.copies:
+        way = [(_moment(step.at), _step(step)) for step in copy.steps]
+        sections.append((f"Copy {copy.number + 1}: {copy.recipient}", [*_decision(copy), *way, *_end(copy)]))
+    if story.others:
+        sections.append(("Besides", [(_moment(step.at), _step(step)) for step in story.others]))
+    return [*sections, ("Audit trail", _trail(report))]
+
+
+def _print(story: "Story", report: "Report") -> None:
+    for title, rows in _sections(story, report):
+        click.echo(f"\n{title}" if title != "Acceptance" else title)
+        for name, value in rows:
+            click.echo(f"  {name:<24} {value}")
+
+
+def _page(story: "Story", report: "Report") -> str:
+    from relay.cli import page
+
+    parts = [page.note(f"Made from the audit trail on {_moment(dt.datetime.now(dt.UTC).timestamp())}.")]
+    for title, rows in _sections(story, report):
+        parts += [page.heading(title), page.facts(rows)]
+    return page.page(f"Proof of protection: {story.message_id}", parts)
+
+
+def _moment(seconds: Any) -> str:
+    return dt.datetime.fromtimestamp(float(seconds), dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,135 @@
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from relay.cli import main
+from relay.config.keyfiles import create_ring
+from relay.core.change import AuditEvent
+from relay.core.ports import OutboxRow
+from relay.observe.proof import tell
+from relay.observe.segment_files import segment_days, segment_path
+from relay.observe.segments import SegmentLog
+from relay.protect.keyring import KeyRing
+from relay.protect.sealing import RingVault
+from tests.support.configs import furnish
+
+NOON = 1_700_049_600.0
+PROOF = {
+    "level": "authenticated", "vouched_by": "mta-sts", "host": "mx.x.example", "address": "192.0.2.1",
+    "tls_version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "certificate_sha256": "ab" * 32,
+    "issuer": "CN=<Root>", "not_after": NOON + 9, "failure": "", "checked_by": "PKIX", "names": ["mx.x.example"],
+    "chain": ["ab" * 32, "cd" * 32],
+}  # fmt: skip
+DECIDED = {
+    "action": "deliver", "rule": "phi", "policy_version": "f" * 64, "methods": ["tls", "portal"], "tls": "verified",
+    "floor": "verified", "floors": ["phi-floor"],
+}  # fmt: skip
+
+
+def event(kind, at, message="m1", **facts):
+    return AuditEvent(kind=kind, at=NOON + at, message_id=message, facts=facts)
+
+
+def history():
+    accepted = {
+        "client": "ehr", "network": "192.0.2.9", "tls_version": "TLSv1.3", "tls_cipher": "X", "size": 1234,
+        "sender": "dr@clinic.example", "recipients": ["ann@x.example", "ben@y.example", "cyd@x.example"],
+        "phi": "certain", "findings": {"mrn": 2}, "engine": "postern-scan 1",
+    }  # fmt: skip
+    waits = [{"numbers": [1], "why": "no host reached the level", "host": "mx.y.example", "reply": "", "status": ""}]
+    return [
+        event("accepted", 0, "m0", **accepted),
+        event("accepted", 1, **accepted),
+        event("decided", 1, entry="m1.1", numbers=[0, 2], destination="x.example", **DECIDED),
+        event("decided", 1, entry="m1.2", numbers=[1], destination="y.example", **DECIDED),
+        event("fate", 2, entry="m1.1", numbers=[0, 2], fate="delivered", reply="250 2.0.0 Ok", why="", proof=PROOF),
+        event("attempt", 3, entry="m1.2", waits=waits, state="ready"),
+        event("switched", 4, entry="m1.2", reason="the level was not reached"),
+        event("alert", 5, alert="unsealed"),
+    ]
+
+
+def records():
+    return [{"kind": one.kind, "at": one.at, "message_id": one.message_id, "facts": one.facts} for one in history()]
+
+
+def test_each_copy_has_its_decision_its_way_and_its_end():
+    story = tell(records(), "m1")
+    first, second, third = story.copies
+    assert [copy.recipient for copy in story.copies] == ["ann@x.example", "ben@y.example", "cyd@x.example"]
+    assert {copy.decision["rule"] for copy in story.copies} == {"phi"}
+    assert first.protection == third.protection == PROOF
+    assert (first.fate["fate"], first.ended_at, first.steps) == ("delivered", NOON + 2, ())
+    assert (second.fate, second.ended_at, second.protection) == ({}, 0.0, {})
+    assert [step.kind for step in second.steps] == ["attempt", "switched"]
+    assert [step.kind for step in story.others] == ["alert"]
+
+
+def test_of_a_message_nobody_took_there_is_nothing_to_tell():
+    assert tell(records(), "m9") is None
+    assert tell([], "m1") is None
+
+
+@pytest.fixture
+def config(tmp_path):
+    etc = furnish(tmp_path)
+    keys, data = tmp_path / "ring", tmp_path / "kept"
+    keys.mkdir(mode=0o700)
+    ring = KeyRing.create(now=NOON, random=os.urandom)
+    create_ring(keys, ring)
+    file = etc / "postern.yaml"
+    file.write_text(
+        f"hostname: relay.clinic.example\ndata_dir: {data}\nkeys_dir: {keys}\nlisteners:\n"
+        "  - {name: ehr, kind: submission, address: 127.0.0.1, port: 0, certificate: tls/good.pem, key: tls/good.key}\n"
+    )
+    log = SegmentLog(data / "audit", vault=RingVault(ring, os.urandom), ring=lambda: ring, clock=lambda: NOON)
+    log.open()
+    log.append([OutboxRow(seq=number, events=(one,)) for number, one in enumerate(history(), 1)])
+    log.sign()
+    log.close()
+    return file
+
+
+def run(config, *arguments):
+    return CliRunner().invoke(main, ["proof", "--config", str(config), *arguments])
+
+
+def test_the_page_tells_how_each_copy_was_protected(config):
+    done = run(config, "m1")
+    assert done.exit_code == 0, done.output
+    for words in (
+        "delivered on 2023-11-15 12:00:02 UTC", "mx.x.example [192.0.2.1]", "PKIX", "mta-sts", "ab" * 32, "phi-floor",
+        "not yet: it is in the queue", "no host reached the level", "mrn 2", "the trail is             whole",
+    ):  # fmt: skip
+        assert words in done.output
+    assert "ann@" not in done.output
+    assert "x.example" in done.output
+    assert "ann@x.example" in run(config, "m1", "--mailboxes").output
+
+
+def test_json_and_html_tell_the_same(config):
+    told = json.loads(run(config, "m1", "--json").output)
+    assert told["copies"][0]["fate"]["proof"] == PROOF
+    assert told["trail"]["whole"]
+    assert len(told["trail"]["hash"]) == 64
+    page = run(config, "m1", "--html").output
+    assert page.startswith("<!doctype html>")
+    assert "CN=&lt;Root&gt;" in page
+    assert "<Root>" not in page
+    assert "@media print" in page
+
+
+def test_an_unknown_message_and_a_changed_trail_are_told(config, tmp_path):
+    missing = run(config, "m9")
+    assert (missing.exit_code, missing.output) == (1, missing.stderr)
+    assert "tells of no such message" in missing.stderr
+    audit = tmp_path / "kept" / "audit"
+    segment = segment_path(audit, segment_days(audit)[0])
+    content = bytearray(segment.read_bytes())
+    content[-1] ^= 1
+    segment.write_bytes(content)
+    done = run(config, "m1")
+    assert done.exit_code == 1
+    assert "NOT whole" in done.output or "Error" in done.output
