@@ -1,8 +1,8 @@
 """What operators can do to the queue. Each change is one unit of work together with the audit event that names them."""
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -112,6 +112,8 @@ class _Outcome:
 
     changes: tuple[Change, ...]
     outcome: str
+    decided: Mapping[int, Treatment] = field(default_factory=dict)
+    """What was decided anew, by recipient number: an end that follows from it names its rule, not the old one."""
 
 
 class Operations:
@@ -234,7 +236,7 @@ class Operations:
             made = await self._make(claimed, request, operator)
             facts = self._facts(request.op, operator, request.reason) | {"entry": entry_id, "outcome": made.outcome}
             note = AuditEvent(kind="operator", at=self._parts.clock(), message_id=claimed.message.id, facts=facts)
-            await store.commit((*made.changes, Note(events=(note, *_fate_events(claimed, made.changes)))))
+            await store.commit((*made.changes, Note(events=(note, *_fate_events(claimed, made)))))
         except BaseException:
             await store.release([entry_id])
             raise
@@ -309,7 +311,8 @@ class Operations:
         stored = named[0] if named else replace(entry, recipients=())
         outcome = ", ".join(f"{part.state.value} by rule {part.treatment.rule}" for part in named)
         outcome = ", ".join(filter(None, (outcome, f"{len(fates)} rejected" if fates else "")))
-        return _Outcome((Settle(entry=stored, fates=fates, split=tuple(named[1:])), *notices), outcome)
+        anew = {item.state.number: item.treatment for item in decided}
+        return _Outcome((Settle(entry=stored, fates=fates, split=tuple(named[1:])), *notices), outcome, anew)
 
     async def _last_number(self, message_id: str) -> int:
         """The highest N of the message's entries ``MESSAGE.N``."""
@@ -358,23 +361,29 @@ def _filters(where: Selection) -> list[QueueFilter]:
     return [replace(base, message_id=message) for message in messages if where.message in ("", message)]
 
 
-def _fate_events(claimed: Claimed, changes: Sequence[Change]) -> list[AuditEvent]:
+def _fate_events(claimed: Claimed, made: _Outcome) -> list[AuditEvent]:
     """The end of recipients that an operator brought about, as the audit trail tells every end (law 5)."""
-    ends: dict[Fate, list[int]] = {}
-    for change in changes:
+    ends: dict[tuple[Fate, str, str], list[int]] = {}
+    for change in made.changes:
         if isinstance(change, Settle):
             for number, fate in change.fates.items():
-                ends.setdefault(fate, []).append(number)
-    treatment = claimed.entry.treatment
-    rule = {"rule": treatment.rule, "policy_version": treatment.policy_version}
+                treatment = made.decided.get(number, claimed.entry.treatment)
+                ends.setdefault((fate, treatment.rule, treatment.policy_version), []).append(number)
     return [
         AuditEvent(
             kind="fate",
             at=fate.at,
             message_id=claimed.message.id,
-            facts={"entry": claimed.entry.id, **rule, "numbers": numbers, "fate": fate.kind.value, "why": fate.why},
+            facts={
+                "entry": claimed.entry.id,
+                "rule": rule,
+                "policy_version": version,
+                "numbers": numbers,
+                "fate": fate.kind.value,
+                "why": fate.why,
+            },
         )
-        for fate, numbers in ends.items()
+        for (fate, rule, version), numbers in ends.items()
     ]
 
 

@@ -197,6 +197,8 @@ async def test_a_new_decision_to_reject_everyone_ends_the_entry(desk):
     desk.decided = [treatment(action=Action.REJECT)]
     assert (await change(desk, "redecide", "m1")).done[0].outcome == "1 rejected"
     assert await desk.store.message("m1") is None
+    (fate,) = [event for event in await desk.audit() if event.kind == "fate"]
+    assert (fate.facts["fate"], fate.facts["rule"]) == ("rejected", "redone")
 
 
 async def test_unseal_shows_held_messages_alone_and_alerts_first(desk):
