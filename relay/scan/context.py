@@ -60,7 +60,7 @@ CONTEXT: Final = (
             rb"|woman|boy|girl)\b"
             rb"|\d{1,3}[- ]?y/?o\b|\d{1,3} ?y\.o\.|\bage[ds]? \d{1,3}\b)"
         ),
-        trigger=rb"\d[- ]*(?:y/?o\b|y\.o|(?:year|yr|month|week|day)s?[- ](?:old|male|female|man|woman|boy|girl))"
+        trigger=rb"\d[- ]*(?:y/?o\b|y\.o|(?:year|yr|month|week|day)s?,?[- ](?:old|male|female|man|woman|boy|girl))"
         rb"|\bage[ds]? \d",
         group=_HEALTH,
     ),
@@ -80,13 +80,13 @@ CONTEXT: Final = (
     Shape(
         kind="ndc",
         regex=rb"\bndc[^\w\n]{0,6}(\d{4,5}-\d{3,4}-\d{1,2}|\d{10,11})\b",
-        trigger=rb"\bndc\b",
+        trigger=rb"\bndc",
         group=_HEALTH,
     ),
     Shape(
         kind="loinc",
         regex=rb"\bloinc[^\w\n]{0,6}(?:code)?[^\w\n]{0,3}(\d{1,5}-\d)\b",
-        trigger=rb"\bloinc\b",
+        trigger=rb"\bloinc",
         group=_HEALTH,
     ),
     Shape(
@@ -102,7 +102,7 @@ CONTEXT: Final = (
         kind="lab-value",
         regex=rb"\b((?:" + _ANALYTES + rb")(?: level)?(?: (?:of|is|was|at))?\s{0,2}[:=]?\s{0,2}[<>]?"
         rb"\d{1,4}(?:\.\d{1,2})?)\b",
-        trigger=rb"\b(?:" + _ANALYTES + rb")[a-z :=<>]*\d",
+        trigger=rb"\b(?:" + _ANALYTES + rb")(?: level)?(?: (?:of|is|was|at))?\s*[:=]?\s*[<>]?\d",
         group=_HEALTH,
     ),
     Shape(
@@ -117,7 +117,8 @@ CONTEXT: Final = (
         regex=rb"\b((?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sat|spo2|sat|bmi|weight"
         rb"|wt)[\s:]{1,3}"
         rb"(?:of |is |was )?\d{2,3}(?:/\d{2,3}|\.\d)?)\b",
-        trigger=rb"\b(?:bp|blood pressure|pulse|hr|heart rate|resp|rr|o2 sat|spo2|bmi)[\s:]+(?:of |is |was )?\d",
+        trigger=rb"\b(?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sat|spo2|sat|bmi|weight|wt)"
+        rb"[\s:]+(?:of |is |was )?\d",
         group=_HEALTH,
     ),
     Shape(

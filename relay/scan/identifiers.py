@@ -116,14 +116,14 @@ NUMBERS: Final = (
     Shape(
         kind="npi",
         regex=rb"\b(?:npi)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}(\d{10})\b",
-        trigger=rb"\bnpi\b",
+        trigger=rb"\bnpi",
         group=FindingGroup.PROVIDER,
         valid=validate.is_npi,
     ),
     Shape(
         kind="dea",
         regex=rb"\b(?:dea)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}([a-z][a-z9]\d{7})\b",
-        trigger=rb"\bdea\b",
+        trigger=rb"\bdea",
         group=FindingGroup.PROVIDER,
         valid=validate.is_dea,
     ),
@@ -140,19 +140,19 @@ PLACES_AND_DATES: Final = (
     ),
     Shape(
         kind="age-over-89",
-        regex=rb"\b(\d{2,3})[- ]{0,2}(?:years?|yrs?|y/?o|y\.o\.)\b",
+        regex=rb"\b(9\d|1[012]\d)[- ]{0,2}(?:years?|yrs?|y/?o|y\.o\.)",
         trigger=rb"\b(?:9|1[012])\d[- ]*(?:y)",
         valid=validate.is_old,
     ),
     Shape(
         kind="address",
         regex=rb"\b(\d{1,5} (?:[nsew]\.? )?[a-z0-9][a-z'.]{1,20} (?:[a-z][a-z'.]{1,20} ){0,2}" + _STREET + rb"\b\.?)",
-        trigger=rb"\d (?:[a-z0-9'.]+ )+" + _STREET + rb"\b",
+        trigger=rb"[a-z'.] " + _STREET + rb"\b",
     ),
     Shape(
         kind="facility",
         regex=rb"\b(?:at|in|from|to|of) (?:the )?(" + _NAME + rb"(?: " + _NAME + rb"){0,2}) (?:" + _FACILITY + rb")\b",
-        trigger=rb"(?:at|in|from|to|of) [a-z'. -]+(?:" + _FACILITY + rb")\b",
+        trigger=rb" (?:" + _FACILITY + rb")\b",
     ),
     Shape(
         kind="residence",
@@ -178,7 +178,7 @@ PLACES_AND_DATES: Final = (
     Shape(
         kind="email",
         regex=rb"\b([a-z0-9][a-z0-9._%+-]*@[a-z0-9-]+(?:\.[a-z0-9-]+)+)\b",
-        trigger=rb"[a-z0-9_%+-]@[a-z0-9-]+\.[a-z]",
+        trigger=rb"@[a-z0-9-]+\.[a-z0-9-]",
     ),
     Shape(
         kind="ip-address",
@@ -192,12 +192,12 @@ PERSONS: Final = (
     Shape(
         kind="name-and-date",
         regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),? ?\((?:dob:? ?)?\d{1,2}[/-]\d{1,2}[/-]\d{2,4}\)",
-        trigger=rb"[a-z.],? ?\((?:dob:? ?)?\d+[/-]\d+[/-]\d+\)",
+        trigger=rb"\((?:dob:? ?)?\d+[/-]\d+[/-]\d+\)",
     ),
     Shape(
         kind="name-and-birth",
         regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),?\s{1,2}\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
-        trigger=rb"[a-z.],?\s+\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
+        trigger=rb"\s\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
         valid=validate.is_name,
     ),
     Shape(
@@ -222,7 +222,7 @@ PERSONS: Final = (
             rb"(" + _NAME + rb" (?:" + _NAME + rb" )?" + _NAME + rb"),? (?:is|was) an? (?:[a-z]+ ){0,2}"
             rb"\d{1,3}[- ]?(?:year|yr|y\.?o|month|week|day)"
         ),
-        trigger=rb"(?:is|was) an? (?:[a-z]+ )*\d+[- ]?(?:year|yr|y\.?o|month|week|day)",
+        trigger=rb"\d[- ]?(?:year|yr|y\.?o|month|week|day)",
     ),
 )  # fmt: skip
 

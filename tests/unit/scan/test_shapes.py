@@ -1,0 +1,144 @@
+"""Shapes: the quick set never hides a match, and validators tell numbers from look-alikes."""
+
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.extract.engine import ScanEngine, load_judge
+from relay.scan import validate
+from relay.scan.icd import IcdTable
+from relay.scan.shapes import ShapeFinder, all_shapes
+
+ICD = IcdTable(b"A00    E119   I10    ")
+SHAPES = all_shapes(ICD)
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return ShapeFinder(SHAPES)
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    engine = ScanEngine(load_judge(lambda plain: plain))
+    return lambda text: set(engine.scan_text(text).counts())
+
+
+@pytest.mark.parametrize("number", range(1, len(SHAPES)), ids=[f"{n}-{s.kind}" for n, s in enumerate(SHAPES) if n])
+@given(data=st.data())
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_match_contains_its_trigger(finder, number, data):
+    text = data.draw(st.from_regex(re.compile(SHAPES[number].regex, re.IGNORECASE), fullmatch=True))
+    matches = finder._compiled[number].finditer(text)
+    if any(SHAPES[number].valid(match.group(1)) for match in matches):
+        assert number in finder.candidates(text)
+
+
+def test_a_set_out_of_memory_falls_back_to_every_shape():
+    starved = ShapeFinder(SHAPES, memory=1 << 20)
+    starved._set = Exhausted()
+    assert starved.candidates(b"MRN 4471829") == list(range(len(SHAPES)))
+    assert "mrn" in {kind for _, kind, *_ in starved.find(b"MRN 4471829")}
+
+
+class Exhausted:
+    def Match(self, data):  # noqa: N802 - as google-re2 names it
+        return None
+
+
+def test_the_sentinel_tells_no_match_from_no_memory(finder):
+    assert finder.candidates(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("validator", "good", "bad"),
+    [
+        (validate.is_ssn, ["219-45-9876", "219 45 9876"], ["000-12-3456", "666-12-3456", "912-12-3456", "219-00-9876",
+                                                           "219-45-0000", "078-05-1120", "111-11-1111"]),
+        (validate.is_itin, ["912-70-1234", "900-94-0001"], ["912-49-1234", "912-93-1234", "812-70-1234"]),
+        (validate.is_npi, ["1234567893"], ["1234567890", "3234567893", "123456789"]),
+        (validate.is_dea, ["AB1234563"], ["AB1234567"]),
+        (validate.is_phone, ["212-736-5000", "+1 (212) 736-5000"], ["112-736-5000", "800-736-5000", "212-136-5000"]),
+        (validate.is_date, ["03/14/1962", "14.3.62", "1962-03-14", "March 14, 1962", "14th of March 1962"],
+         ["55/14/1962", "03/14/3062", "1/2", "99-99-99", "1962-14-55"]),
+        (validate.is_old, ["91", "104 years"], ["89", "45", "130"]),
+        (validate.is_ip, ["10.1.2.3", "203.0.113.9"], ["300.1.2.3", "1.2.3.4", "127.0.0.1"]),
+    ],
+)  # fmt: skip
+def test_validators(validator, good, bad):
+    assert [value for value in good if not validator(value.encode())] == []
+    assert [value for value in bad if validator(value.encode())] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("SSN: 219-45-9876", "ssn"),
+        ("social security number is 219 45 9876", "ssn"),
+        ("call about 219-45-9876", "ssn-unlabelled"),
+        ("ITIN 912-70-1234", "itin"),
+        ("Medicare 1EG4-TE5-MK73", "mbi"),
+        ("HICN 219-45-9876A", "hicn"),
+        ("MRN# 00-4471829", "mrn"),
+        ("med rec no. 4471829", "mrn"),
+        ("Member ID: W123456789", "member-number"),
+        ("claim no 20261122771", "claim-number"),
+        ("Rx# 7712345", "prescription-number"),
+        ("driver's license number D1234567", "licence-number"),
+        ("UDI number 00844588003288", "device-serial"),
+        ("NPI 1234567893", "npi"),
+        ("DEA AB1234563", "dea"),
+        ("born on March 14, 1962", "date-of-birth"),
+        ("died 03/14/2026", "date-of-death"),
+        ("seen in clinic on 03/14/2026", "visit-date"),
+        ("a 93-year-old woman", "age-over-89"),
+        ("410 Main Street", "address"),
+        ("Springfield, IL 62701", "zip"),
+        ("at Northgate Community Hospital", "facility"),
+        ("dx E11.9", "icd10"),
+        ("CPT 99213", "procedure-code"),
+        ("NDC 0071-0155-23", "ndc"),
+        ("LOINC 4548-4", "loinc"),
+        ("glucose 182 mg/dL", "lab-value"),
+        ("A1c:  8.1", "lab-value"),
+        ("BP 142/91", "vital-sign"),
+        ("500 mg bid", "dose"),
+        ("zorvastatin", "drug"),
+        ("glossodynitis", "condition"),
+        ("Dr. Anna Keller", "provider-name"),
+        ("Anna Keller, RN", "provider-name"),
+        ("Mrs. Quintalvarez", "name"),
+        ("Garcia, Luis", "name"),
+        ("pt john doe", "name"),
+        ("Patient: Xochitl Mbeki", "name-labelled"),
+    ],
+)
+def test_kinds(kinds, text, kind):
+    assert kind in kinds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("MRN: ____", "mrn"),
+        ("Member ID:", "member-number"),
+        ("SSN: ___-__-____", "ssn"),
+        ("model E11.9 of the printer, version B12", "icd10"),
+        ("the Down syndrome society", "name"),
+        ("at Johns Hopkins", "name"),
+        ("the diagnosis and prognosis", "condition-word"),
+        ("1Z5R89390357567127", "mbi"),
+    ],
+)
+def test_look_alikes(kinds, text, kind):
+    assert kind not in kinds(text)
+
+
+def test_codes_are_found_in_the_table():
+    assert [code for code in (b"E11.9", b"e119", b"I10", b"A00") if code not in ICD] == []
+    assert b"E11.8" not in ICD
+    assert b"Z99" not in ICD
+    with pytest.raises(ValueError, match="damaged"):
+        IcdTable(b"xx")
