@@ -276,11 +276,19 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
         batch=min(_CLAIM_BATCH, delivery.in_hand),
         poll=_POLL,
         lane=lambda _: lane,
-        lane_backlog=max(_BACKLOG, delivery.in_hand // 2),
+        lane_backlog=_backlog(settings),
         serves=lambda destination: (
             not 1 <= number <= settings.workers or number in servers(destination, settings.workers, limit)
         ),
     )
+
+
+def _backlog(settings: Settings) -> int:
+    """Entries of one destination in hand: under a rate a minute's at most, since in hand nothing expires or warns."""
+    delivery = settings.delivery
+    most = max(_BACKLOG, delivery.in_hand // 2)
+    a_minute = max(1, delivery.rate_per_destination // settings.workers)
+    return min(most, a_minute) if delivery.rate_per_destination else most
 
 
 def pace(settings: Settings) -> Rate | None:

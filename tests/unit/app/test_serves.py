@@ -9,8 +9,14 @@ from relay.app.options import dispatch_options
 DESTINATIONS = [f"d{number}.example" for number in range(200)]
 
 
-def settings(workers, limit):
-    delivery = SimpleNamespace(concurrency_per_destination=limit, session_idle=1.0, messages_per_session=1, in_hand=10)
+def settings(workers, limit=20, *, rate=0, in_hand=10):
+    delivery = SimpleNamespace(
+        concurrency_per_destination=limit,
+        session_idle=1.0,
+        messages_per_session=1,
+        in_hand=in_hand,
+        rate_per_destination=rate,
+    )
     return SimpleNamespace(delivery=delivery, workers=workers)
 
 
@@ -27,3 +33,8 @@ def test_a_worker_run_by_hand_serves_everything(number):
     options = dispatch_options(settings(4, 1), number)
     assert all(options.serves(name) for name in DESTINATIONS)
     assert options.lane("d1.example").concurrency >= 1
+
+
+@pytest.mark.parametrize(("rate", "backlog"), [(0, 100), (60, 30), (1, 1), (100_000, 100)])
+def test_under_a_rate_no_more_than_a_minute_of_a_destination_is_in_hand(rate, backlog):
+    assert dispatch_options(settings(2, rate=rate, in_hand=200), 1).lane_backlog == backlog
