@@ -4,8 +4,9 @@ Only a positive answer to the final dot is final; of the rest, what names the *r
 bounces, and everything that speaks of a host, a network or ourselves is retried until the copy expires:
 
 - A 5yz to MAIL, RCPT, DATA or the final dot bounces (RFC 5321 section 4.2.1), save 552 to RCPT, which is 452 written by
-  an old server (section 4.5.3.1.10), and 5yz whose cause is the session and not the mail (500 to 504, 530 to 538: bad
-  command or authentication wanted), which another host or a mended configuration cures.
+  an old server (section 4.5.3.1.10), and 5yz whose cause is the session and not the mail: 500 to 504 (bad command), and
+  530, 534, 535, 538, which want TLS or a login first (RFC 3207 section 4, RFC 4954 section 6). Another host or a mended
+  configuration cures those: a smarthost's changed password must not return the mail of a whole night.
 - 5yz at greeting, EHLO, STARTTLS or AUTH speaks of the host: the next host is tried, and when none is left the copy
   waits.
 - 421 at any moment is the host going away (section 3.8).
@@ -58,7 +59,8 @@ class Disposition:
 
 _HOST_STAGES: Final = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.TLS, Stage.AUTH})
 _TOO_LARGE: Final = 552  # "exceeded storage allocation"; at RCPT old servers mean "too many recipients"
-_SESSION_CODES: Final = frozenset({500, 501, 502, 503, 504, 530, 534, 535, 538})
+_COMMAND_CODES: Final = frozenset({500, 501, 502, 503, 504})
+_LOGIN_CODES: Final = frozenset({530, 534, 535, 538})
 
 _STATUS_BY_STAGE: Final = {
     Stage.GREETING: (3, 2),
@@ -174,7 +176,9 @@ def _is_transient_in_truth(stage: Stage, reply: Reply) -> bool:
         return True
     if stage is Stage.RCPT and reply.code == _TOO_LARGE:  # RFC 5321 section 4.5.3.1.10: treat as 452
         return reply.enhanced is None or (reply.enhanced.subject, reply.enhanced.detail) in {(5, 3), (3, 0)}
-    if reply.code not in _SESSION_CODES:
+    if reply.code in _LOGIN_CODES:  # their own enhanced status, 5.7.x, says nothing more of the mail
+        return True
+    if reply.code not in _COMMAND_CODES:
         return False
     # A policy or mailbox refusal that hides behind such a code says so in its enhanced status: subjects 1, 2, 6 and 7.
     return reply.enhanced is None or reply.enhanced.subject in {0, 3, 4, 5}
