@@ -1,22 +1,47 @@
 """What every role begins with: where the configuration comes from, the log, and how to read it anew."""
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
+
+import structlog
 
 from relay.app import snapshot as snapshots
 from relay.config.load import load
 from relay.config.operation import LogFormat
 from relay.config.settings import Settings
 from relay.core.decision import MethodName
-from relay.core.ports import Clock
+from relay.core.errors import PosternError, Problem, ProblemsError
+from relay.core.ports import Clock, Metrics
 from relay.observe import log
 
 CONFIGURED: frozenset[MethodName] = frozenset({MethodName.TLS})
 """The methods that exist so far; a rule's others are passed over, and ``postern policy check`` warns of them."""
 
 CLOCK: Clock = time.time
+
+
+_told = structlog.get_logger("housekeeping")
+
+
+async def every(seconds: float, do: Callable[[], Awaitable[None]], metrics: Metrics) -> None:
+    """Do something again and again, ``seconds`` after it ended, until cancelled.
+
+    Nothing that goes wrong ends it: what is done so must go on as long as the process lives. A fault of ours is alerted
+    each time it happens.
+    """
+    while True:
+        try:
+            await do()
+        except PosternError as error:
+            _told.error("housekeeping failed", error=str(error))
+        except Exception:  # noqa: BLE001 - told with its trace, and tried again
+            metrics.count("postern_alerts_total", {"kind": "housekeeping-failed"})
+            _told.exception("housekeeping failed inside")
+        await asyncio.sleep(seconds)
 
 
 class Service(Protocol):
@@ -78,20 +103,40 @@ class Life:
         return self.site.settings
 
     def configure_log(self) -> None:
-        """Log as configured, under this process's name."""
+        """Log as configured, under this process's name.
+
+        Raises:
+            ProblemsError: the log file cannot be opened.
+        """
         configure_log(self.settings, self.name)
+
+    def adopt(self, site: Site) -> None:
+        """Take a configuration up while running; a log that cannot be opened stays where it is, and that is told."""
+        self.site = site
+        try:
+            self.configure_log()
+        except ProblemsError as error:
+            _told.error("the log stays where it was", problems=str(error))
 
 
 _FORMATS = {LogFormat.AUTO: log.Format.AUTO, LogFormat.JSON: log.Format.JSON, LogFormat.CONSOLE: log.Format.TEXT}
 
 
 def configure_log(settings: Settings, process: str) -> None:
-    """Log as the settings say, under a process's name."""
-    log.configure(
-        log.LogOptions(
-            process=process,
-            level=settings.log.level.value,
-            format=_FORMATS[settings.log.format],
-            file=settings.log.file,
+    """Log as the settings say, under a process's name.
+
+    Raises:
+        ProblemsError: the log file cannot be opened.
+    """
+    try:
+        log.configure(
+            log.LogOptions(
+                process=process,
+                level=settings.log.level.value,
+                format=_FORMATS[settings.log.format],
+                file=settings.log.file,
+            )
         )
-    )
+    except OSError as error:
+        what, hint = f"the log cannot be opened: {error.strerror}", "see log.file, and who may write there"
+        raise ProblemsError(Problem(where=str(settings.log.file), what=what, hint=hint)) from error

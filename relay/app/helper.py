@@ -5,14 +5,19 @@ import os
 import pwd
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from relay.app.base import Life
 from relay.config.settings import Settings
+from relay.core.errors import PosternError
 from relay.extract.engine import EngineLimits
 from relay.mail.leaf import MimeLimits
 from relay.scan.judge import ScanLimits
 
 if TYPE_CHECKING:
     from relay.extract.helper import ExtractLimits
+
+log = structlog.get_logger("extract")
 
 _NOBODY: Final = "nobody"
 _MARGIN: Final = 1.0
@@ -69,9 +74,11 @@ class HelperService:
             await self._serving
 
     async def reload(self) -> None:
-        """Take up where the log goes."""
-        self._life.site = self._life.site.again()
-        self._life.configure_log()
+        """Take up where the log goes, where this user may read it; jobs under way are worth more than a log line."""
+        try:
+            self._life.adopt(self._life.site.again())
+        except PosternError as error:
+            log.warning("reload refused, what runs stays", problems=str(error))
 
     async def stop(self) -> None:
         """End the jobs under way: whoever waits for them answers ``unreadable``."""

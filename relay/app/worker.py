@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from relay.app import options
-from relay.app.base import CLOCK, CONFIGURED, Life
+from relay.app.base import CLOCK, CONFIGURED, Life, every
 from relay.app.helper import engine_limits
 from relay.app.node import NodeSwitch
 from relay.app.queue import build_store, incarnation
@@ -89,7 +89,7 @@ class WorkerService:
         self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
         self._switch = NodeSwitch(self._store, self._serve, self._cease)
         await self._switch.start()
-        self._reaping = asyncio.create_task(self._reap())
+        self._reaping = asyncio.create_task(every(_REAP, self._reap, self._metrics))
 
     async def _serve(self) -> None:
         settings = self._life.settings
@@ -99,7 +99,7 @@ class WorkerService:
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run())]
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
-            self._tasks.append(asyncio.create_task(self._refresh_policies()))
+            self._tasks.append(asyncio.create_task(every(_REFRESH, self._refresh_policies, self._metrics)))
 
     def _compose_delivery(self, settings: Settings) -> Dispatcher:
         retry = options.retry_options(settings)
@@ -212,13 +212,12 @@ class WorkerService:
             contexts = [self._context_of(site.settings, listener) for listener in self._listeners]
             ring = open_vault(site.settings).ring
             classifier = load_classifier(site.settings.bounces.rules)
+            self._vault.adopt(ring)
         except PosternError as error:
             self._metrics.count("postern_config_reloads_total", {"result": "failed"})
             log.error("reload refused, what runs stays", problems=str(error))
             return
-        self._life.site = site
-        self._life.configure_log()
-        self._vault.adopt(ring)
+        self._life.adopt(site)
         self._policy.current = policy.current
         if self._switch.is_on:
             self._outgoing.adopt(signers)
@@ -238,24 +237,14 @@ class WorkerService:
 
     async def _reap(self) -> None:
         """Free the leases of workers that died."""
-        while True:
-            await asyncio.sleep(_REAP)
-            try:
-                freed = await self._store.reap()
-            except PosternError as error:
-                log.warning("looking for leases of the dead failed", error=str(error))
-                continue
-            if freed:
-                log.warning("freed the leases of a dead worker", entries=freed)
+        freed = await self._store.reap()
+        if freed:
+            log.warning("freed the leases of a dead worker", entries=freed)
 
     async def _refresh_policies(self) -> None:
         """Fetch known MTA-STS policies anew ahead of need; one worker does it for all."""
-        while self._outward.policies is not None:
-            await asyncio.sleep(_REFRESH)
-            try:
-                await self._outward.policies.refresh(pause=_POLITE)
-            except PosternError as error:
-                log.warning("refreshing policies failed", error=str(error))
+        if self._outward.policies is not None:
+            await self._outward.policies.refresh(pause=_POLITE)
 
     async def _cease(self) -> None:
         """Stop accepting, finish what is under way, give back the rest."""

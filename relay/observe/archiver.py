@@ -211,6 +211,10 @@ class Archiver:
             except StoreError as error:
                 self._count("failed")
                 _log.error("audit_not_written", error=str(error))
+            except Exception:  # noqa: BLE001 - told with its trace, and tried again
+                # The outbox still has it all; a trail that silently ends would be found missing years later.
+                self._count("failed")
+                _log.exception("audit_failed_inside")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait)
 

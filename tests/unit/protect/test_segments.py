@@ -497,6 +497,29 @@ async def test_it_runs_until_it_is_stopped(tmp_path):
     assert archived(tmp_path) == expected(5)
 
 
+async def test_a_fault_of_ours_does_not_end_the_trail(tmp_path):
+    outbox, signed = Outbox(rows(1, 5)), asyncio.Event()
+    loop, read, faults = asyncio.get_running_loop(), outbox.outbox, [OSError(24, "Too many open files"), KeyError("x")]
+
+    async def outbox_read(*, limit):
+        if faults:
+            raise faults.pop()
+        return await read(limit=limit)
+
+    outbox.outbox = outbox_read
+    archiver = make_archiver(
+        tmp_path, outbox, sinks=[lambda head: loop.call_soon_threadsafe(signed.set)], sign_interval=0.0
+    )
+    await archiver.open()
+    stop = asyncio.Event()
+    running = asyncio.create_task(archiver.run(stop))
+    await asyncio.wait_for(signed.wait(), 20)
+    stop.set()
+    await running
+    await archiver.close()
+    assert archived(tmp_path) == expected(5)
+
+
 async def test_a_head_that_cannot_be_sent_stops_nothing(tmp_path):
     def away(head):
         raise OSError(101, "Network is unreachable")
