@@ -7,7 +7,7 @@ import os
 import pwd
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +66,13 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=wire.MAX_REQUEST)
         self._give_to_group(path)
 
+    def admit(self, operators: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        """Let these users and groups in from now on, and nobody else; open connections are judged at each request."""
+        regrouped = groups != self._options.operator_groups
+        self._options = replace(self._options, operators=operators, operator_groups=groups)
+        if regrouped:
+            self._give_to_group(self._options.path)
+
     async def stop(self) -> None:
         """End every connection and remove the socket."""
         if self._server is not None:
@@ -91,10 +98,15 @@ class ControlServer:
         )
 
     def _give_to_group(self, path: Path) -> None:
-        for name in self._options.operator_groups:
+        groups = self._options.operator_groups
+        for name in groups:
             with contextlib.suppress(KeyError, PermissionError):
                 os.chown(path, -1, grp.getgrnam(name).gr_gid)
                 return
+        if groups:
+            log.warning(
+                "the control socket could be given to no group: only its owner and root reach it", groups=groups
+            )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -112,13 +124,7 @@ class ControlServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         operator = _who(writer.get_extra_info("socket"))
-        if not self._may(operator):
-            self._metrics.count("postern_operator_actions_total", {"operation": "connect", "result": "denied"})
-            log.error("control socket refused a user", operator=operator.name, uid=operator.uid)
-            writer.write(wire.write_error(f"{operator.name} is not an operator: see control.operators"))
-            await writer.drain()
-            return
-        while True:
+        while self._admits(operator, writer):
             try:
                 line = await asyncio.wait_for(reader.readuntil(b"\n"), self._options.idle)
             except asyncio.IncompleteReadError:
@@ -126,8 +132,19 @@ class ControlServer:
             except asyncio.LimitOverrunError:
                 writer.write(wire.write_error(f"a request is at most {wire.MAX_REQUEST} octets"))
                 return
+            if not self._admits(operator, writer):  # a reload may have taken the right away meanwhile
+                break
             writer.write(await self._answer(line, operator))
             await asyncio.wait_for(writer.drain(), self._options.idle)
+        await writer.drain()
+
+    def _admits(self, operator: Operator, writer: asyncio.StreamWriter) -> bool:
+        if self._may(operator):
+            return True
+        self._metrics.count("postern_operator_actions_total", {"operation": "connect", "result": "denied"})
+        log.error("control socket refused a user", operator=operator.name, uid=operator.uid)
+        writer.write(wire.write_error(f"{operator.name} is not an operator: see control.operators"))
+        return False
 
     async def _answer(self, line: bytes, operator: Operator) -> bytes:
         operation, result = "unreadable", "failed"

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -13,7 +13,7 @@ from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options
 from relay.app import snapshot as snapshots
-from relay.app.base import CLOCK, CONFIGURED, Life
+from relay.app.base import CLOCK, CONFIGURED, Life, every
 from relay.app.helper import engine_limits
 from relay.app.queue import build_store, incarnation, node_is_draining
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
@@ -91,9 +91,9 @@ class AdminService:
         await self._http.start()
         self._tasks = [
             asyncio.create_task(self._archive()),
-            asyncio.create_task(_every(_CHECKPOINT, self._store.checkpoint)),
-            asyncio.create_task(_every(_WATCH, self._watch)),
-            asyncio.create_task(_every(_PROBE, self._probe)),
+            asyncio.create_task(every(_CHECKPOINT, self._store.checkpoint, self._metrics)),
+            asyncio.create_task(every(_WATCH, self._watch, self._metrics)),
+            asyncio.create_task(every(_PROBE, self._probe, self._metrics)),
         ]
 
     # --- composing ---------------------------------------------------------
@@ -119,8 +119,7 @@ class AdminService:
         return self._vault.ring
 
     def _parts(self, settings: Settings) -> Parts:
-        self._routes = options.route_table(settings)
-        self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
+        self._write_notices(settings)
         limits = engine_limits(settings)
         self._scanner = ScanService(
             ScanEngine(load_judge(self._vault.digest, limits.scan), limits),
@@ -137,6 +136,10 @@ class AdminService:
             suppressions=SuppressionList(self._store, self._vault, CLOCK),
             tls=Probes(self._outward, lambda: self._routes),
         )
+
+    def _write_notices(self, settings: Settings) -> None:
+        self._routes = options.route_table(settings)
+        self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
 
     async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:
         report = await self._scanner.scan(content)
@@ -221,7 +224,7 @@ class AdminService:
             os._exit(_FSYNC_FAILED)
 
     async def reload(self) -> None:
-        """Take up policy, key ring and log of the current snapshot."""
+        """Take up policy, key ring, routes, operators and log of the current snapshot."""
         try:
             site = self._life.site.again()
             policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
@@ -230,10 +233,11 @@ class AdminService:
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
             return
-        self._life.site = site
-        self._life.configure_log()
+        self._life.adopt(site)
         self._policy.current = policy.current
-        self._routes = options.route_table(site.settings)
+        self._write_notices(site.settings)
+        control = site.settings.control
+        self._control.admit(control.operators, control.operator_groups)
 
     async def stop(self) -> None:
         """Stop answering; archive what is in the outbox, sign the head, close the store last."""
@@ -261,12 +265,3 @@ class AdminService:
 def _control_options(settings: Settings) -> ControlOptions:
     control = settings.control
     return ControlOptions(path=control.socket, operators=control.operators, operator_groups=control.operator_groups)
-
-
-async def _every(seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await do()
-        except PosternError as error:
-            log.error("housekeeping failed", error=str(error))
-        await asyncio.sleep(seconds)

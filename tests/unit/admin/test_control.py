@@ -113,8 +113,16 @@ async def test_users_are_let_in_by_name_or_group_alone(desk):
             assert ("is not an operator" not in answer["error"]) is allowed, options
         async with serving(desk, path, operator_groups=("nogroup",)):
             assert path.stat().st_gid == NOBODY
+        async with serving(desk, path, operators=("nobody",), operator_groups=("root",)) as server:
+            path.chmod(0o666)
+            assert "is not an operator" not in (await ask_as(NOBODY, NOBODY, path))["error"]
+            server.admit((), ("nogroup",))
+            assert path.stat().st_gid == NOBODY
+            assert "is not an operator" not in (await ask_as(NOBODY, NOBODY, path))["error"]
+            server.admit(("root",), ())
+            assert "is not an operator" in (await ask_as(NOBODY, NOBODY, path))["error"], "shut out without a restart"
     denied = {"operation": "connect", "result": "denied"}
-    assert desk.metrics.counted.count(("postern_operator_actions_total", denied, 1)) == 3
+    assert desk.metrics.counted.count(("postern_operator_actions_total", denied, 1)) == 4
 
 
 @pytest.mark.parametrize(
@@ -245,3 +253,18 @@ async def test_answers_that_cannot_be_read_are_said_plainly(tmp_path):
 def test_the_client_needs_no_loop_and_little_time():
     code = "import relay.admin.client, sys; assert 'starlette' not in sys.modules and 'asyncio' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+async def test_an_open_connection_is_judged_at_each_request(desk, tmp_path, monkeypatch):
+    path = tmp_path / "control.sock"
+    async with serving(desk, path) as server:
+        reader, writer = await asyncio.open_unix_connection(path)
+        request = orjson.dumps({"op": "stats"}) + b"\n"
+        writer.write(request)
+        assert orjson.loads(await asyncio.wait_for(reader.readline(), 20))["ok"]
+        monkeypatch.setattr(server, "_may", lambda _operator: False)
+        writer.write(request)
+        assert "is not an operator" in orjson.loads(await asyncio.wait_for(reader.readline(), 20))["error"]
+        assert await asyncio.wait_for(reader.read(), 20) == b"", "and the connection ends"
+        writer.close()
+        await writer.wait_closed()
