@@ -116,19 +116,20 @@ class Cluster:
 
     def kill(self) -> None:
         """As a power cut would have it, save that the disk's cache survives: every process of it gets SIGKILL."""
-        for pid in self._processes():
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._server.wait()
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """The server's process and those that it started."""
         listed = subprocess.run(["pgrep", "-P", str(self._server.pid)], capture_output=True, text=True, check=False)
         return [self._server.pid, *map(int, listed.stdout.split())]
 
     def freeze(self, *, on: bool) -> None:
         """Stop or continue every process: connections stay open and nothing answers."""
-        for pid in self._processes():
+        for pid in self.processes():
             os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
 
     def promote(self) -> None:
