@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from relay.core.ports import ScanReport
-from relay.extract.engine import ScanEngine, unreadable_report
+from relay.extract.engine import DEFERRED, Reading, ScanEngine, unreadable_report
 from relay.extract.wire import LENGTH, decode_report, frame, rekey
 
 _MAX_REPLY: Final = 16 * 1024 * 1024
@@ -84,6 +84,18 @@ class ScanService:
         """Judge the beginning on the spot: the header and the first part usually lie there."""
         try:
             reading = self._engine.read(content[: self._limits.fallback])
-            return self._engine.report(reading, (("1", reason),))
+            return self._engine.report(_given_up(reading, reason), (("1", reason),))
         except Exception:  # noqa: BLE001 - as above
             return unreadable_report(reason)
+
+
+def _given_up(reading: Reading, reason: str) -> Reading:
+    """What waited for the helper is unreadable for the reason why the helper gave no answer."""
+    return replace(
+        reading,
+        faults=tuple((part, reason if fault == DEFERRED else fault) for part, fault in reading.faults),
+        attachments=tuple(
+            replace(attachment, unreadable=reason) if attachment.unreadable == DEFERRED else attachment
+            for attachment in reading.attachments
+        ),
+    )

@@ -36,6 +36,8 @@ _SIGNATURES: Final = frozenset(
 _ENCRYPTED: Final = frozenset({"application/pgp-encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"})
 
 
+DEFERRED: Final = "deferred"
+"""The fault of an attachment that only the helper may read."""
 _BODY: Final = frozenset({"text", "html"})
 _UNNAMED: Final = frozenset({"text", "html", "unknown", "image"})  # the MIME type says more
 
@@ -254,7 +256,7 @@ class _Gathered:
             return kind, ""
         if self._extractor is None or self._budget is None:
             self.deferred = True
-            return kind, self._fault(leaf, "deferred")
+            return kind, self._fault(leaf, DEFERRED)
         contents = self._extractor.read(leaf, kind, self._budget)
         for piece in contents.pieces:
             self.text(piece.part, piece.text)

@@ -81,6 +81,14 @@ async def test_without_a_helper_the_rest_is_judged_and_the_verdict_is_never_none
     assert report.subject == "Hello"
 
 
+async def test_an_attachment_that_the_helper_never_saw_is_unreadable_for_that_reason(engine, tmp_path):
+    content = mail("Patient Jane Roe, DOB 03/04/1961: asthma", **{"a.pdf": documents.pdf(["x"])})
+    report = await ScanService(engine, tmp_path / "none", digest).scan(content)
+    assert report.attachments[0].unreadable == "crash"
+    assert "unreadable: deferred" not in report.verdict.counts()
+    assert report.verdict.phi >= Phi.LIKELY
+
+
 async def test_a_silent_helper_is_a_timeout(engine, tmp_path):
     gone = asyncio.Event()
 
