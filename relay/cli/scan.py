@@ -30,16 +30,17 @@ class _Source:
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a source, in place of text for people.")
 @click.option(
-    "--eml", "form", flag_value="eml", default="eml", help="Sources are messages, or folders of them (default)."
+    "--eml", "form", flag_value="eml", help="Sources are messages or folders of them: one JSON a message comes out."
 )
 @click.option("--text", "form", flag_value="text", help="Sources are bare text.")
 @click.option("--jsonl", is_flag=True, help="Sources are JSON rows with a field `text`: one JSON a row comes out.")
 @click.option("--tuning", type=click.Path(), help="The operator's own patterns, terms, exclusions and weights (YAML).")
 @click.argument("files", nargs=-1)
-def command(*, as_json: bool, form: str, jsonl: bool, tuning: str | None, files: tuple[str, ...]) -> None:
+def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None, files: tuple[str, ...]) -> None:
     """Scan FILES (`-` or none: standard input) for patients' data.
 
-    Prints the verdict and, for each finding, its kind, part, span and weight with the text masked. Nothing is stored.
+    Sources are messages unless told otherwise. Prints the verdict and, for each finding, its kind, part, span and weight
+    with the text masked; several sources are printed as one JSON object a line. Nothing is stored.
     """
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
@@ -51,12 +52,12 @@ def command(*, as_json: bool, form: str, jsonl: bool, tuning: str | None, files:
         _scan_rows(engine, names)
         return
     sources = list(_sources(names))
-    many = len(sources) > 1
-    for name in _progress(sources, shown=many):
+    rows = as_json or form == "eml" or len(sources) > 1
+    for name in _progress(sources, shown=len(sources) > 1):
         source = _load(name)
-        reading = engine.read(source.content) if form == "eml" else _as_text(source.content)
+        reading = engine.read(source.content) if form != "text" else _as_text(source.content)
         verdict = engine.report(reading).verdict
-        if as_json or many:
+        if rows:
             sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
         else:
             _explain(verdict, reading)
