@@ -39,8 +39,8 @@ class _Source:
 def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None, files: tuple[str, ...]) -> None:
     """Scan FILES (`-` or none: standard input) for patients' data.
 
-    Sources are messages unless told otherwise. Prints the verdict and, for each finding, its kind, part, span and weight
-    with the text masked; several sources are printed as one JSON object a line. Nothing is stored.
+    Sources are messages unless told otherwise. Prints the verdict and, for each finding, its kind, part, span and
+    weight with the text masked; several sources are printed as one JSON object a line. Nothing is stored.
     """
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
