@@ -54,6 +54,8 @@ class Measured:
         p99_to_250_ms: from a message's MAIL (its connection, where each has one) until its 250.
         p99_end_to_end_ms: from there until the sink has its last copy.
         foreign_percent: share of the machine that others used meanwhile; rates and times mean little when it is high.
+        yardstick_ms: CPU time that a fixed piece of work took meanwhile, median: how fast the machine was. Compare the
+            CPU of different days only after dividing by it.
     """
 
     messages_per_second: float
@@ -62,6 +64,31 @@ class Measured:
     p99_to_250_ms: float
     p99_end_to_end_ms: float
     foreign_percent: float
+    yardstick_ms: float
+
+
+class Watch:
+    """Looks at a group once a second: its largest memory, and what the yardstick costs beside it."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self.peak = 0.0
+        self.yardsticks = [yardstick()]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.peak = max(self.peak, await asyncio.to_thread(self._group.memory))
+            self.yardsticks.append(await asyncio.to_thread(yardstick))
+            await asyncio.sleep(1.0)
+
+
+def yardstick() -> float:
+    """Milliseconds of CPU for a fixed piece of interpreter work."""
+    begun = time.thread_time()
+    table = {str(number): number for number in range(20_000)}
+    sum(table[key] for key in sorted(table))
+    return (time.thread_time() - begun) * 1e3
 
 
 class Sink:
@@ -183,36 +210,28 @@ async def _timed(sink: Sink, clients: Group, group: Group, port: int, case: Case
     await asyncio.sleep(1.0)  # what the warming started, such as group commits of outcomes, comes to its end
     groups = (group, clients, sink.group)
     before, busy, begun = [one.cpu() for one in groups], busy_seconds(), time.monotonic()
-    watch = asyncio.create_task(_peak(group))
+    watch = Watch(group)
+    watching = asyncio.create_task(watch.run())
     noted = await ready.fire()
     await sink.has((warm + count) * each)
     wall = time.monotonic() - begun
-    watch.cancel()
+    watching.cancel()
     await asyncio.sleep(1.0)  # its records of what was delivered belong to the messages too
     used = [one.cpu() - start for one, start in zip(groups, before, strict=True)]
     sink.check(case)
     arrived = sink.arrivals(WARM, count)
     foreign = (busy_seconds() - busy - sum(used)) / (time.monotonic() - begun) / (os.cpu_count() or 1)
     with contextlib.suppress(asyncio.CancelledError):
-        await watch
+        await watching
     return Measured(
         messages_per_second=round(count / (max(arrived) - min(noted["begun"])) * 1e9, 1) if arrived else count / wall,
         cpu_ms_per_message=round(used[0] / count * 1e3, 3),
-        peak_memory_mb=round(_peaks.pop(id(group), 0.0), 1),
+        peak_memory_mb=round(watch.peak, 1),
         p99_to_250_ms=_p99(noted["begun"], noted["taken"]),
         p99_end_to_end_ms=_p99(noted["begun"], arrived),
         foreign_percent=round(100 * max(0.0, foreign), 1),
+        yardstick_ms=round(statistics.median(watch.yardsticks), 2),
     )
-
-
-_peaks: dict[int, float] = {}
-
-
-async def _peak(group: Group) -> None:
-    """Remember the largest memory of a group until cancelled."""
-    while True:
-        _peaks[id(group)] = max(_peaks.get(id(group), 0.0), await asyncio.to_thread(group.memory))
-        await asyncio.sleep(1.0)
 
 
 def _p99(begun: list[int], done: list[int]) -> float:
@@ -245,7 +264,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["case"], row["peer"], f"{row['messages_per_second']:.0f}", f"{row['cpu_ms_per_message']:.2f}",
             f"{row['peak_memory_mb']:.0f}", f"{row['p99_to_250_ms']:.1f}", f"{row['p99_end_to_end_ms']:.0f}",
-            f"{row['foreign_percent']:.0f} %",
+            f"{row['foreign_percent']:.0f} %", f"{row['yardstick_ms']:.1f}",
         )  # fmt: skip
     _CONSOLE.print(table)
 
