@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.core.reply import EnhancedStatus
 
-LIMIT: Final = 4000
+LIMIT: Final = 1000
 """Characters of an answer that are judged; the reason stands at its beginning."""
 
 _CODE: Final = re.compile(r"(?<![\w.#/=-])#?([245]\d\d)(?=[ \-:.,;\]\"')]|$)")

@@ -12,7 +12,7 @@ from relay.delivery.bounce import BounceClass, Verdict, action_of, of_trouble
 from relay.delivery.bouncerules import BounceRule
 from relay.delivery.bouncetext import Words, words_of
 
-_MEMORY: Final = 256 * 1024 * 1024
+_MEMORY: Final = 64 * 1024 * 1024
 """Octets RE2 may use for the set; what it cannot do within it is done pattern by pattern."""
 _UNKNOWN: Final = "no-rule"
 _ALWAYS: Final = ""

@@ -36,6 +36,19 @@ def test_documented_replies_are_understood(classifier, klass, host, answer):
     assert verdict.klass == klass, f"{verdict.rule}: {verdict.pattern}"
 
 
+SHORT = [
+    tuple(part.strip() for part in line.split("|", 1))
+    for line in (Path(__file__).parent / "families.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize(("family", "answer"), SHORT, ids=[f"{row[0]}-{n}" for n, row in enumerate(SHORT)])
+def test_short_replies_fall_into_their_family(classifier, family, answer):
+    verdict = classifier.classify(answer)
+    assert verdict.family == family, f"{verdict.rule}: {verdict.pattern}"
+
+
 def test_the_rows_show_every_class_of_a_reply():
     assert {row[0] for row in ROWS} == set(BounceClass) - {BounceClass.COMPLAINT, BounceClass.AUTO_REPLY}
 
