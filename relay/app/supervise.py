@@ -18,7 +18,7 @@ from relay.app.stock import load_signers, open_vault
 from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
 from relay.config.policies import RunningPolicy, Stamp, stamps
-from relay.config.prove import Extent, prove
+from relay.config.prove import Extent, missing_routes, prove
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
@@ -32,7 +32,7 @@ log = structlog.get_logger("supervisor")
 
 _OF_LISTENERS: Final = ("listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth")
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
-_FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "user")
+_FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")
 """Settings that only a restart changes: what is on disk and who owns it."""
 
 
@@ -56,6 +56,7 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
             problems.extend(error.problems)
     try:
         policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK, scan=engine.scan)
+        problems.extend(missing_routes(policy.current.rules, settings))
     except ProblemsError as error:
         problems.extend(error.problems)
     if policy is None or problems:
@@ -81,8 +82,8 @@ RUNNING: Final = Extent(ports=False, dns=False, policy=False, store=False, space
 def _proved(path: Path) -> tuple[Problem, ...]:
     """Prove on this machine what a running system can stumble over; the warnings.
 
-    Ports are ours already at a reload, and a DNS that is away for a moment must not keep the mail from being taken; nor
-    a full disk the mail that is on it from leaving.
+    Ports are ours already at a reload, and a DNS or database that is away for a moment must not keep the mail from
+    being taken; nor a full disk the mail that is on it from leaving.
 
     Raises:
         ProblemsError: the errors.

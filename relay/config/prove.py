@@ -6,7 +6,7 @@ Nothing is changed on the machine save a probe file that is removed at once; eve
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,9 +35,11 @@ from relay.config.proof_system import (
     prove_user,
 )
 from relay.config.reception import ListenerAuth, ListenerTls
+from relay.config.settings import Settings
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 from relay.delivery.bouncerules import read_rules
+from relay.policy.engine import CompiledRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,8 +296,13 @@ def _policy(loaded: Loaded, methods: frozenset[MethodName], now: datetime) -> It
         yield from (Finding(problem) for problem in problems.problems)
         return
     yield from (Finding(problem, warning=True) for problem in policy.warnings)
-    known = {route.name for route in loaded.settings.routes}
-    for rule in policy.rules:
+    yield from (Finding(problem) for problem in missing_routes(policy.rules, loaded.settings))
+
+
+def missing_routes(rules: Iterable[CompiledRule], settings: Settings) -> Iterator[Problem]:
+    """Rules that take a route which the configuration does not have: their mail would have nowhere to go."""
+    known = {route.name for route in settings.routes}
+    for rule in rules:
         if rule.treatment.route and rule.treatment.route not in known:
             what = f"the rule {rule.id} takes the route {rule.treatment.route}, which the configuration does not have"
-            yield error(rule.where, what, f"routes are: {', '.join(sorted(known)) or 'none'}")
+            yield Problem(where=rule.where, what=what, hint=f"routes are: {', '.join(sorted(known)) or 'none'}")

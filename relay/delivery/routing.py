@@ -44,11 +44,16 @@ class RouteTable:
     def destination(self, address: Address, route: str = "") -> str:
         """The queue's key for a recipient: ``route:NAME``, or the domain when no route serves it.
 
+        A route that the policy names and nobody configured is the key all the same: such mail waits, alerted, for its
+        route; it never takes another way than the one that was decided (law 3).
+
         Args:
             address: the recipient.
             route: the route that the policy names, or empty.
         """
-        found = self._by_name.get(route) or self._matching(address.domain)
+        if route:
+            return f"{ROUTE_PREFIX}{route}"
+        found = self._matching(address.domain)
         return f"{ROUTE_PREFIX}{found.name}" if found else address.domain
 
     def route_of(self, destination: str) -> Route | None:

@@ -78,7 +78,8 @@ class Meanings:
         self._metrics.count("postern_bounces_total", klass)
         family = {"family": verdict.family.value, "course": course, "sending_domain": sender}
         self._metrics.count("postern_bounce_families_total", family)
-        if verdict.action is BounceAction.TELL and course == "failed":
+        # What we have set up wrongly keeps every copy waiting until somebody mends it: that is told while they wait.
+        if verdict.action is BounceAction.TELL and (course == "failed" or verdict.klass is BounceClass.CONFIGURATION):
             self._metrics.count("postern_alerts_total", {"kind": f"bounce-{verdict.klass.value}"})
 
 

@@ -187,6 +187,14 @@ def test_everything_wrong_is_told_at_once(base):
     assert len(caught.value.problems) >= 2
 
 
+def test_a_rule_whose_route_is_nowhere_is_refused_at_start_and_reload(base):
+    policy = base / "policies" / "main.yaml"
+    policy.write_text(policy.read_text().replace("id: all\n", "id: all\n    route: partner-gatewey\n"))
+    assert "partner-gatewey" in policy.read_text()
+    with pytest.raises(ProblemsError, match="partner-gatewey, which the configuration does not have"):
+        freeze(settings(base))
+
+
 @pytest.mark.parametrize(("old", "new"), [("hostname:", "hostnam:"), ("policies/main.yaml", "policies/none.yaml")])
 def test_run_with_a_broken_configuration_is_one_clear_error(base, old, new):
     config = base.parent / "postern.yaml"

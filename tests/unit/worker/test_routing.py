@@ -31,8 +31,8 @@ def test_the_policy_names_a_route_before_the_domain_does():
     table = RouteTable((Route(name="all", domains=("*",)), Route(name="named", domains=())))
     bob = Address("bob", "mail.example")
     assert table.destination(bob, "named") == "route:named"
-    assert table.destination(bob, "gone") == "route:all"
-    assert RouteTable(()).destination(bob, "gone") == "mail.example"
+    assert table.destination(bob, "gone") == "route:gone", "never another way than the one that was decided"
+    assert RouteTable(()).destination(bob, "gone") == "route:gone"
 
 
 def test_a_destination_has_the_floor_of_its_own_route_alone():
