@@ -256,18 +256,21 @@ def tls_options(settings: Settings) -> TlsOptions:
     )
 
 
-def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
-    """What one worker has in hand; per-destination limits are this worker's share.
+def dispatch_options(settings: Settings, number: int, position: tuple[int, int] = (0, 1)) -> DispatchOptions:
+    """What one worker has in hand; per-destination limits are this worker's share, over all nodes.
 
     Args:
         settings: the settings.
         number: the worker's, from 1; any other is a worker run by hand, which serves all destinations.
+        position: this node's among those that serve, from 0, and their number; each has as many workers.
     """
     delivery = settings.delivery
-    limit = delivery.concurrency_per_destination
-    share, rest = divmod(limit, settings.workers)
+    limit, rank, workers = delivery.concurrency_per_destination, position[0], settings.workers * position[1]
+    by_hand = not 1 <= number <= settings.workers
+    mine = rank * settings.workers + number
+    share, rest = divmod(limit, workers)
     lane = LaneOptions(
-        concurrency=max(1, share + (number <= rest)),  # below one a worker, ``servers`` picks who serves
+        concurrency=max(1, share + (mine <= rest)),  # below one a worker, ``servers`` picks who serves
         idle=delivery.session_idle,
         messages_per_session=delivery.messages_per_session,
     )
@@ -277,9 +280,7 @@ def dispatch_options(settings: Settings, number: int) -> DispatchOptions:
         poll=_POLL,
         lane=lambda _: lane,
         lane_backlog=_backlog(settings),
-        serves=lambda destination: (
-            not 1 <= number <= settings.workers or number in servers(destination, settings.workers, limit)
-        ),
+        serves=lambda destination: by_hand or mine in servers(destination, workers, limit),
     )
 
 
@@ -291,7 +292,7 @@ def _backlog(settings: Settings) -> int:
     return min(most, a_minute) if delivery.rate_per_destination else most
 
 
-def pace(settings: Settings) -> Rate | None:
-    """This worker's share of the rate to one destination."""
+def pace(settings: Settings, nodes: int = 1) -> Rate | None:
+    """This worker's share of the rate to one destination, over so many nodes."""
     rate = settings.delivery.rate_per_destination
-    return Rate(per_second=rate / 60 / settings.workers) if rate else None
+    return Rate(per_second=rate / 60 / settings.workers / nodes) if rate else None

@@ -59,3 +59,14 @@ def incarnation(settings: Settings, process: str) -> str:
 def node_is_draining(store: Store) -> bool:
     """Whether an operator told this node to take no more work; never so where there is but one."""
     return isinstance(store, PostgresStore) and store.is_draining
+
+
+def node_position(store: Store) -> tuple[int, int]:
+    """This node's place among those that serve, from 0, and their number."""
+    return store.position if isinstance(store, PostgresStore) else (0, 1)
+
+
+def on_nodes(store: Store, hear: Callable[[], None]) -> None:
+    """Call ``hear`` when a node begins to serve, or serves no more."""
+    if isinstance(store, PostgresStore):
+        store.on_nodes(hear)

@@ -14,7 +14,7 @@ from relay.app import options
 from relay.app.base import CLOCK, CONFIGURED, Life, every
 from relay.app.helper import engine_limits
 from relay.app.node import NodeSwitch
-from relay.app.queue import build_store, incarnation
+from relay.app.queue import build_store, incarnation, node_position, on_nodes
 from relay.app.reputation import Standing
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
@@ -89,6 +89,8 @@ class WorkerService:
         self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
         self._switch = NodeSwitch(self._store, self._serve, self._cease)
         await self._switch.start()
+        on_nodes(self._store, self._share_anew)
+        self._share_anew()  # for who came or went meanwhile
         self._reaping = asyncio.create_task(every(_REAP, self._reap, self._metrics))
 
     async def _serve(self) -> None:
@@ -132,15 +134,25 @@ class WorkerService:
             metrics=self._metrics,
             strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
         )
-        pacer = Pacer(options.pace(settings))
+        self._position = position = node_position(self._store)
+        self._pacer = Pacer(options.pace(settings, position[1]))
         return Dispatcher(
             self._store,
             self._attempter,
-            lambda destination: pacer.take(destination, CLOCK()),
-            options.dispatch_options(settings, self._number()),
+            lambda destination: self._pacer.take(destination, CLOCK()),
+            options.dispatch_options(settings, self._number(), position),
             CLOCK,
             self._metrics,
         )
+
+    def _share_anew(self) -> None:
+        """A node came or went: limits by destination are divided over those that serve now."""
+        settings, position = self._life.settings, node_position(self._store)
+        if self._switch.is_on and position != self._position:
+            self._position = position
+            log.info("limits shared anew", node=position[0] + 1, nodes=position[1])
+            self._pacer = Pacer(options.pace(settings, position[1]))
+            self._dispatcher.adopt(options.dispatch_options(settings, self._number(), position))
 
     def _on_settled(self) -> None:
         self._dispatcher.settled()

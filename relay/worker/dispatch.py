@@ -78,6 +78,14 @@ class Dispatcher:
         self._is_more = False
         store.on_ready(self._wake.set)
 
+    def adopt(self, options: DispatchOptions) -> None:
+        """Take up other limits, as nodes come and go: lanes with too many connections end some as they finish."""
+        self._options = options
+        self._foreign.clear()
+        for name, lane in self._lanes.items():
+            lane.adopt(options.lane(name))
+        self._wake.set()
+
     @property
     def in_hand(self) -> int:
         """Entries under this worker's lease, or reserved."""

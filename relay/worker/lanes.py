@@ -66,6 +66,11 @@ class Lane:
         self._runners: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
+    def adopt(self, options: LaneOptions) -> None:
+        """Take up other limits."""
+        self._options = options
+        self._staff()
+
     @property
     def waiting(self) -> int:
         """Entries in hand that no runner has taken yet."""
@@ -167,8 +172,8 @@ class Lane:
             log.exception("a session could not be closed", domain=self.destination)
 
     async def _next(self, session: DeliverySession | None) -> Claimed | None:
-        if self._stop.is_set():
-            return None
+        if self._stop.is_set() or len(self._runners) > self._options.concurrency:
+            return None  # whoever is left over when all have looked is staffed anew
         if self._queue:
             return self._queue.popleft()
         if session is None:

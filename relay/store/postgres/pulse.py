@@ -31,7 +31,10 @@ _BEAT: Final = """
     ), node AS (
         UPDATE nodes n SET seen_at = clock_timestamp() FROM life
         WHERE n.name = life.node AND n.seen_at < clock_timestamp() - interval '2 seconds'
-    ) SELECT n.draining FROM nodes n JOIN life ON n.name = life.node"""
+    ) SELECT n.draining, (
+        SELECT array_agg(DISTINCT i.node ORDER BY i.node) FROM incarnations i JOIN nodes o ON o.name = i.node
+        WHERE i.ends_at >= clock_timestamp() AND NOT o.draining)
+    FROM nodes n JOIN life ON n.name = life.node"""
 _BASE: Final = """
     UPDATE places SET base = high.place / (1 << 20) - pg_current_xact_id()::text::int8 + 1
     FROM (SELECT max(place) AS place FROM outbox) high
@@ -68,6 +71,8 @@ class Pulse:
         self.number: int | None = None
         self.draining = False
         self.on_draining: list[Callable[[bool], None]] = []
+        self.serving: tuple[str, ...] = ()
+        self.on_serving: list[Callable[[], None]] = []
 
     async def open(self, incarnation: str) -> None:
         """Register under a name unique to this process's life; when the database is away, as soon as it is back.
@@ -142,7 +147,14 @@ class Pulse:
             return False
         self._trusted_until = now + self._options.hold
         self._tell(row[0])
+        self._count(tuple(row[1] or ()))
         return True
+
+    def _count(self, serving: tuple[str, ...]) -> None:
+        if serving != self.serving:
+            self.serving = serving
+            for hear in self.on_serving:
+                hear()
 
     def _tell(self, draining: Any) -> None:
         if bool(draining) != self.draining:

@@ -79,8 +79,6 @@ class PostgresStore:
             observe=observe_batch,
         )
 
-    # --- life ---
-
     async def open(self, incarnation: str) -> None:
         """Register under a name unique to this process's life; free what dead processes left.
 
@@ -168,6 +166,16 @@ class PostgresStore:
     def on_draining(self, hear: Callable[[bool], None]) -> None:
         """Call ``hear`` when this node is told to drain, or to resume."""
         self._pulse.on_draining.append(hear)
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """This node's place among those that serve, from 0, and their number; the last that was heard."""
+        serving, node = self._pulse.serving, self._postgres.node
+        return (serving.index(node), len(serving)) if node in serving else (0, 1)
+
+    def on_nodes(self, hear: Callable[[], None]) -> None:
+        """Call ``hear`` when a node begins to serve, or serves no more."""
+        self._pulse.on_serving.append(hear)
 
     # --- writing ---
 
@@ -387,5 +395,5 @@ class PostgresStore:
 
 
 async def _relax(connection: Connection) -> None:
-    """Counters are all that this line writes; the last moments of them may be lost with the database."""
+    # Counters are all that this line writes; the last moments of them may be lost with the database.
     await connection.execute("SET synchronous_commit TO off")

@@ -28,6 +28,14 @@ def test_the_roster_shares_a_destinations_connections_exactly(workers, limit):
         assert connections == limit
 
 
+@pytest.mark.parametrize(("nodes", "workers", "limit"), [(2, 1, 1), (2, 2, 3), (3, 2, 20), (3, 4, 5)])
+def test_all_nodes_together_share_a_destinations_connections_exactly(nodes, workers, limit):
+    places = [(rank, number) for rank in range(nodes) for number in range(1, workers + 1)]
+    options = [dispatch_options(settings(workers, limit), number, (rank, nodes)) for rank, number in places]
+    for name in DESTINATIONS:
+        assert sum(one.lane(name).concurrency for one in options if one.serves(name)) == limit
+
+
 @pytest.mark.parametrize("number", [0, 5, 48123])
 def test_a_worker_run_by_hand_serves_everything(number):
     options = dispatch_options(settings(4, 1), number)

@@ -209,6 +209,31 @@ async def test_a_wake_up_reaches_other_processes(harness):
         await woken.wait()
 
 
+async def test_each_node_knows_its_place_among_those_that_serve(harness):
+    alpha = await opened(harness, "alpha-1", node="alpha", beat=0.1)
+    told = asyncio.Event()
+    alpha.on_nodes(told.set)
+    beta = await opened(harness, "beta-1", node="beta", beat=0.1)
+
+    async def places(expected):
+        async with asyncio.timeout(20):
+            while [one.position for one in (alpha, beta)] != expected:  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.01)
+
+    await places([(0, 2), (1, 2)])
+    assert told.is_set()
+    harness.sql("UPDATE nodes SET draining = true WHERE name = 'alpha'")
+    await places([(0, 1), (0, 1)])
+    assert alpha.is_draining
+    assert not beta.is_draining
+    harness.sql("UPDATE nodes SET draining = false WHERE name = 'alpha'")
+    await places([(0, 2), (1, 2)])
+    await harness.close(alpha)
+    async with asyncio.timeout(20):
+        while beta.position != (0, 1):  # noqa: ASYNC110 - what the database tells sets no event here
+            await asyncio.sleep(0.01)
+
+
 # --- several writers ---
 
 

@@ -282,3 +282,36 @@ async def test_no_task_is_left_behind():
     await it.drain()
     assert asyncio.all_tasks() == before
     assert it.is_empty
+
+
+async def test_a_lower_limit_ends_connections_as_they_finish_and_loses_nothing():
+    attempts = Attempts(hold=range(4))
+    it = lane(attempts, concurrency=4)
+    for number in range(30):
+        it.push(claimed(number))
+    assert sorted(await all_begun(attempts, 4)) == [0, 1, 2, 3]
+    it.adopt(LaneOptions(concurrency=1, idle=3600.0, messages_per_session=100))
+    attempts.peak = 0
+    for gate in attempts.gates.values():
+        gate.set()
+    await until(lambda: len(attempts.done) == 30)
+    assert sorted(attempts.done) == list(range(30))
+    later = [attempts.begun.get_nowait() for _ in range(26)]
+    assert later == sorted(later)
+    await until(lambda: len(it._runners) == 1)
+    await it.drain()
+
+
+async def test_a_higher_limit_is_used_by_what_waits():
+    attempts = Attempts(hold=range(3))
+    it = lane(attempts)
+    for number in range(3):
+        it.push(claimed(number))
+    await all_begun(attempts, 1)
+    it.adopt(LaneOptions(concurrency=3, idle=3600.0, messages_per_session=100))
+    it.push(claimed(3))
+    assert sorted(await all_begun(attempts, 2)) == [1, 2]
+    for gate in attempts.gates.values():
+        gate.set()
+    await until(lambda: len(attempts.done) == 4)
+    await it.drain()
