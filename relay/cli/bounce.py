@@ -54,7 +54,7 @@ def explain(
 
     WORDS are the answer, such as "550 5.1.1 User unknown"; without them, or with -, each line of standard input is one.
     """
-    classifier = _classifier(rules, config)
+    classifier = classifier_of(rules, config)
     if jsonl:
         _write(_bulk(classifier, words or ("-",), host))
         return
@@ -82,17 +82,17 @@ def parse(*, rules: tuple[Path, ...], config: Path | None, as_json: bool, files:
     from relay.reputation.judged import judge
     from relay.reputation.returned import Kind, read_returned
 
-    classifier = _classifier(rules, config)
-    sources = list(_sources(files or ("-",)))
-    for name in sources:
-        with _open(name) as stream:
+    classifier = classifier_of(rules, config)
+    found = list(sources(files or ("-",)))
+    for name in found:
+        with open_source(name) as stream:
             content = stream.read(MAX_MESSAGE + 1)
         returned = read_returned(content)
         judged = judge(returned, classifier)
         report = _report(content) if returned.kind is Kind.OTHER else None
         if report is not None:
-            _show_report(name, report, as_json=as_json or len(sources) > 1)
-        elif as_json or len(sources) > 1:
+            _show_report(name, report, as_json=as_json or len(found) > 1)
+        elif as_json or len(found) > 1:
             _write([_message_row(name, returned, judged)])
         else:
             _tell_message(returned, judged)
@@ -131,7 +131,8 @@ def _show_report(name: str, report: "AggregateReport | ReportError", *, as_json:
         )
 
 
-def _sources(names: tuple[str, ...]) -> Iterator[str]:
+def sources(names: tuple[str, ...]) -> Iterator[str]:
+    """Files as named, and all those in the folders named."""
     for name in names:
         path = Path(name)
         if path.is_dir():
@@ -184,7 +185,12 @@ def row_of(verdict: "Verdict") -> dict[str, Any]:
     }
 
 
-def _classifier(rules: tuple[Path, ...], config: Path | None) -> "Classifier":
+def classifier_of(rules: tuple[Path, ...], config: Path | None) -> "Classifier":
+    """The classifier with these rules, and those that a configuration names.
+
+    Raises:
+        ProblemsError: every fault in them.
+    """
     from relay.reputation.load import load_classifier
 
     extra = list(rules)
@@ -197,14 +203,19 @@ def _classifier(rules: tuple[Path, ...], config: Path | None) -> "Classifier":
 
 def _bulk(classifier: "Classifier", names: tuple[str, ...], host: str) -> Iterator[dict[str, Any]]:
     for name in names:
-        with _open(name) as stream:
+        with open_source(name) as stream:
             for number, line in enumerate(stream, 1):
                 if line.strip():
                     identity, answer = _parse_row(line, f"{name}:{number}", number)
                     yield {"id": identity, **row_of(classifier.classify(answer, host=host))}
 
 
-def _open(name: str) -> BinaryIO:
+def open_source(name: str) -> BinaryIO:
+    """A file, or standard input for ``-``.
+
+    Raises:
+        ProblemsError: it cannot be read.
+    """
     if name == "-":
         return sys.stdin.buffer
     try:

@@ -116,6 +116,31 @@ def import_rows(file: IO[str], reason: str) -> None:
 
 
 @command.command()
+@click.argument("files", nargs=-1)
+@_tenant
+@_stream
+@click.option(
+    "--days", type=click.FloatRange(min=0.01, max=36_500), default=90.0, show_default=True, help="For so long."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be suppressed, and do nothing.")
+@_reason
+def returned(
+    files: tuple[str, ...], tenant: str, stream: str | None, days: float, reason: str, *, dry_run: bool
+) -> None:
+    """Suppress those whom returned messages tell of: hard bounces and complaints.
+
+    FILES are messages, folders of them, or - for standard input. Anyone can write a message that looks like a bounce:
+    feed it from a mailbox that only gets what comes back, and look at --dry-run first.
+    """
+    found = _returned(files or ("-",))
+    items = [{**one, "tenant": tenant, "stream": stream or "", "days": days} for one in found]
+    if dry_run:
+        for one in items:
+            click.echo(f"{one['address']}: {one['evidence']}")
+    click.echo(f"{len(items)} would be suppressed" if dry_run else f"{_add(items, reason) if items else 0} suppressed")
+
+
+@command.command()
 @click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
 def export(file: IO[str]) -> None:
     """Write the list as CSV to FILE (default: standard output)."""
@@ -151,6 +176,38 @@ def _add(rows: list[dict[str, Any]], reason: str) -> int:
     ]
     with connected() as client:
         return sum(client.ask(request, SuppressDone).done for request in requests)
+
+
+def _returned(files: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Mailbox, cause and evidence of every verdict that suppresses; the last of a mailbox counts."""
+    from relay.cli.bounce import classifier_of, open_source, sources
+    from relay.core.address import Address
+    from relay.core.errors import AddressError
+    from relay.delivery.bounce import BounceAction, BounceClass
+    from relay.mail.scrub import scrub
+    from relay.reputation.judged import judge
+    from relay.reputation.returned import LIMIT, read_returned
+
+    classifier = classifier_of((), click.get_current_context().obj[0])
+    found: dict[str, dict[str, Any]] = {}
+    for name in sources(files):
+        with open_source(name) as stream:
+            message = read_returned(stream.read(LIMIT + 1))
+        for one in judge(message, classifier):
+            verdict = one.verdict
+            if verdict is None or verdict.action is not BounceAction.SUPPRESS or not verdict.permanent:
+                continue
+            try:
+                address = Address.parse(one.recipient.address)
+            except AddressError:
+                click.echo(f"{name}: tells of no mailbox that can be read", err=True)
+                continue
+            said = scrub(one.recipient.reason, hide=(address.local,))
+            about = f" about {message.message_id}" if message.message_id else ""
+            evidence = f"{said} ({verdict.klass.value}, rule {verdict.rule}, {message.form}{about})".strip()
+            cause = "complaint" if verdict.klass is BounceClass.COMPLAINT else "hard-bounce"
+            found[address.key] = {"address": str(address), "cause": cause, "evidence": evidence[:1000]}
+    return list(found.values())
 
 
 def _made(kind: type[_Request], **fields: Any) -> _Request:

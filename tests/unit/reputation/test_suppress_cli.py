@@ -18,6 +18,7 @@ from relay.core.suppression import FOREVER, Cause
 from relay.reputation.suppression import SuppressionList
 from tests.support.vault import FakeVault
 from tests.unit.admin.conftest import desk
+from tests.unit.reputation.test_returned import ARF, DSN
 
 __all__ = ["desk"]  # a fixture
 
@@ -127,3 +128,30 @@ async def test_nobody_and_nonsense(postern):
     assert bad.exit_code == 1
     assert "is not a mailbox" in bad.output
     assert (await postern("add", "pat@x.example", "--reason", "x")).exit_code == 1
+
+
+async def test_returned_mail_suppresses_whom_it_tells_of(postern, listed, desk, tmp_path):
+    (tmp_path / "a.eml").write_text(DSN)
+    (tmp_path / "b.eml").write_text(ARF)
+    (tmp_path / "c.eml").write_text("Subject: Out of office\n\npat@clinic.example is away: 550 5.1.1 unknown user\n")
+    (tmp_path / "d.eml").write_text(DSN.replace("first@", "late@").replace("Status: 5.1.1", "Status: 4.4.1").replace(
+        "550 5.1.1 User unknown\n in local recipient table", "451 4.4.1 User unknown, try later"
+    ))  # fmt: skip
+    tried = await postern("returned", tmp_path, "--dry-run", "--reason", "weekly")
+    assert "2 would be suppressed" in tried.output
+    assert await all_of(listed) == []
+    done = await postern("returned", tmp_path, "--tenant", "clinic", "--days", "1", "--reason", "weekly")
+    assert done.output == "2 suppressed\n"
+    items = {str(item.address): item for item in await all_of(listed)}
+    assert set(items) == {"first@clinic.example", "pat@mailbox.example"}
+    bounced = items["first@clinic.example"]
+    assert (bounced.cause, bounced.tenant, bounced.until) == (Cause.HARD_BOUNCE, "clinic", desk.clock.now + 86_400)
+    assert "User unknown" in bounced.evidence
+    assert "00G7Y2T5VJXM0000ABCD" in bounced.evidence
+    assert items["pat@mailbox.example"].cause is Cause.COMPLAINT
+
+
+async def test_returned_mail_that_tells_of_nobody_suppresses_nobody(postern, listed):
+    done = await postern("returned", "-", "--reason", "weekly", text="Subject: lunch\n\nNoon?\n")
+    assert done.output == "0 suppressed\n"
+    assert await all_of(listed) == []
