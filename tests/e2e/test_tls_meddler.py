@@ -1,0 +1,158 @@
+"""Someone in between, who records all that he sees: of a protected copy that is nothing, its envelope included."""
+
+import asyncio
+import contextlib
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from relay.core.level import Level
+from relay.core.outcome import Trouble
+from relay.core.ports import ConnectError
+from relay.demo.authority import Authority
+from relay.demo.behaviour import PeerBehaviour
+from relay.net.rules import Rule, Rules
+from tests.support.certificates import leaf_of, tlsa_text
+from tests.support.delivering import HearingPeer
+from tests.support.net import contexts, transaction
+from tests.support.trust import GOOD, MX, world
+
+WORDS = (b"MAIL FROM", b"RCPT TO", b"ehr@clinic", b"patient-of-ours", b"planted-text")
+CONTENT = b"Subject: planted-text\r\n\r\nplanted-text\r\n"
+ASKED = ("floor", "mta-sts", "dane", "pin")
+"""Who asks that the copy be protected: its own floor, or the domain, or the operator; then its floor is clear."""
+
+
+class Meddler:
+    """Sits before a server and records both directions; ``strip``: takes STARTTLS out of what the server offers."""
+
+    def __init__(self, port, *, strip):
+        self._port, self._strip = port, strip
+        self.seen = bytearray()
+        self._tasks = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        there, away = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._pass(reader, away), self._pass(there, writer, strip=self._strip))
+        finally:
+            away.transport.abort()
+            writer.transport.abort()
+
+    async def _pass(self, reader, writer, *, strip=False):
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(65536):
+                self.seen += piece
+                if strip:
+                    piece = piece.replace(b"250-STARTTLS\r\n", b"").replace(b"250 STARTTLS\r\n", b"250 NOOP\r\n")
+                writer.write(piece)
+                await writer.drain()
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.write_eof() if writer.can_write_eof() else writer.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@contextlib.asynccontextmanager
+async def protected(authority, asked, files):
+    """``good.example`` as it should be reached, and the floor of the copy."""
+    tls = contexts(authority)
+    pin = leaf_of(files)[0]
+    rules = Rules([Rule(destinations=(GOOD,), contexts=tls, pins=frozenset({_sha256(pin)}))])
+    more = {"validating": True, "secure": (GOOD, MX)} if asked == "dane" else {}
+    more |= {"rules": rules} if asked == "pin" else {}
+    async with world(authority, tls, PeerBehaviour(certificate=files), **more) as it:
+        if asked == "mta-sts":
+            it.announce()
+        yield it, Level.VERIFIED if asked == "floor" else Level.CLEAR
+
+
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def reach(it, port, files, asked):
+    """Let connections go to another port, for which the records stand as well."""
+    it.connector._options = replace(it.connector._options, port=port)
+    if asked == "dane":
+        it.dns.set(f"_{port}._tcp.{MX}", {"TLSA": [tlsa_text(3, 1, 1, leaf_of(files)[0])]}, secure=True)
+
+
+async def deliver(it, floor):
+    """As often as a worker would; the trouble of the last attempt, or ``None`` when it went."""
+    trouble = None
+    for failures in range(3):
+        try:
+            session = await it.connector.connect(GOOD, floor=floor, tls_failures=failures)
+        except ConnectError as error:
+            trouble = error.failures[-1].trouble
+            continue
+        result = await session.transact(transaction(f"patient-of-ours@{GOOD}", content=CONTENT, floor=floor))
+        await session.close()
+        assert result.results[0].delivered
+        return None
+    return trouble
+
+
+@pytest.mark.parametrize("asked", ASKED)
+async def test_who_listens_sees_nothing_of_a_copy_that_goes(authority, asked):
+    files = authority.issue(MX)
+    async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, strip=False) as meddler:
+        reach(it, meddler.port, files, asked)
+        assert await deliver(it, floor) is None
+        assert it.peer.messages[0].content == CONTENT
+    assert b"STARTTLS" in meddler.seen
+    assert not [word for word in WORDS if word in meddler.seen]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+async def test_who_takes_starttls_away_gets_nothing(authority, asked):
+    files = authority.issue(MX)
+    async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, strip=True) as meddler:
+        reach(it, meddler.port, files, asked)
+        assert await deliver(it, floor) is Trouble.BELOW_FLOOR
+        assert it.peer.messages == []
+    assert b"EHLO" in meddler.seen
+    assert not [word for word in WORDS if word in meddler.seen]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+async def test_who_answers_in_the_servers_place_gets_nothing(authority, asked):
+    """He speaks TLS with a certificate of his own: another name's, from an authority that is trusted."""
+    files = authority.issue(MX)
+    his = PeerBehaviour(certificate=authority.issue("mx.evil.example"))
+    async with protected(authority, asked, files) as (it, floor), HearingPeer(his) as evil:
+        reach(it, evil.port, files, asked)
+        assert await deliver(it, floor) is Trouble.BELOW_FLOOR
+        heard = b"".join(one.octets for one in evil.heard)
+    assert b"STARTTLS" in heard
+    assert not [word for word in WORDS if word in heard]
+
+
+async def test_the_meddler_would_see_a_copy_that_nobody_protects(authority):
+    """Else the tests above could not fail."""
+    files = authority.issue(MX)
+    async with (
+        world(authority, contexts(authority), PeerBehaviour(certificate=files)) as it,
+        Meddler(it.peer.port, strip=True) as meddler,
+    ):
+        reach(it, meddler.port, files, "nobody")
+        assert await deliver(it, Level.CLEAR) is None
+    assert all(word in meddler.seen for word in WORDS)
