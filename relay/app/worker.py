@@ -259,11 +259,14 @@ class WorkerService:
             await self._outward.policies.refresh(pause=_POLITE)
 
     async def _cease(self) -> None:
-        """Stop accepting, finish what is under way, give back the rest."""
+        """Stop accepting and claiming, finish what is under way, give back the rest.
+
+        Sessions and attempts get their time together: soon after it whoever stops us kills us.
+        """
         drain = self._life.settings.process.drain
-        await asyncio.gather(*(listener.drain(drain) for listener in self._listeners))
+        await asyncio.gather(self._dispatcher.drain(drain), *(listener.drain(drain) for listener in self._listeners))
         self._listeners.clear()
-        await self._dispatcher.drain(drain)
+        await self._dispatcher.give_back()
         await self._attempter.finish()
         await self._standing.stop()
         await _ended(self._tasks)

@@ -233,6 +233,10 @@ class Dispatcher:
                 await asyncio.wait(late)
         await self._empty(lanes)
 
+    async def give_back(self) -> None:
+        """Give back what intake still handed over while or after the drain."""
+        await self._empty([])
+
     async def _empty(self, lanes: list[Lane]) -> None:
         for lane in lanes:
             for claimed in lane.take_waiting():
