@@ -1,7 +1,7 @@
 """Settings to the parts that connect to other servers and judge them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -20,7 +20,7 @@ from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
 from relay.net.mx import HostFinder
 from relay.net.resolver import Resolver
 from relay.net.rules import Rule, Rules
-from relay.net.tls import SP800_52R2, TlsOptions, make_contexts
+from relay.net.tls import SP800_52R2, TlsContexts, TlsOptions, make_contexts
 from relay.net.vouch import Vouchers
 from relay.trust.capability import Capability
 
@@ -65,7 +65,7 @@ class Outward:
             options.connector_options(settings),
             finder,
             contexts,
-            rules=Rules(_rule(rule, general) for rule in settings.tls.rules),
+            rules=Rules(_rules(settings.tls.rules, general)),
             vouching=Vouchers(dane=dane, mta_sts=policies, mx=dane is not None),
             metrics=metrics,
             clock=CLOCK,
@@ -130,7 +130,17 @@ class Probes:
         return name if name.startswith(ROUTE_PREFIX) else self._routes().destination(Address("postmaster", name))
 
 
-def _rule(rule: TlsRuleSettings, general: TlsOptions) -> Rule:
+def _rules(rules: Iterable[TlsRuleSettings], general: TlsOptions) -> Iterator[Rule]:
+    """The rules; those that want the same share contexts, since making one reads every trusted root."""
+    made: dict[TlsOptions, TlsContexts] = {}
+    for rule in rules:
+        how = _wanted(rule, general)
+        if how not in made:
+            made[how] = make_contexts(how)
+        yield Rule(destinations=rule.destinations, contexts=made[how], pins=frozenset(rule.pins))
+
+
+def _wanted(rule: TlsRuleSettings, general: TlsOptions) -> TlsOptions:
     key = rule.client_key.path() if rule.client_key is not None else None
     if rule.client_key is not None and key is None:
         rule.client_key.read()  # says what is wrong with a credential outside its unit
@@ -142,4 +152,4 @@ def _rule(rule: TlsRuleSettings, general: TlsOptions) -> Rule:
     )
     if rule.roots is not None:
         how = replace(how, system_trust=False, trust_files=(str(rule.roots),))
-    return Rule(destinations=rule.destinations, contexts=make_contexts(how), pins=frozenset(rule.pins))
+    return how
