@@ -137,6 +137,17 @@ def of_result(result: RecipientResult) -> Disposition | None:
     return disposition(failure)
 
 
+def belongs_in_next_transaction(course: Disposition) -> bool:
+    """Whether the recipient was one too many for this transaction: the rest goes in another (RFC 5321 4.5.3.1.10).
+
+    A 452 without an enhanced status may mean a full disk too: it is for the caller to see that something was taken.
+    """
+    failure, reply = course.failure, course.reply
+    if failure is None or reply is None or failure.stage is not Stage.RCPT or reply.code not in {452, _TOO_LARGE}:
+        return False
+    return reply.enhanced is None or (reply.enhanced.subject, reply.enhanced.detail) == (5, 3)
+
+
 def _of_rule(failure: Failure, trouble: Trouble) -> Disposition:
     course, status, why = _RULES[trouble]
     if failure.status is not None:

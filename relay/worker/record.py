@@ -21,7 +21,7 @@ from relay.delivery.brake import Brakes, Pause
 from relay.delivery.classify import Classifier
 from relay.delivery.plan import Move, Plan
 from relay.delivery.schedule import RetryOptions
-from relay.delivery.trouble import Course, Disposition, disposition, of_result
+from relay.delivery.trouble import Course, Disposition, belongs_in_next_transaction, disposition, of_result
 from relay.mail.echo import withheld
 from relay.mail.scrub import scrub
 from relay.worker.meaning import EXPIRED, Meanings, named, understood
@@ -117,6 +117,9 @@ class Recorder:
         facts = {"method": method.value, "floor": floor.word}
         waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again, verdicts)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
+        if entry is not None and len(fates) > len(failed) and all(map(belongs_in_next_transaction, again.values())):
+            entry = replace(entry, due_at=now, attempts=claimed.entry.attempts)  # some were taken: the rest, now
+            verdicts = {number: verdict for number, verdict in verdicts.items() if number not in again}
         if entry is not None and any(course.course is Course.HOLD for course in again.values()):
             entry = replace(entry, state=EntryState.HELD)
         missed = any(course.spends_within for course in again.values())

@@ -87,6 +87,32 @@ async def test_putting_off_waits_ever_longer(it):
     assert "Greylisted" in entry.reason
 
 
+@pytest.mark.parametrize("reply", [(452, "4.5.3"), (552, "5.5.3"), (452, "")])
+async def test_recipients_too_many_for_one_transaction_go_in_the_next_at_once(it, reply):
+    await it.keep(*THREE)
+    await it.over({1: refusal(*reply, "Too many recipients"), 2: refusal(*reply, "Too many recipients")})
+    entry = (await it.left())["m1.0"]
+    assert (entry.due_at, entry.attempts) == (NOW, 0)
+    await it.over({2: refusal(*reply, "Too many recipients")})
+    await it.over(TAKEN)
+    assert await it.fates() == {0: "delivered", 1: "delivered", 2: "delivered"}
+
+
+@pytest.mark.parametrize("reply", [(452, "4.3.1"), (451, "4.7.1")])
+async def test_other_refusals_wait_whatever_was_taken_beside_them(it, reply):
+    await it.keep(*THREE)
+    await it.over({1: refusal(452, "4.5.3", "Too many recipients"), 2: refusal(*reply, "Not now")})
+    entry = (await it.left())["m1.0"]
+    assert entry.due_at > NOW
+    assert entry.attempts == 1
+
+
+async def test_when_none_was_taken_too_many_recipients_wait_like_others(it):
+    await it.keep(*THREE)
+    await it.over(dict.fromkeys(range(3), refusal(452, "4.5.3", "Too many recipients")))
+    assert (await it.left())["m1.0"].due_at > NOW
+
+
 @pytest.mark.parametrize("wrong", [trouble(Trouble.LOCAL, Stage.PLAN), ConnectError((trouble(Trouble.LOCAL),))])
 async def test_what_is_set_up_wrongly_is_told_while_mail_waits_for_it(it, wrong):
     await it.keep()
