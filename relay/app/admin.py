@@ -11,10 +11,9 @@ from relay.admin import checks
 from relay.admin.control import ControlOptions, ControlServer
 from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
-from relay.app import options
+from relay.app import options, scanning
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, CONFIGURED, Life, every
-from relay.app.helper import engine_limits
 from relay.app.queue import build_store, incarnation, node_is_draining
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.trust import Outward, Probes
@@ -28,8 +27,6 @@ from relay.core.errors import PosternError, StoreError
 from relay.core.reply import EnhancedStatus
 from relay.delivery.plan import first_method
 from relay.delivery.trouble import Course, Disposition
-from relay.extract.client import ScanService, ScanServiceLimits
-from relay.extract.engine import ScanEngine, load_judge
 from relay.net.resolver import Found, Resolver
 from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
@@ -120,13 +117,7 @@ class AdminService:
 
     def _parts(self, settings: Settings) -> Parts:
         self._write_notices(settings)
-        limits = engine_limits(settings)
-        self._scanner = ScanService(
-            ScanEngine(load_judge(self._vault.digest, limits.scan), limits),
-            settings.run_dir / "extract.sock",
-            self._vault.digest,
-            ScanServiceLimits(inline=settings.scan.inline_limit, deadline=settings.scan.timeout),
-        )
+        self._scanner = scanning.service(settings, self._vault.digest)
         return Parts(
             store=self._store,
             clock=CLOCK,

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from relay.app.base import Life
+from relay.app.scanning import engine_limits, tuning
 from relay.config.settings import Settings
 from relay.core.errors import PosternError
-from relay.extract.engine import EngineLimits
-from relay.mail.leaf import MimeLimits
-from relay.scan.judge import ScanLimits
 
 if TYPE_CHECKING:
     from relay.extract.helper import ExtractLimits
@@ -22,16 +20,6 @@ log = structlog.get_logger("extract")
 _NOBODY: Final = "nobody"
 _MARGIN: Final = 1.0
 """Seconds by which the helper gives a job up before its client stops waiting."""
-
-
-def engine_limits(settings: Settings) -> EngineLimits:
-    """Limits of reading and judging, the same in workers and helper."""
-    return EngineLimits(
-        mime=MimeLimits(
-            depth=settings.limits.mime_depth, parts=settings.limits.mime_parts, bytes=settings.scan.read_size
-        ),
-        scan=ScanLimits(findings=settings.scan.max_findings),
-    )
 
 
 def extract_limits(settings: Settings) -> "ExtractLimits":
@@ -49,6 +37,7 @@ def extract_limits(settings: Settings) -> "ExtractLimits":
         uid=nobody.pw_uid if nobody else None,
         gid=nobody.pw_gid if nobody else None,
         engine=engine_limits(settings),
+        tuning=tuning(settings),
     )
 
 

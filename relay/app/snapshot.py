@@ -20,6 +20,7 @@ from relay.core.errors import Problem, ProblemsError
 _SETTINGS: Final = "settings.json"
 _POLICY: Final = "policy"
 _ROOT: Final = "policy-root"
+_TUNING: Final = "tuning.yaml"
 _KEPT: Final = 3
 CURRENT: Final = "current"
 """Link to the snapshot in force, below :func:`home`."""
@@ -55,7 +56,8 @@ def write(
         ProblemsError: it cannot be written, or a policy file was edited between its proof and its copy.
     """
     _, content = snapshot(settings)
-    digest = hashlib.sha256(content + policy_version.encode()).hexdigest()[:32]
+    tuning = tuning_of(settings)
+    digest = hashlib.sha256(content + policy_version.encode() + tuning).hexdigest()[:32]
     base = home(settings.run_dir)
     target = base / digest
     try:
@@ -64,6 +66,8 @@ def write(
             fresh = base / f".{digest}.{os.getpid()}"
             shutil.rmtree(fresh, ignore_errors=True)
             _fill(fresh, content, settings.policy, policy_files)
+            if settings.scan.tuning is not None:
+                (fresh / _TUNING).write_bytes(tuning)
             if version_of((fresh / _ROOT).resolve(strict=True)) != policy_version:
                 shutil.rmtree(fresh)
                 what, hint = "a policy file was edited while it was read", "reload again"
@@ -79,6 +83,15 @@ def write(
         what = f"the snapshot cannot be written: {error.strerror}"
         raise ProblemsError(Problem(where=str(base), what=what, hint="check run_dir")) from error
     return target
+
+
+def tuning_of(settings: Settings) -> bytes:
+    """What the scan's tuning file holds; empty without one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return settings.scan.tuning.read_bytes() if settings.scan.tuning is not None else b""
 
 
 def _fill(fresh: Path, content: bytes, root: Path, policy_files: Sequence[str]) -> None:
@@ -109,6 +122,9 @@ def read(directory: Path) -> Frozen:
         what = f"the snapshot cannot be read: {error.strerror}"
         raise ProblemsError(Problem(where=str(directory), what=what, hint="start through `postern run`")) from error
     settings = from_snapshot(content).model_copy(update={"policy": root})
+    if settings.scan.tuning is not None:
+        scan = settings.scan.model_copy(update={"tuning": directory / _TUNING})
+        settings = settings.model_copy(update={"scan": scan})
     return Frozen(settings=settings, directory=directory)
 
 

@@ -11,9 +11,9 @@ from typing import Final
 import orjson
 import structlog
 
+from relay.app import scanning
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, CONFIGURED, configure_log
-from relay.app.helper import engine_limits
 from relay.app.stock import load_signers, open_vault
 from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
@@ -22,7 +22,6 @@ from relay.config.prove import Extent, missing_routes, prove
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
-from relay.extract.engine import ScanEngine, load_judge
 from relay.observe import exposition, notify
 from relay.privileges import become
 from relay.store import DirectoryLock
@@ -45,8 +44,6 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
     Raises:
         ProblemsError: everything that is wrong, so that nothing is taken up that a process would stumble over.
     """
-    limits = engine_limits(settings)
-    engine = ScanEngine(load_judge(lambda plain: plain, limits.scan), limits)
     problems: list[Problem] = []
     policy: RunningPolicy | None = None
     for read in (load_clients, load_signers, open_vault):
@@ -55,6 +52,7 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
         except ProblemsError as error:
             problems.extend(error.problems)
     try:
+        engine = scanning.engine(settings, lambda plain: plain)
         policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK, scan=engine.scan)
         problems.extend(missing_routes(policy.current.rules, settings))
     except ProblemsError as error:
@@ -73,6 +71,7 @@ def _version_of(root: Path) -> str:
 
 def _digest(settings: Settings) -> str:
     tree = settings.model_dump(mode="json", include=set(_OF_LISTENERS))
+    tree["tuning"] = snapshots.tuning_of(settings).hex()
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -10,9 +10,8 @@ from typing import Final
 
 import structlog
 
-from relay.app import options
+from relay.app import options, scanning
 from relay.app.base import CLOCK, CONFIGURED, Life, every
-from relay.app.helper import engine_limits
 from relay.app.node import NodeSwitch
 from relay.app.queue import build_store, incarnation, node_position, on_nodes
 from relay.app.reputation import Standing
@@ -28,8 +27,6 @@ from relay.core.decision import MethodName, Treatment
 from relay.core.errors import PosternError
 from relay.core.ids import ENTROPY_BYTES, queue_id
 from relay.delivery.limits import Pacer
-from relay.extract.client import ScanService, ScanServiceLimits
-from relay.extract.engine import ScanEngine, load_judge
 from relay.intake.accept import Acceptor, Parts
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
 from relay.intake.listener import Listener, Rooms
@@ -162,16 +159,8 @@ class WorkerService:
         return int(digits) if digits.isdigit() else 0
 
     def _compose_accept(self, settings: Settings) -> Acceptor:
-        limits = engine_limits(settings)
-        engine = ScanEngine(load_judge(self._vault.digest, limits.scan), limits)
-        scanner = ScanService(
-            engine,
-            settings.run_dir / "extract.sock",
-            self._vault.digest,
-            ScanServiceLimits(inline=settings.scan.inline_limit, deadline=settings.scan.timeout),
-        )
         parts = Parts(
-            scanner=scanner,
+            scanner=scanning.service(settings, self._vault.digest),
             policy=self._policy,
             store=self._store,
             hand=self._dispatcher,

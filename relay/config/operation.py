@@ -33,6 +33,9 @@ class ScanSettings(Section):
     max_findings: Integer = setting(
         200, "Findings listed for one message; more still count.", "findings", ge=1, le=100_000
     )
+    tuning: OptionalPath = setting(
+        None, "The operator's own patterns, terms, exclusions and weights (docs/phi.md); null: none.", "file"
+    )
     helpers: Integer = setting(
         1, "Helper processes that read what strangers wrote, a worker.", "processes", ge=1, le=64
     )

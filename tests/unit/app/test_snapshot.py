@@ -203,3 +203,29 @@ def test_run_with_a_broken_configuration_is_one_clear_error(base, old, new):
     assert done.exit_code == 78  # EX_CONFIG, sysexits.h
     assert Path(str(config)).name in done.stderr or "none.yaml" in done.stderr
     assert "Traceback" not in done.output + done.stderr
+
+
+def test_the_scans_tuning_is_frozen_and_an_edit_of_it_wants_new_workers(base):
+    (base / "scan.yaml").write_text("")
+    config = base.parent / "postern.yaml"
+    config.write_text(config.read_text() + f"\nscan:\n  tuning: {base / 'scan.yaml'}\n")
+    first, _ = freeze(settings(base))
+    (base / "scan.yaml").write_text("# another\n")
+    frozen = snapshots.read(first.snapshot).settings.scan.tuning
+    assert frozen.is_relative_to(first.snapshot)
+    assert frozen.read_text() == ""
+    second, _ = freeze(settings(base))
+    assert second.listeners != first.listeners
+    assert snapshots.read(second.snapshot).settings.scan.tuning.read_text() == "# another\n"
+
+
+@pytest.mark.parametrize("content", ["patterns: 3\n", "\tnot YAML", None])
+def test_a_tuning_that_cannot_be_used_is_refused_with_its_place(base, content):
+    file = base / "scan.yaml"
+    if content is not None:
+        file.write_text(content)
+    config = base.parent / "postern.yaml"
+    config.write_text(config.read_text() + f"\nscan:\n  tuning: {file}\n")
+    with pytest.raises(ProblemsError) as caught:
+        freeze(settings(base))
+    assert str(file) in str(caught.value)
