@@ -1,0 +1,93 @@
+"""Postfix as the receiving server, with certificates good and bad: what is reached, and what comes back."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from relay.core.level import Level, Voucher
+from relay.core.outcome import Trouble
+from relay.core.ports import ConnectError
+from relay.demo.authority import Authority
+from relay.demo.behaviour import PeerBehaviour
+from relay.demo.site import free_port
+from tests.support.net import contexts, transaction
+from tests.support.peers import Postfix
+from tests.support.trust import GOOD, MX, world
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+
+
+class OldPostfix(Postfix):
+    """One that speaks nothing newer than TLS 1.0."""
+
+    def _write(self):
+        super()._write()
+        with (self.directory / "etc" / "main.cf").open("a") as settings:
+            settings.write("smtpd_tls_security_level = may\n")
+            settings.write("smtpd_tls_protocols = TLSv1\nsmtpd_tls_mandatory_protocols = TLSv1\n")
+            settings.write("tls_high_cipherlist = ALL:@SECLEVEL=0\ntls_medium_cipherlist = ALL:@SECLEVEL=0\n")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def certificate(authority, kind):
+    return {
+        "good": lambda: authority.issue(MX),
+        "expired": lambda: authority.issue(MX, expired=True),
+        "self-signed": lambda: authority.issue(MX, self_signed=True),
+        "wrong-name": lambda: authority.issue("mx.other.example"),
+        "private-authority": lambda: authority.untrusted.issue(MX),
+    }[kind]()
+
+
+async def attempt(it, floor, tls_failures=0):
+    """The proof of a delivery, or the trouble that kept it."""
+    try:
+        session = await it.connector.connect(GOOD, floor=floor, tls_failures=tls_failures)
+    except ConnectError as error:
+        return error.failures[-1].trouble
+    result = await session.transact(transaction(f"pat@{GOOD}", floor=floor))
+    await session.close()
+    assert result.results[0].delivered
+    return result.proof
+
+
+@contextlib.asynccontextmanager
+async def behind(authority, kind, *, program=Postfix):
+    """``good.example`` with a Postfix as its mail server."""
+    async with (
+        world(authority, contexts(authority), PeerBehaviour()) as it,
+        program(
+            address="127.0.0.1", port=free_port(), domain=GOOD, certificate=certificate(authority, kind)
+        ) as postfix,
+    ):
+        it.connector._options = replace(it.connector._options, port=postfix.port)
+        yield it
+
+
+async def test_a_good_certificate_verifies_and_a_policy_authenticates_it(authority):
+    async with behind(authority, "good") as it:
+        assert (await attempt(it, Level.VERIFIED)).level is Level.VERIFIED
+        assert await attempt(it, Level.AUTHENTICATED) is Trouble.BELOW_FLOOR
+        it.announce()
+        assert (await attempt(it, Level.AUTHENTICATED)).vouched_by is Voucher.MTA_STS
+
+
+@pytest.mark.parametrize("kind", ["expired", "self-signed", "wrong-name", "private-authority"])
+async def test_a_bad_certificate_is_encrypted_at_the_most_and_nothing_under_a_policy(authority, kind):
+    async with behind(authority, kind) as it:
+        assert (await attempt(it, Level.CLEAR)).level is Level.ENCRYPTED
+        assert await attempt(it, Level.VERIFIED) is Trouble.BELOW_FLOOR
+        it.announce()
+        assert await attempt(it, Level.CLEAR, tls_failures=3) is Trouble.BELOW_FLOOR
+
+
+async def test_tls_1_0_protects_nothing(authority):
+    async with behind(authority, "good", program=OldPostfix) as it:
+        assert await attempt(it, Level.ENCRYPTED) is Trouble.BELOW_FLOOR
+        assert await attempt(it, Level.CLEAR) is Trouble.BELOW_FLOOR
+        assert (await attempt(it, Level.CLEAR, tls_failures=1)).level is Level.CLEAR
