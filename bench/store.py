@@ -36,6 +36,8 @@ WAITING = """
            2e6 + n, 2e6 + n, '\\x00' FROM generate_series(1, {n}) n;
     INSERT INTO details(entry_id, sealed)
     SELECT 'w' || lpad(n::text, 9, '0') || '.0', '\\x00' FROM generate_series(1, {n}) n;
+    INSERT INTO tally(destination, held, entries, bytes)
+    SELECT destination, held, count(*), 0 FROM entries WHERE id LIKE 'w%' GROUP BY 1, 2;
     ANALYZE"""
 
 
