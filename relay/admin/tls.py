@@ -1,10 +1,18 @@
 """What operators see of other domains' mail servers: what each can do, and a look at them now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, Protocol
 
-from relay.admin.wire import ControlError, Done, TlsProbeRequest, TlsReportRequest, TlsResult, TlsServerView
+from relay.admin.wire import (
+    MAX_LISTED,
+    ControlError,
+    Done,
+    TlsProbeRequest,
+    TlsReportRequest,
+    TlsResult,
+    TlsServerView,
+)
 from relay.core.address import normalise_domain
 from relay.core.errors import AddressError
 from relay.trust.capability import Capability
@@ -15,7 +23,7 @@ _ROUTE: Final = "route:"
 class TlsDesk(Protocol):
     """What these operations work with."""
 
-    async def known(self, destinations: frozenset[str]) -> Sequence[Capability]:
+    def known(self, destinations: frozenset[str]) -> AsyncIterator[Capability]:
         """What is known of the servers of these destinations, or of all.
 
         Raises:
@@ -37,9 +45,15 @@ async def answer(desk: TlsDesk, request: TlsReportRequest | TlsProbeRequest) -> 
     failed: Mapping[str, str] = {}
     if isinstance(request, TlsProbeRequest):
         failed = await desk.probe(destinations)
-    known = await desk.known(frozenset(destinations))
+    servers: list[TlsServerView] = []
+    async for one in desk.known(frozenset(destinations)):
+        if not request.fallen or one.downgraded_at:
+            servers.append(TlsServerView(**asdict(one)))
+        if len(servers) > MAX_LISTED:
+            break
     return TlsResult(
-        servers=tuple(TlsServerView(**asdict(one)) for one in known),
+        servers=tuple(servers[:MAX_LISTED]),
+        more=len(servers) > MAX_LISTED,
         failed=tuple(Done(id=name, outcome=why) for name, why in failed.items()),
     )
 

@@ -91,10 +91,11 @@ Destination: TypeAlias = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class TlsReportRequest(Wire):
-    """What is known of the mail servers of these destinations, or of all."""
+    """What is known of the mail servers of these destinations, or of all; ``fallen``: of those that can less now."""
 
     op: Literal["tls-report"] = "tls-report"
     destinations: tuple[Destination, ...] = Field(default=(), max_length=MAX_CHANGED)
+    fallen: bool = False
 
 
 class TlsProbeRequest(Wire):
@@ -102,6 +103,7 @@ class TlsProbeRequest(Wire):
 
     op: Literal["tls-probe"] = "tls-probe"
     destinations: tuple[Destination, ...] = Field(min_length=1, max_length=50)
+    fallen: bool = False
 
 
 class SuppressListRequest(Wire):
@@ -283,10 +285,11 @@ class TlsServerView(Wire):
 
 
 class TlsResult(Wire):
-    """``failed``: destinations whose servers were not found, and why."""
+    """``failed``: destinations whose servers were not found, and why; ``more``: there are further servers."""
 
     servers: tuple[TlsServerView, ...]
     failed: tuple[Done, ...] = ()
+    more: bool = False
 
 
 class SuppressionRow(Wire):

@@ -1,7 +1,7 @@
 """Settings to the parts that connect to other servers and judge them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -87,13 +87,13 @@ class Probes:
         self._outward = outward
         self._routes = routes
 
-    async def known(self, destinations: frozenset[str]) -> Sequence[Capability]:
+    def known(self, destinations: frozenset[str]) -> AsyncIterator[Capability]:
         """What is known of the servers of these destinations, or of all.
 
         Raises:
             StoreError: it cannot be read now.
         """
-        return await self._outward.capabilities.known(frozenset(self._taken(one) for one in destinations))
+        return self._outward.capabilities.known(frozenset(self._taken(one) for one in destinations))
 
     async def probe(self, destinations: Sequence[str]) -> Mapping[str, str]:
         """Meet every server of these destinations; why those failed whose servers were not found."""
@@ -118,7 +118,7 @@ class Probes:
             StoreError: what is known cannot be read now.
         """
         last: dict[str, float] = {}
-        for one in await self._outward.capabilities.known():
+        async for one in self._outward.capabilities.known():
             last[one.domain] = max(one.seen_at, last.get(one.domain, 0.0))
         for domain, seen_at in last.items():
             if seen_at < older_than:

@@ -45,9 +45,7 @@ def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_htm
     from relay.admin.wire import TlsReportRequest, TlsResult
 
     with connected() as client:
-        result = client.ask(TlsReportRequest(destinations=destinations), TlsResult)
-    if fallen:
-        result = result.model_copy(update={"servers": tuple(one for one in result.servers if one.downgraded_at)})
+        result = client.ask(TlsReportRequest(destinations=destinations, fallen=fallen), TlsResult)
     _print(result, as_json=as_json, as_html=as_html)
 
 
@@ -114,6 +112,8 @@ def _print(result: "TlsResult", *, as_json: bool, as_html: bool) -> None:
         click.echo("Nothing is known of these servers yet: postern tls probe DOMAIN meets them.")
     for one in result.failed:
         click.echo(f"{one.id}: {one.outcome}", err=True)
+    if result.more:
+        click.echo("There are more: name domains, or ask for --fallen.", err=True)
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:

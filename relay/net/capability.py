@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -49,20 +49,19 @@ class Capabilities:
         while self._tasks:
             await asyncio.wait(set(self._tasks.values()))
 
-    async def known(self, domains: frozenset[str] = frozenset()) -> list[Capability]:
-        """What is known, of these domains or of all, by name.
+    async def known(self, domains: frozenset[str] = frozenset()) -> AsyncIterator[Capability]:
+        """What is known, of these domains or of all, by name, read in pages.
 
         Raises:
             StoreError: it cannot be read now.
         """
-        found, after = [], ""
+        after = ""
         while page := await self._knowledge.all_known(KIND, after=after):
             after = page[-1].name
             for one in page:
                 capability = _decoded(one)
                 if capability is not None and (not domains or capability.domain in domains):
-                    found.append(capability)
-        return found
+                    yield capability
 
     async def _work(self, name: str, seen: Observation) -> None:
         try:

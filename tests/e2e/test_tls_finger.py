@@ -60,7 +60,7 @@ async def test_postfix_sees_what_our_probe_sees(authority, kind, level):
     async with world(authority, contexts(authority), behaviour) as it:
         await it.connector.probe(GOOD)
         await it.capabilities.settle()
-        (ours,) = await it.capabilities.known()
+        (ours,) = [one async for one in it.capabilities.known()]
         theirs = await finger(program, authority, it.peer.port)
         assert it.peer.messages == it.peer.refused == []
     assert (ours.level, theirs) == (level.word, level)

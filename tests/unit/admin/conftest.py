@@ -36,7 +36,9 @@ class FakeTls:
         self.probed = []
 
     async def known(self, destinations):
-        return [one for name, one in self.servers.items() if not destinations or name in destinations]
+        for name, one in self.servers.items():
+            if not destinations or name in destinations:
+                yield one
 
     async def probe(self, destinations):
         self.probed += destinations

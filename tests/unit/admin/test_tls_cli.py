@@ -94,3 +94,11 @@ def test_a_policy_that_could_not_be_read_is_not_printed(arguments):
     done, _ = published(*arguments)
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
+
+
+async def test_a_report_is_bounded_and_says_so(postern, monkeypatch):
+    monkeypatch.setattr("relay.admin.tls.MAX_LISTED", 1)
+    done = await postern("report", "--json")
+    told = json.loads(done.stdout)
+    assert (len(told["servers"]), told["more"]) == (1, True)
+    assert "There are more" in (await postern("report")).stderr

@@ -34,7 +34,7 @@ def good(authority):
 
 async def known(it):
     await it.capabilities.settle()
-    return await it.capabilities.known()
+    return [one async for one in it.capabilities.known()]
 
 
 async def test_a_delivery_teaches_what_the_server_can_do(authority, tls, good):
@@ -140,4 +140,4 @@ async def test_damaged_memories_are_left_out_and_learnt_anew(authority, tls, goo
         assert await known(it) == []
         await it.proof(floor=Level.VERIFIED)
         assert [one.level for one in await known(it)] == ["verified"]
-        assert await it.capabilities.known(frozenset({"other.example"})) == []
+        assert [one async for one in it.capabilities.known(frozenset({"other.example"}))] == []
