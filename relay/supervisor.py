@@ -335,6 +335,7 @@ class Supervisor:
         try:
             if (roster.listeners, roster.workers) != (old.listeners, old.workers):
                 await self._replace_workers()
+                await self._renew_helper()
         except (PosternError, TimeoutError) as error:
             self._roster = old
             log.error("the new workers do not run, the old ones stay", problems=str(error))
@@ -360,6 +361,14 @@ class Supervisor:
             raise
         if ready:
             await self._close(outgoing)
+
+    async def _renew_helper(self) -> None:
+        """Start the extraction helper anew: it reads its limits and the scan's tuning at its start alone.
+
+        While none runs, what needs it is judged as unreadable: protection rises, it never falls.
+        """
+        await self._close([place for place in self._places if place.role is Role.EXTRACT])
+        await self._up([self._open(Role.EXTRACT.value, Role.EXTRACT)])
 
     def _inform(self, place: Place) -> None:
         """Let the place's process, and those that follow it, know the roster in force."""
