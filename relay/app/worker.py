@@ -167,6 +167,7 @@ class WorkerService:
             metrics=self._metrics,
             route_for=self._route_for,
             bounce=self._notices.refused,
+            tell=self._notices.decided,
             clock=CLOCK,
             entropy=os.urandom,
         )

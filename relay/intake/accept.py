@@ -36,6 +36,14 @@ Bounce: TypeAlias = Callable[[Message, bytes, Sequence[tuple[Recipient, Reply, s
 """Builds the failure DSN for recipients that policy refused: message, content, (recipient, reply, why) of each.
 Nothing when nobody can be told."""
 
+Tell: TypeAlias = Callable[[Message, Sequence[PolicyDecision]], Sequence[Change]]
+"""Builds the notices to those whom the deciding rules name."""
+
+
+def _tell_nobody(_message: Message, _decisions: Sequence[PolicyDecision]) -> Sequence[Change]:
+    return ()
+
+
 _TOLD_RULES: Final = 10  # rules named in a message's log line; the audit trail names them all
 LOOP: Final = Reply.of(554, "5.4.6", "Too many hops: the message is looping")
 BIG_HEADER: Final = Reply.of(552, "5.3.4", "The header is larger than this server takes")
@@ -82,6 +90,7 @@ class Parts:
 
     Attributes:
         bounce: builds the failure DSN for recipients that policy refused while others were taken.
+        tell: builds the notices that the deciding rules ask for (``notify``).
         entropy: ``n -> n`` random bytes from a cryptographic source.
     """
 
@@ -94,6 +103,7 @@ class Parts:
     bounce: Bounce
     clock: Clock
     entropy: Callable[[int], bytes]
+    tell: Tell = _tell_nobody
 
 
 class Acceptor:
@@ -242,8 +252,9 @@ class Acceptor:
             treatment = decision.treatment
             self._parts.metrics.count("messages_decided", {"rule": treatment.rule, "action": str(treatment.action)})
         events = trail(message, plan, decisions, failure)
+        told = self._parts.tell(message, decisions)
         if not plan.entries:
-            await self._parts.store.commit((Note(events=events),))
+            await self._parts.store.commit((Note(events=events), *told))
             return plan.rejected[0][2]
         leased = [
             entry for entry in plan.entries
@@ -257,6 +268,7 @@ class Acceptor:
                 leased=frozenset(entry.id for entry in leased),
             ),
             Note(events=events),
+            *told,
         ]
         try:
             if plan.rejected:

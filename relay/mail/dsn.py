@@ -21,6 +21,7 @@ from relay.core.reply import EnhancedStatus, Reply
 from relay.mail import edit
 from relay.mail.advice import advice
 from relay.mail.scrub import scrub
+from relay.mail.told import Herald, Ruling, decision_notice
 
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,250}>\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}\Z")
@@ -97,6 +98,12 @@ class DsnWriter:
     ) -> bytes:
         """Tell ``to`` that recipients do not have the message yet, and until when it is tried."""
         return _Notice(self._options, message, content, tuple(reports), to, now, failed=False, double=False).encode()
+
+    def decision(self, message: Message, decided: Sequence[Ruling], *, to: Address, now: float) -> bytes:
+        """Tell ``to`` what rules decided of a message, as their ``notify`` asks."""
+        options = self._options
+        herald = Herald(name=_display(options.from_name), mailbox=options.postmaster, host=options.reporting_mta)
+        return decision_notice(herald, message, decided, to=to, now=now)
 
 
 class _Notice:

@@ -1,5 +1,6 @@
 """Messages of our own about others: failure and delay notices to senders, double bounces to the postmaster."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +9,7 @@ import structlog
 
 from relay.core.address import NULL_SENDER, Address
 from relay.core.change import AuditEvent, Change, Keep, Note
-from relay.core.decision import MethodName, Otherwise, Treatment
+from relay.core.decision import Action, MethodName, Otherwise, PolicyDecision, Treatment
 from relay.core.entry import EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Envelope, Message, Origin, Recipient
 from relay.core.level import Level
@@ -18,6 +19,7 @@ from relay.delivery.routing import RouteTable
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition
 from relay.mail import dsn
+from relay.mail.told import Ruling
 
 log = structlog.get_logger("notices")
 
@@ -101,6 +103,28 @@ class Notices:
             for number, (recipient, reply, why) in enumerate(refusals)
         ]
         return self.failure(message, content, failed, now=now).changes
+
+    def decided(self, message: Message, decisions: Sequence[PolicyDecision]) -> tuple[Change, ...]:
+        """Tell those whom the deciding rules name under ``notify``, one notice a mailbox.
+
+        Never raises, as :meth:`failure`.
+        """
+        asked: dict[str, Counter[tuple[str, Action]]] = {}
+        for decision in decisions:
+            treatment = decision.treatment
+            for mailbox in treatment.notify:
+                asked.setdefault(mailbox, Counter())[treatment.rule, treatment.action] += 1
+        changes: tuple[Change, ...] = ()
+        now = message.received_at
+        for mailbox, rules in asked.items():
+            told = [Ruling(rule=rule, action=action, recipients=count) for (rule, action), count in rules.items()]
+            try:
+                to = Address.parse(mailbox)
+                body = self._writer.decision(message, told, to=to, now=now)
+                changes += self._keep(body, to, Origin.NOTICE, message, now=now)
+            except Exception:
+                log.exception("a notice of a decision could not be written", message_id=message.id)
+        return changes
 
     def delay(self, message: Message, content: bytes | None, entry: QueueEntry, *, now: float) -> Notice:
         """Tell the sender that recipients wait; the null sender is never told (RFC 3464 section 2, RFC 5321 6.1).

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from relay.core.address import Address, ReversePath
-from relay.core.change import Keep, Note
+from relay.core.change import AuditEvent, Keep, Note
 from relay.core.decision import Action, MethodName, PolicyDecision, Treatment
 from relay.core.entry import EntryState
-from relay.core.envelope import ClientSession, Envelope, Recipient
+from relay.core.envelope import ClientSession, Envelope, Origin, Recipient
 from relay.core.errors import StoreFullError, StoreUnavailableError
 from relay.core.level import Level
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
@@ -125,6 +125,22 @@ async def test_require_tls_raises_every_copy_to_the_highest_level():
     await world.acceptor.accept(SESSION, envelope, CONTENT)
     assert [entry.treatment.floor for entry in world.keep.entries] == [Level.AUTHENTICATED] * 2
     assert world.keep.message.envelope.require_tls
+
+
+@pytest.mark.parametrize("local", ["ann", "hold", "reject"])
+async def test_who_a_rule_names_is_told_in_the_same_unit_of_work(local):
+    world, asked = World(), []
+    notice = Note(events=(AuditEvent(kind="notice", at=NOW),))
+
+    def tell(message, decisions):
+        asked.append((message.origin, [decision.recipient.local for decision in decisions]))
+        return (notice,)
+
+    world.acceptor._parts = replace(world.acceptor._parts, tell=tell)
+    await world.accept(f"{local}@x.example")
+    (unit,) = world.store.units
+    assert notice in unit
+    assert asked == [(Origin.CLIENT, [local])]
 
 
 async def test_one_recipient_is_kept_in_hand_and_handed_over():
