@@ -29,10 +29,14 @@ from relay.supervisor import Supervisor, SupervisorOptions
 
 log = structlog.get_logger("supervisor")
 
-_OF_LISTENERS: Final = ("listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth")
+_OF_LISTENERS: Final = (
+    "listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth", "suppression",
+)  # fmt: skip
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
 _FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")
 """Settings that only a restart changes: what is on disk and who owns it."""
+_LATER: Final = ("admin", "audit", "metrics", "process", "scan")
+"""Settings of which a reload takes up a part at the most: what is left waits for the next restart, and that is told."""
 
 
 def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
@@ -99,6 +103,7 @@ class Configuration:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.settings = load(path)
+        self._started = self.settings
         self._policy_files: tuple[str, ...] = ()
         self._stamps: tuple[Stamp, ...] = ()
 
@@ -127,6 +132,12 @@ class Configuration:
             raise ProblemsError(Problem(where=str(self._path), what=what, hint="restart Postern"))
         for warning in _proved(self._path):
             log.warning("configuration", where=warning.where, what=warning.what, hint=warning.hint)
+        later = [name for name in _LATER if getattr(settings, name) != getattr(self._started, name)]
+        if settings.control.socket != self._started.control.socket:
+            later.append("control.socket")
+        if later:
+            what = f"{', '.join(later)}: not all of it is taken up before the next restart"
+            log.warning("configuration", where=str(self._path), what=what, hint="restart Postern when it suits")
         try:
             roster, self._policy_files = freeze(settings)
         finally:

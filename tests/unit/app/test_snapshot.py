@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.app import snapshot as snapshots
+from relay.app import supervise
 from relay.app.base import CLOCK, CONFIGURED, Site
 from relay.app.supervise import freeze
 from relay.cli import main
@@ -193,6 +194,31 @@ def test_a_rule_whose_route_is_nowhere_is_refused_at_start_and_reload(base):
     assert "partner-gatewey" in policy.read_text()
     with pytest.raises(ProblemsError, match="partner-gatewey, which the configuration does not have"):
         freeze(settings(base))
+
+
+def test_what_waits_for_a_restart_is_told_at_each_reload_until_then(base, monkeypatch):
+    told = []
+    monkeypatch.setattr(supervise, "configure_log", lambda *_: None)
+    monkeypatch.setattr(supervise.log, "warning", lambda event, **fields: told.append(fields.get("what", "")))
+    config = base.parent / "postern.yaml"
+    configuration = supervise.Configuration(config)
+    configuration.load()
+    assert not any("restart" in what for what in told)
+    config.write_text(config.read_text() + "audit: { retention: 7y }\ncontrol: { operators: [root, nobody] }\n")
+    for _ in range(2):
+        told.clear()
+        configuration.load()
+        assert [what for what in told if "restart" in what] == [
+            "audit: not all of it is taken up before the next restart"
+        ]
+
+
+def test_whom_bounces_suppress_is_taken_up_by_a_new_generation(base):
+    first, _ = freeze(settings(base))
+    config = base.parent / "postern.yaml"
+    config.write_text(config.read_text() + "suppression: { hard_bounce: 3d }\n")
+    second, _ = freeze(settings(base))
+    assert first.listeners != second.listeners
 
 
 @pytest.mark.parametrize(("old", "new"), [("hostname:", "hostnam:"), ("policies/main.yaml", "policies/none.yaml")])
