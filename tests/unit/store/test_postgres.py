@@ -1,7 +1,6 @@
 """What only PostgreSQL brings: connections that are lost, leases by its clock, schemas of two ages, several writers."""
 
 import asyncio
-import os
 import time
 from dataclasses import replace
 
@@ -396,7 +395,3 @@ def until_set(cluster, name, value):
     """Wait until the server has read its configuration anew."""
     while cluster.sql(f"SHOW {name}", schema="public") != [(value,)]:
         time.sleep(0.01)
-
-
-def test_tests_that_need_postgresql_find_it():
-    assert os.access(Cluster().initdb, os.X_OK)
