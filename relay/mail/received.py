@@ -22,7 +22,7 @@ _FIELD_NAME: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 _FOLDED: Final = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MBOX_LINE: Final = re.compile(rb">?From [^\n]*\n")
 _FROM: Final = re.compile(rb"^from[ \t]*:(?P<value>[^\n]*\n(?:[ \t][^\n]*\n)*)", re.IGNORECASE | re.MULTILINE)
-_COMMENT_UNSAFE: Final = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e]")
+_COMMENT_UNSAFE: Final = re.compile(r"[^\x21-\x27\x2a-\x3a\x3c-\x5b\x5d-\x7e]")  # a semicolon begins the date
 _MAX_MESSAGE_ID: Final = 255
 
 

@@ -343,6 +343,8 @@ class ServerSession:
         if isinstance(question, Mail):
             if granted:
                 self._sender, self.state = question, MOVES[self.state]["MAIL"]
+            elif reply is not None and reply.is_permanent and self._is_one_too_many(events):
+                return  # whoever may not send at all could else ask on without an end
             self._out.append(_SENDER_OK if reply is None else reply.encode())
         elif isinstance(question, Rcpt):
             if granted:
@@ -378,11 +380,15 @@ class ServerSession:
 
     def _refuse(self, verb: str, reply: Reply, events: list[Event], *, counts: bool = True) -> None:
         events.append(Refused(verb=verb if verb in COMMANDS else "", reply=reply))
-        self._errors += counts
-        if self._errors >= self.limits.max_errors:
-            events += self._close(say.TOO_MANY_ERRORS, "too many errors")
-        else:
+        if not (counts and self._is_one_too_many(events)):
             self._say(reply)
+
+    def _is_one_too_many(self, events: list[Event]) -> bool:
+        self._errors += 1
+        if self._errors < self.limits.max_errors:
+            return False
+        events += self._close(say.TOO_MANY_ERRORS, "too many errors")
+        return True
 
     def _forget(self) -> None:
         """Drop the transaction (RFC 5321 section 4.1.4: RSET, HELO, EHLO and the end of a message do)."""
