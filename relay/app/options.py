@@ -5,7 +5,7 @@ from pathlib import Path
 
 from relay.config.clients import ClientDirectory as ClientFiles
 from relay.config.delivery import RouteSettings
-from relay.config.reception import ClientSettings, ListenerAuth, ListenerKind, ListenerSettings, ListenerTls
+from relay.config.reception import ClientSettings, ListenerAuth, ListenerSettings, ListenerTls
 from relay.config.settings import Settings
 from relay.core.address import Address
 from relay.core.level import Level
@@ -86,11 +86,6 @@ def certificate_files(listener: ListenerSettings) -> tuple[Path, Path] | None:
     """Certificate and key of a listener that speaks TLS."""
     key = listener.key.path() if listener.key is not None else None
     return (listener.certificate, key) if listener.certificate is not None and key is not None else None
-
-
-def needs_auth(listener: ListenerSettings) -> bool:
-    """Whether only authenticated peers may send here."""
-    return listener.auth is ListenerAuth.REQUIRED or listener.kind is not ListenerKind.RELAY
 
 
 def throttle_options(settings: Settings) -> ThrottleOptions:
