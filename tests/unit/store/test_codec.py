@@ -24,6 +24,7 @@ from tests.support.vault import FakeVault
 # Lone surrogates included: a broken client's bytes reach us as such.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+COUNTS = st.integers(0, 2**63 - 1)  # what a JSON reader gives back as a whole number
 IDS = st.text(string.ascii_letters + string.digits, min_size=1, max_size=20)
 DOMAINS = st.sampled_from(["example.org", "xn--bcher-kva.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
 ADDRESSES = st.builds(Address, st.sampled_from(["a", '"a b@c"', "J.Ö", "A+b", "x\udc80"]) | TEXT, DOMAINS)
@@ -39,17 +40,22 @@ ENVELOPES = st.builds(
     envelope_id=TEXT,
     ret=TEXT,
 )
-FINDINGS = st.builds(Finding, kind=TEXT, part=TEXT, digest=TEXT, weight=FINITE, sensitive=TEXT)
+FINDINGS = st.builds(
+    Finding, kind=TEXT, start=COUNTS, end=COUNTS, part=TEXT, digest=TEXT, weight=FINITE, sensitive=TEXT
+)
 VERDICTS = st.builds(PhiVerdict, findings=st.lists(FINDINGS, max_size=3).map(tuple), engine=TEXT)
 MESSAGES = st.builds(
     Message,
     id=IDS,
+    size=COUNTS,
     received_at=FINITE,
     session=SESSIONS,
     envelope=ENVELOPES,
     verdict=VERDICTS,
     message_id=TEXT,
-    attachments=st.lists(st.builds(Attachment, type=TEXT, name=st.just(""), unreadable=TEXT), max_size=2).map(tuple),
+    attachments=st.lists(
+        st.builds(Attachment, type=TEXT, size=COUNTS, name=st.just(""), unreadable=TEXT), max_size=2
+    ).map(tuple),
     stream=TEXT,
 )
 MAYBE = st.none() | FINITE
@@ -79,17 +85,19 @@ ENTRIES = st.builds(
     message_id=IDS,
     destination=TEXT,
     treatment=TREATMENTS,
-    recipients=st.lists(st.builds(RecipientState, recipient=RECIPIENTS, fate=st.none()), min_size=1, max_size=3).map(
-        tuple
-    ),
+    recipients=st.lists(
+        st.builds(RecipientState, number=COUNTS, recipient=RECIPIENTS, fate=st.none()), min_size=1, max_size=3
+    ).map(tuple),
     created_at=FINITE,
     due_at=FINITE,
     expires_at=FINITE,
     warn_at=MAYBE,
+    attempts=COUNTS,
+    tls_failures=COUNTS,
     reason=TEXT,
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | FINITE | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | FINITE | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
