@@ -35,7 +35,7 @@ _OF_LISTENERS: Final = (
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
 _FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")
 """Settings that only a restart changes: what is on disk and who owns it."""
-_LATER: Final = ("admin", "audit", "metrics", "process", "scan")
+_LATER: Final = ("admin", "audit", "metrics", "process")
 """Settings of which a reload takes up a part at the most: what is left waits for the next restart, and that is told."""
 
 
