@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import ssl
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -136,7 +137,7 @@ class WorkerService:
         return Dispatcher(
             self._store,
             self._attempter,
-            lambda destination: self._pacer.take(destination, CLOCK()),
+            lambda destination: self._pacer.take(destination, time.monotonic()),
             options.dispatch_options(settings, self._number(), position),
             CLOCK,
             self._metrics,
@@ -196,8 +197,13 @@ class WorkerService:
                 server_context(*files, minimum=configured.minimum_tls, legacy=configured.legacy_tls) if files else None
             )
             self._listeners.append(Listener(options.listener_options(settings, configured), rooms, directory, context))
-        for listener in self._listeners:
-            await listener.start()
+        try:
+            for listener in self._listeners:
+                await listener.start()
+        except PosternError:
+            await asyncio.gather(*(listener.drain(0.0) for listener in self._listeners))
+            self._listeners.clear()
+            raise
 
     # --- while it runs -------------------------------------------------------
 
