@@ -17,6 +17,7 @@ from setproctitle import setproctitle
 from relay import app
 from relay.app.base import Service
 from relay.core.errors import PosternError
+from relay.observe import log as logs
 from relay.observe import notify
 from relay.supervisor import EX_CONFIG
 
@@ -44,6 +45,7 @@ async def live(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    loop.set_exception_handler(logs.uncaught_in_loop)
     notify.keep()  # the helper becomes another user in its start
     await service.start()
     die_with_supervisor()  # again, for the kernel forgets the wish of a process that becomes another user

@@ -1,4 +1,4 @@
-"""How much one destination is given at once: rate (GCRA) and concurrency, as plain state; the clock is an argument."""
+"""How fast one destination is given mail: a rate (GCRA), as plain state; the clock is an argument."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -73,40 +73,3 @@ class Pacer:
             del self._meters[name]
         while len(self._meters) >= self._capacity:
             self._meters.popitem(last=False)
-
-
-class Concurrency:
-    """Places at one time a destination; bounded by what is in use, since a free destination holds no state."""
-
-    def __init__(self, default: int, limits: dict[str, int] | None = None) -> None:
-        if default < 1 or any(limit < 1 for limit in (limits or {}).values()):
-            raise ValueError("a concurrency limit is at least 1")
-        self._default = default
-        self._limits = dict(limits or {})
-        self._used: dict[str, int] = {}
-
-    def limit(self, destination: str) -> int:
-        """Connections that this destination is given at a time."""
-        return self._limits.get(destination, self._default)
-
-    def enter(self, destination: str) -> bool:
-        """Take a place; ``False`` when all are taken."""
-        used = self._used.get(destination, 0)
-        if used >= self.limit(destination):
-            return False
-        self._used[destination] = used + 1
-        return True
-
-    def leave(self, destination: str) -> None:
-        """Give a place back.
-
-        Raises:
-            ValueError: none was taken.
-        """
-        used = self._used.get(destination, 0)
-        if used == 0:
-            raise ValueError("a place was given back that nobody had")
-        if used == 1:
-            del self._used[destination]
-        else:
-            self._used[destination] = used - 1

@@ -1,4 +1,4 @@
-"""Which method serves a copy now, which floor its transport must reach, and how an entry is split for a fallback.
+"""Which method serves a copy now, which floor its transport must reach.
 
 A switch of method is final. The methods of a treatment are tried in order; the next one is taken when the one in
 force is not available for this copy, or when the level could not be reached and the treatment's ``within`` is over. A
@@ -97,16 +97,3 @@ def transport_floor(method: MethodName, *, decided: Level, running: Level, rende
 def switch(entry: QueueEntry, method: MethodName, *, now: float, why: str) -> QueueEntry:
     """The entry under its next method: due at once, its count of missed levels begun anew."""
     return replace(entry, method=method, due_at=now, tls_failures=0, state=EntryState.READY, reason=why)
-
-
-def split(entry: QueueEntry, numbers: Collection[int], *, new_id: str) -> tuple[QueueEntry, QueueEntry]:
-    """Move the recipients with these numbers into an entry of their own: ``(what stays, what moved)``.
-
-    Raises:
-        ValueError: nothing would move, or a number is not in the entry.
-    """
-    moved = tuple(state for state in entry.recipients if state.number in numbers)
-    if not moved or len(moved) != len(set(numbers)):
-        raise ValueError("a split moves recipients of the entry, at least one")
-    stays = tuple(state for state in entry.recipients if state.number not in numbers)
-    return replace(entry, recipients=stays), replace(entry, id=new_id, recipients=moved)

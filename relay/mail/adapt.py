@@ -10,13 +10,12 @@ import base64
 import binascii
 import quopri
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesHeaderParser
 from typing import Final
 
-from relay.core.address import Address
 from relay.core.outcome import PeerFeatures
 from relay.mail import edit
 from relay.mail.downgrade import DowngradeError, downgrade_headers
@@ -57,14 +56,6 @@ def has_long_line(content: bytes) -> bool:
             return True
         start = newline + 1
     return False
-
-
-def needs_smtputf8(addresses: Iterable[Address]) -> bool:
-    """Whether a mailbox of the envelope can only be given to a peer that offers SMTPUTF8 (RFC 6531 section 3.4).
-
-    Where it is so and the peer does not, the answer is 5.6.7.
-    """
-    return any(not address.is_ascii for address in addresses)
 
 
 def adapt(content: bytes, features: PeerFeatures, *, smtputf8: bool = False) -> bytes | Impossible:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.limits import Concurrency, Meter, Pacer, Rate
+from relay.delivery.limits import Meter, Pacer, Rate
 
 
 def test_a_burst_and_then_one_at_a_time():
@@ -41,24 +41,7 @@ def test_without_a_rate_nothing_waits_or_is_kept():
     assert len(pacer) == 0
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60))
-def test_places_are_bounded_a_destination(steps):
-    limits, used = Concurrency(2, {"b": 1}), {"a": 0, "b": 0}
-    for name, enter in steps:
-        if enter:
-            assert limits.enter(name) is (used[name] < limits.limit(name))
-            used[name] = min(used[name] + 1, limits.limit(name))
-        elif used[name]:
-            limits.leave(name)
-            used[name] -= 1
-        else:
-            with pytest.raises(ValueError, match="nobody had"):
-                limits.leave(name)
-
-
 @pytest.mark.parametrize("wrong", [{"per_second": 0}, {"per_second": 1, "burst": 0}])
 def test_rates_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="a rate is"):
         Rate(**wrong)
-    with pytest.raises(ValueError, match="at least 1"):
-        Concurrency(0)

@@ -15,7 +15,6 @@ from relay.delivery.plan import (
     first_method,
     method_after,
     plan,
-    split,
     switch,
     transport_floor,
     unavailable,
@@ -83,20 +82,6 @@ def test_an_unavailable_method_gives_way_at_once():
 def test_the_floor_of_tls_is_the_highest_of_all(decided, running, rendered):
     assert transport_floor(TLS, decided=decided, running=running, rendered=rendered) == max(decided, running, rendered)
     assert transport_floor(PORTAL, decided=decided, running=running, rendered=rendered) == rendered
-
-
-@given(st.sets(st.integers(0, 2), min_size=1))
-def test_a_split_loses_nobody(numbers):
-    stays, moved = split(entry(), numbers, new_id="m.2")
-    assert {one.number for one in moved.recipients} == numbers
-    assert {one.number for one in stays.recipients} == {0, 1, 2} - numbers
-    assert moved.id == "m.2"
-
-
-@pytest.mark.parametrize("numbers", [set(), {7}, {0, 7}])
-def test_a_split_of_strangers_is_refused(numbers):
-    with pytest.raises(ValueError, match="a split moves recipients of the entry"):
-        split(entry(), numbers, new_id="m.2")
 
 
 # --- when ---
