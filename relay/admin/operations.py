@@ -1,13 +1,14 @@
 """What operators can do to the queue. Each change is one unit of work together with the audit event that names them."""
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
 from relay.admin import views
+from relay.admin.changes import Outcome, decided_anew, fate_events, filters, released, stored
 from relay.admin.suppressions import SuppressionDesk
 from relay.admin.tls import TlsDesk
 from relay.admin.tls import answer as answer_tls
@@ -34,12 +35,11 @@ from relay.admin.wire import (
     UnsealRequest,
     UnsealResult,
 )
-from relay.core.address import Address
 from relay.core.change import AuditEvent, Change, Note, Settle
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Message
-from relay.core.errors import AddressError, CorruptError, StoreError
+from relay.core.errors import CorruptError, StoreError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import Clock, Metrics, QueueFilter, QueueStore, Suppressions
 from relay.mail.scrub import scrub
@@ -104,16 +104,6 @@ class Parts:
     notify: Notify
     tls: TlsDesk | None = None
     suppressions: Suppressions | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What is to be committed for one entry, and how it is told."""
-
-    changes: tuple[Change, ...]
-    outcome: str
-    decided: Mapping[int, Treatment] = field(default_factory=dict)
-    """What was decided anew, by recipient number: an end that follows from it names its rule, not the old one."""
 
 
 class Operations:
@@ -236,25 +226,25 @@ class Operations:
             made = await self._make(claimed, request, operator)
             facts = self._facts(request.op, operator, request.reason) | {"entry": entry_id, "outcome": made.outcome}
             note = AuditEvent(kind="operator", at=self._parts.clock(), message_id=claimed.message.id, facts=facts)
-            await store.commit((*made.changes, Note(events=(note, *_fate_events(claimed, made)))))
+            await store.commit((*made.changes, Note(events=(note, *fate_events(claimed, made)))))
         except BaseException:
             await store.release([entry_id])
             raise
         return made.outcome
 
-    async def _make(self, claimed: Claimed, request: ChangeRequest, operator: Operator) -> _Outcome:
+    async def _make(self, claimed: Claimed, request: ChangeRequest, operator: Operator) -> Outcome:
         entry, now = claimed.entry, self._parts.clock()
         told = f" by {operator.name}" + (f": {scrub(request.reason)}" if request.reason else "")
         if request.op == "hold":
             if entry.state is EntryState.HELD:
                 raise ControlError("it is held already")
-            return _stored(replace(entry, state=EntryState.HELD, reason=f"held{told}"), "held")
+            return stored(replace(entry, state=EntryState.HELD, reason=f"held{told}"), "held")
         if request.op == "release":
-            return _stored(_released(entry, now, f"released{told}"), "ready")
+            return stored(released(entry, now, f"released{told}"), "ready")
         if request.op == "retry":
             if entry.state is EntryState.HELD:
                 raise ControlError("it is held: release it")
-            return _stored(replace(entry, due_at=now, reason=f"retried{told}"), "ready")
+            return stored(replace(entry, due_at=now, reason=f"retried{told}"), "ready")
         if request.op == "remove":
             return self._end(entry, Fate(kind=FateKind.REMOVED, at=now, why=f"removed{told}"))
         if request.op == "bounce":
@@ -263,9 +253,9 @@ class Operations:
             return self._end(entry, fate, await self._notice(claimed, entry, public, now))
         return await self._redecide(claimed, now, told)
 
-    def _end(self, entry: QueueEntry, fate: Fate, more: Sequence[Change] = ()) -> _Outcome:
+    def _end(self, entry: QueueEntry, fate: Fate, more: Sequence[Change] = ()) -> Outcome:
         fates = {state.number: fate for state in entry.recipients}
-        return _Outcome((Settle(entry=replace(entry, recipients=()), fates=fates), *more), fate.kind.value)
+        return Outcome((Settle(entry=replace(entry, recipients=()), fates=fates), *more), fate.kind.value)
 
     async def _notice(self, claimed: Claimed, entry: QueueEntry, public: str, now: float) -> Sequence[Change]:
         try:
@@ -276,7 +266,7 @@ class Operations:
 
     # --- deciding anew ------------------------------------------------
 
-    async def _redecide(self, claimed: Claimed, now: float, told: str) -> _Outcome:
+    async def _redecide(self, claimed: Claimed, now: float, told: str) -> Outcome:
         entry = claimed.entry
         content = await self._parts.store.content(claimed.message.id)
         decided = await self._parts.redecide(entry, claimed.message, content)
@@ -293,7 +283,7 @@ class Operations:
         notices: list[Change] = []
         for (treatment, destination, chosen), states in groups.items():
             part = replace(
-                _decided(entry, treatment, now, told),
+                decided_anew(entry, treatment, now, told),
                 destination=destination,
                 method=chosen or next(iter(treatment.methods), entry.method),
                 recipients=tuple(states),
@@ -308,11 +298,11 @@ class Operations:
             part if index == 0 else replace(part, id=f"{entry.message_id}.{number + index}")
             for index, part in enumerate(parts)
         ]
-        stored = named[0] if named else replace(entry, recipients=())
+        left = named[0] if named else replace(entry, recipients=())
         outcome = ", ".join(f"{part.state.value} by rule {part.treatment.rule}" for part in named)
         outcome = ", ".join(filter(None, (outcome, f"{len(fates)} rejected" if fates else "")))
         anew = {item.state.number: item.treatment for item in decided}
-        return _Outcome((Settle(entry=stored, fates=fates, split=tuple(named[1:])), *notices), outcome, anew)
+        return Outcome((Settle(entry=left, fates=fates, split=tuple(named[1:])), *notices), outcome, anew)
 
     async def _last_number(self, message_id: str) -> int:
         """The highest N of the message's entries ``MESSAGE.N``."""
@@ -332,80 +322,12 @@ class Operations:
         return found, False
 
     async def _entries(self, where: Selection) -> AsyncIterator[QueueEntry]:
-        filters = _filters(where)
         wanted = {identity for identity in where.ids if "." in identity}
         whole = {identity for identity in where.ids if "." not in identity}
-        for one in filters:
+        for one in filters(where):
             async for entry in self._parts.store.entries(one):
                 if not where.ids or entry.id in wanted or entry.message_id in whole:
                     yield entry
 
     def _facts(self, operation: str, operator: Operator, reason: str) -> dict[str, Any]:
         return {"operation": operation, "operator": operator.name, "uid": operator.uid, "reason": scrub(reason)}
-
-
-def _filters(where: Selection) -> list[QueueFilter]:
-    try:
-        recipient = Address.parse(where.recipient) if where.recipient else None
-    except AddressError as error:
-        raise ControlError(f"recipient: {error}") from error
-    base = QueueFilter(
-        state=EntryState(where.state) if where.state else None,
-        destination=where.destination,
-        message_id=where.message,
-        recipient=recipient,
-    )
-    messages = dict.fromkeys(identity.partition(".")[0] for identity in where.ids)
-    if not messages:
-        return [base]
-    return [replace(base, message_id=message) for message in messages if where.message in ("", message)]
-
-
-def _fate_events(claimed: Claimed, made: _Outcome) -> list[AuditEvent]:
-    """The end of recipients that an operator brought about, as the audit trail tells every end (law 5)."""
-    ends: dict[tuple[Fate, str, str], list[int]] = {}
-    for change in made.changes:
-        if isinstance(change, Settle):
-            for number, fate in change.fates.items():
-                treatment = made.decided.get(number, claimed.entry.treatment)
-                ends.setdefault((fate, treatment.rule, treatment.policy_version), []).append(number)
-    return [
-        AuditEvent(
-            kind="fate",
-            at=fate.at,
-            message_id=claimed.message.id,
-            facts={
-                "entry": claimed.entry.id,
-                "rule": rule,
-                "policy_version": version,
-                "numbers": numbers,
-                "fate": fate.kind.value,
-                "why": fate.why,
-            },
-        )
-        for (fate, rule, version), numbers in ends.items()
-    ]
-
-
-def _stored(entry: QueueEntry, outcome: str) -> _Outcome:
-    return _Outcome((Settle(entry=entry),), outcome)
-
-
-def _released(entry: QueueEntry, now: float, reason: str) -> QueueEntry:
-    """Ready now; the floor stays (law 2), and ``within`` counts from here."""
-    if entry.state is not EntryState.HELD:
-        raise ControlError("it is not held")
-    return replace(entry, state=EntryState.READY, created_at=now, due_at=now, tls_failures=0, reason=reason)
-
-
-def _decided(entry: QueueEntry, treatment: Treatment, now: float, told: str) -> QueueEntry:
-    held = treatment.action is Action.HOLD
-    return replace(
-        entry,
-        treatment=treatment,
-        state=EntryState.HELD if held else EntryState.READY,
-        created_at=now,
-        due_at=now,
-        tls_failures=0,
-        reason=treatment.reason if held and treatment.reason else f"redecided{told}",
-    )
