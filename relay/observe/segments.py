@@ -121,7 +121,12 @@ class SegmentLog:
     def _first_link(self, days: Sequence[str]) -> Link:
         if not days:
             return Link()
-        first = next(read_places(segment_path(self._directory, days[0]), self._vault), None)
+        try:
+            first = next(read_places(segment_path(self._directory, days[0]), self._vault), None)
+        except DamageError as damage:
+            if damage.torn and len(days) == 1:  # torn at its birth: nothing was ever synced, it is begun again
+                return Link()
+            raise
         if first is None or first.frame.kind != "open":
             raise CorruptError(f"{segment_path(self._directory, days[0])}: has no beginning; {HINT}")
         return chain.opened_at(first.frame)

@@ -145,8 +145,8 @@ CONTEXT: Final = (
         trigger=rb"(?:mab|tinib|ciclib|sartan|statin|gliptin|gliflozin|glutide|prazole|conazole|cillin|mycin"
         rb"|floxacin|cycline|dipine"
         rb"|olol|azepam|azolam|triptan|setron|oxetine|triptyline|parin|xaban|grel|lukast|tidine|thiazide|semide"
-        rb"|pril|azosin"
-        rb"|fibrate|glitazone|dronate|tisone|nisone|solone|thasone|ocaine|barbital|ciclovir|previr|buvir|tegravir"
+        rb"|pril|azosin|vastatin"
+        rb"|fibrate|glitazone|dronate|sone|solone|caine|barbital|ciclovir|previr|buvir|tegravir"
         rb"|terol"
         rb"|tropium|gabalin|racetam|idone|apine|formin|bactam|penem)\b",
         group=_HEALTH,

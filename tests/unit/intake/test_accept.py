@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import structlog.testing
 
 from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent, Keep, Note
@@ -300,10 +301,12 @@ async def test_times_of_rules_come_before_the_defaults():
     assert [(e.expires_at - NOW, e.warn_at) for e in world.keep.entries] == [(100, NOW + 10), (5, None)]
 
 
-async def test_nothing_of_the_patient_is_logged_or_audited(capsys):
+async def test_nothing_of_the_patient_is_logged_or_audited(monkeypatch):
+    lines = structlog.testing.LogCapture()
+    monkeypatch.setattr("relay.intake.accept.log", structlog.wrap_logger(None, processors=[lines]))
     world = World()
     await world.accept("a@x.example", "hold@x.example", "reject@x.example")
-    logged = capsys.readouterr().out
+    logged = repr(lines.entries)
     notes = [change for unit in world.store.units for change in unit if isinstance(change, Note)]
     seen = logged + repr([event.facts for note in notes for event in note.events])
     assert "accepted" in seen

@@ -48,7 +48,7 @@ ADDRESSES = {f"mx{number}.x.example": {"A": [f"198.18.{number}.1", f"192.0.32.{n
 async def test_preference_orders_and_chance_shuffles_inside_one():
     zone = {"x.example": {"MX": ["20 mx3.x.example.", "10 mx1.x.example.", "10 mx2.x.example."]}, **ADDRESSES}
     seen = set()
-    for seed in range(8):
+    for seed in range(40):
         async with Dns(zone, seed=seed) as it:
             names = await it.names()
             assert names[2] == "mx3.x.example"

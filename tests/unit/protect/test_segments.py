@@ -612,3 +612,20 @@ NESTED = st.recursive(
 def test_mailboxes_open_again_at_any_depth(facts):
     vault = make_vault()
     assert chain.open_mailboxes(chain.seal_mailboxes(facts, vault), vault) == facts
+
+
+@pytest.mark.parametrize("octets", [0, 3, 20])
+def test_a_first_segment_torn_at_its_birth_is_begun_again(tmp_path, octets):
+    log = make_log(tmp_path)
+    log.append(rows(1, 1))
+    log.close()
+    (segment,) = tmp_path.glob("*.seg")
+    for file in tmp_path.iterdir():
+        if file != segment and file.name != ".lock":
+            file.unlink()  # the crash came before the state was saved
+    segment.write_bytes(segment.read_bytes()[:octets])
+    again = make_log(tmp_path)
+    again.append(rows(1, 1))
+    again.close()
+    assert verify(tmp_path).faults == ()
+    assert archived(tmp_path) == expected(1)
