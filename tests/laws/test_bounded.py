@@ -10,7 +10,7 @@ import pytest
 
 from relay.demo.behaviour import StartTls
 from relay.demo.dns import Trouble
-from tests.support.system import audit, clinic, domain, drained, end, fates, system
+from tests.support.system import audit, clinic, domain, drained, end, fates, system, until
 from tests.support.system_client import Line, letter, submit
 
 pytestmark = pytest.mark.law
@@ -168,12 +168,22 @@ LIMITS = {
 }
 
 
+def nobody_is_connected(site):
+    """Whether the relay has met the end of every connection of the probe before: each counts until then."""
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*site.admin), timeout=20) as answer:
+        text = answer.read().decode()
+    figures = re.findall(r"^postern_connections_open\{[^}]*\} (\S+)$", text, re.MULTILINE)
+    return not any(float(figure) for figure in figures)
+
+
 async def test_every_limit_of_intake_has_its_answer(tmp_path):
     async with small_site(tmp_path) as (site, net):
         for probe, answer in LIMITS.items():
             got = await asyncio.to_thread(probe, site.relay)
             assert got.startswith(answer), f"{probe.__name__}: {got}"
+            await until(lambda: nobody_is_connected(site))
             assert (await asyncio.to_thread(submit, site.relay, letter())).startswith("250"), probe.__name__
+            await until(lambda: nobody_is_connected(site))
         deep = b"".join(
             b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (depth, depth) for depth in range(6)
         )
