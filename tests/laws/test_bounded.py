@@ -17,7 +17,7 @@ pytestmark = pytest.mark.law
 
 SMALL = {
     "limits": {
-        "message_size": "1MiB",
+        "message_size": "900KiB",
         "recipients": 100,
         "connections": 12,
         "command_line": "512B",
