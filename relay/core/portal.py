@@ -8,7 +8,7 @@ user of the portal are its own, and of the queue it knows nothing.
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent
@@ -26,6 +26,10 @@ class DepositState(StrEnum):
     """By its sender, by an operator, or by a person who said that it is not meant for them."""
     WITHDRAWN = "withdrawn"
     """Its notice could not be delivered: the sender has a DSN."""
+
+
+FINAL_STATES: Final = frozenset({DepositState.EXPIRED, DepositState.RECALLED, DepositState.WITHDRAWN})
+"""States that a deposit never leaves: its content is gone."""
 
 
 class Secret(StrEnum):

@@ -1,0 +1,159 @@
+"""The portal's messages in memory: quick, for tests of the rooms above the store. The contract suite holds over it."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from relay.core.address import Address, ReversePath
+from relay.core.change import AuditEvent
+from relay.core.errors import StoreError
+from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, OutboxItem, Post
+
+PIECE = 64 * 1024
+
+
+def a_deposit(number: int = 0, **changes) -> Deposit:
+    """A deposit as the method makes it; ``changes`` override."""
+    values = {
+        "id": f"deposit-{number:014d}",
+        "message_id": "01J00000000000000000",
+        "number": number,
+        "mailbox": Address.parse("pat@mail.example"),
+        "tenant": "clinic",
+        "sender": ReversePath(Address.parse("doctor@clinic.example")),
+        "origin_from": "Dr. Ada Example <doctor@clinic.example>",
+        "origin_to": ("pat@mail.example",),
+        "origin_cc": (),
+        "subject": "Your result",
+        "date": "Mon, 02 Mar 2026 09:00:00 +0000",
+        "size": 0,
+        "deposited_at": 1_772_442_000.0,
+        "expires_at": 1_772_442_000.0 + 30 * 86_400,
+        "reason": "policy",
+        "rule": "phi",
+    }
+    return Deposit(**(values | changes))
+
+
+class MemoryDeposits:
+    """Implements :class:`relay.core.portal.Deposits`; nothing survives it."""
+
+    def __init__(self, *, now=lambda: 0.0) -> None:
+        self._now = now
+        self._deposits: dict[str, Deposit] = {}
+        self._contents: dict[str, bytes] = {}
+        self._outbox: dict[int, OutboxItem] = {}
+        self._leases: dict[int, tuple[str, float]] = {}
+        self._seq = 0
+
+    @property
+    def outbox(self) -> tuple[OutboxItem, ...]:
+        """What was handed out and not taken away yet: for asserts."""
+        return tuple(self._outbox.values())
+
+    async def deposit(self, deposit: Deposit, content: bytes, *, events: Sequence[AuditEvent] = ()) -> Deposit:
+        for there in self._deposits.values():
+            if (there.message_id, there.number) == (deposit.message_id, deposit.number):
+                return there
+        deposit = dataclasses.replace(deposit, size=len(content))
+        self._deposits[deposit.id] = deposit
+        self._contents[deposit.id] = content
+        self._hand_out((), events)
+        return deposit
+
+    async def find(self, deposit_id: str) -> Deposit | None:
+        return self._deposits.get(deposit_id)
+
+    async def of_message(self, message_id: str) -> Sequence[Deposit]:
+        found = [deposit for deposit in self._deposits.values() if deposit.message_id == message_id]
+        return sorted(found, key=lambda deposit: deposit.number)
+
+    async def page(
+        self, where: DepositFilter, *, after: str = "", limit: int = 50, newest_first: bool = True
+    ) -> tuple[Sequence[Deposit], str]:
+        found = [deposit for deposit in self._deposits.values() if _matches(deposit, where)]
+        found.sort(key=lambda deposit: (deposit.deposited_at, deposit.id), reverse=newest_first)
+        ids = [deposit.id for deposit in found]
+        start = ids.index(after) + 1 if after in ids else 0
+        page = found[start : start + limit]
+        return page, page[-1].id if start + limit < len(found) else ""
+
+    async def content(self, deposit_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        if deposit_id not in self._contents:
+            raise StoreError("there is no such message in the portal, or it is deleted")
+        whole = self._contents[deposit_id][start:end]
+        for at in range(0, len(whole), PIECE):
+            yield whole[at : at + PIECE]
+
+    async def change(
+        self,
+        deposit: Deposit,
+        *,
+        expected: DepositState,
+        posts: Sequence[Post] = (),
+        events: Sequence[AuditEvent] = (),
+    ) -> bool:
+        there = self._deposits.get(deposit.id)
+        if there is None or there.state is not expected:
+            return False
+        self._deposits[deposit.id] = dataclasses.replace(
+            there,
+            state=deposit.state,
+            expires_at=deposit.expires_at,
+            opened_at=deposit.opened_at,
+            reminded_at=deposit.reminded_at,
+        )
+        if deposit.state in FINAL_STATES:
+            self._contents.pop(deposit.id, None)
+        self._hand_out(posts, events)
+        return True
+
+    async def hand_out(self, *, posts: Sequence[Post] = (), events: Sequence[AuditEvent] = ()) -> None:
+        self._hand_out(posts, events)
+
+    def _hand_out(self, posts: Iterable[Post], events: Iterable[AuditEvent]) -> None:
+        posts, events = tuple(posts), tuple(events)
+        if posts or events:
+            self._seq += 1
+            self._outbox[self._seq] = OutboxItem(seq=self._seq, posts=posts, events=events)
+
+    async def due(self, *, now: float, remind_before: float, limit: int) -> Sequence[Deposit]:
+        found = [deposit for deposit in self._deposits.values() if _is_due(deposit, now, remind_before)]
+        return sorted(found, key=lambda deposit: (deposit.expires_at, deposit.id))[:limit]
+
+    async def take_outbox(self, *, owner: str, lease: float, limit: int) -> Sequence[OutboxItem]:
+        now = self._now()
+        free = [
+            item
+            for seq, item in sorted(self._outbox.items())
+            if self._leases.get(seq, (owner, 0.0))[0] == owner or self._leases[seq][1] <= now
+        ][:limit]
+        for item in free:
+            self._leases[item.seq] = (owner, now + lease)
+        return free
+
+    async def forget_outbox(self, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            self._outbox.pop(seq, None)
+            self._leases.pop(seq, None)
+
+
+def _is_due(deposit: Deposit, now: float, remind_before: float) -> bool:
+    if deposit.state in FINAL_STATES:
+        return False
+    if deposit.expires_at <= now:
+        return True
+    is_unread = deposit.state is DepositState.WAITING and deposit.reminded_at is None
+    return is_unread and deposit.expires_at - remind_before <= now
+
+
+def _matches(deposit: Deposit, where: DepositFilter) -> bool:
+    sender = f"{deposit.origin_from} {deposit.sender}".casefold()
+    return (
+        (where.mailbox is None or deposit.mailbox.key == where.mailbox.key)
+        and (not where.message_id or deposit.message_id == where.message_id)
+        and (not where.tenant or deposit.tenant == where.tenant)
+        and (not where.states or deposit.state in where.states)
+        and (not where.text or where.text.casefold() in sender)
+        and (where.since is None or deposit.deposited_at >= where.since)
+        and (where.until is None or deposit.deposited_at < where.until)
+    )
