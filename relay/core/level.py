@@ -56,6 +56,8 @@ class Proof:
         issuer: the leaf's issuer as an RFC 4514 string; empty in the clear.
         not_after: the leaf's expiry, unix seconds; 0 when unknown.
         failure: why the next level up was not reached; empty when nothing failed.
+        downgraded: in the clear although the peer offers TLS, or did: only a copy whose own attempt at it failed before
+            may go this way.
         checked_by: what the certificate was checked by: ``PKIX``, ``DANE-EE 3 1 1``, ``pin``; empty: by nothing.
         names: DNS names in the leaf, bounded.
         chain: hex fingerprints (SHA-256, DER) of all certificates as the server sent them, the leaf first.
@@ -71,6 +73,7 @@ class Proof:
     issuer: str = ""
     not_after: float = 0.0
     failure: str = ""
+    downgraded: bool = False
     checked_by: str = ""
     names: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()

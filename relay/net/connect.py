@@ -289,6 +289,7 @@ class SmtpConnector:
             raise
 
     async def _open(self, shake: Handshake, target: _Target, level: Level, failure: str) -> SmtpSession:
+        fell = bool(failure)
         if target.route is not None and target.route.implicit_tls:
             await shake.greet_in_tls(_context(level, target), _tls_name(target))
             features = await shake.ehlo()
@@ -301,6 +302,8 @@ class SmtpConnector:
             shake.tls_object, host=_tls_name(target), address=target.address, assurance=target.assurance,
             failure=failure, now=self._clock(),
         )  # fmt: skip
+        if fell and proof.level is Level.CLEAR:
+            proof = replace(proof, downgraded=True)
         if proof.cipher and target.contexts.suites and proof.cipher not in target.contexts.suites:
             detail = f"the cipher suite {proof.cipher} is not one of those this destination's rule allows"
             raise HostError(_below(target, detail))

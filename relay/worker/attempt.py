@@ -333,10 +333,10 @@ class Attempter:
 def _serves(session: DeliverySession, floor: Level) -> bool:
     """Whether a lane's session is good enough for another copy.
 
-    One that went clear because its handshake failed is not: each copy is deferred once before it may do so.
+    One that went clear because its handshake failed is not: each copy is deferred once before it may do so. One whose
+    peer never offered TLS is: a new connection would come to the same.
     """
-    proof = session.proof
-    return session.alive and proof.level >= floor and not (proof.level is Level.CLEAR and proof.failure)
+    return session.alive and session.proof.level >= floor and not session.proof.downgraded
 
 
 def _one_each(claimed: Claimed, results: Iterable[RecipientResult]) -> tuple[RecipientResult, ...]:

@@ -42,9 +42,9 @@ def trouble(kind, stage=Stage.CONNECT, detail=""):
 class FakeSession:
     """A connection that answers as it is told: ``answers`` is a result for all, or one a recipient number."""
 
-    def __init__(self, answers=None, *, level=Level.VERIFIED, dies=False, failure="", features=None):
+    def __init__(self, answers=None, *, level=Level.VERIFIED, dies=False, failure="", downgraded=False, features=None):
         self.answers = answers
-        self.proof = Proof(level=level, host="mx.example.org", failure=failure)
+        self.proof = Proof(level=level, host="mx.example.org", failure=failure, downgraded=downgraded)
         self.features = features or PeerFeatures(eight_bit_mime=True)
         self.alive = True
         self.dies = dies

@@ -119,6 +119,7 @@ async def test_without_starttls_only_a_clear_floor_is_served_and_counted(authori
         result = await session.transact(transaction())
         assert result.results[0].delivered
         assert result.proof.level is Level.CLEAR
+        assert not result.proof.downgraded
         assert it.metrics.counts == {CLEAR_TOTAL: 1}
         await session.close()
         assert len(it.peer.messages) == 1
@@ -166,6 +167,7 @@ async def test_a_failed_handshake_is_deferred_first_and_goes_clear_only_later_an
         result = await deliver(it, floor=Level.CLEAR, tls_failures=1)
         assert result.proof.level is Level.CLEAR
         assert result.proof.failure != ""
+        assert result.proof.downgraded, "no other copy may go this way without a failure of its own"
         assert it.peer.messages[0].clear
 
 

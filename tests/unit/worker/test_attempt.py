@@ -213,6 +213,18 @@ async def test_a_kept_session_below_the_floor_is_not_used(it, session):
     assert it.connector.asked == [("example.org", Level.VERIFIED, 0)]
 
 
+async def test_in_the_clear_a_kept_session_serves_only_where_tls_was_never_offered(it):
+    clear = Treatment(floor=Level.CLEAR)
+    await it.keep(treatment=clear)
+    plain = FakeSession(level=Level.CLEAR, failure="the peer does not offer STARTTLS")
+    assert await it.attempt(session=plain) is plain
+    await it.keep(treatment=clear)
+    fallen = FakeSession(level=Level.CLEAR, failure="the handshake failed", downgraded=True)
+    it.connector.next.append(new := FakeSession())
+    assert await it.attempt(session=fallen) is new
+    assert (fallen.transactions, fallen.closed) == ([], 1)
+
+
 async def test_a_fault_of_ours_leaves_no_session_in_an_unknown_state(it):
     await it.keep()
     session = FakeSession(RuntimeError("a fault of ours"))
