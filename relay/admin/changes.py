@@ -11,6 +11,7 @@ from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.errors import AddressError
 from relay.core.fate import Fate
 from relay.core.ports import QueueFilter
+from relay.delivery.schedule import RetryOptions, expires_at, warn_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ def released(entry: QueueEntry, now: float, reason: str) -> QueueEntry:
     return replace(entry, state=EntryState.READY, created_at=now, due_at=now, tls_failures=0, reason=reason)
 
 
-def decided_anew(entry: QueueEntry, treatment: Treatment, now: float, told: str) -> QueueEntry:
-    """The entry under a new treatment, due at once or held."""
+def decided_anew(entry: QueueEntry, treatment: Treatment, retry: RetryOptions, now: float, told: str) -> QueueEntry:
+    """The entry under a new treatment, due at once or held; all its times count from now, as if it had just come."""
     held = treatment.action is Action.HOLD
     return replace(
         entry,
@@ -96,6 +97,8 @@ def decided_anew(entry: QueueEntry, treatment: Treatment, now: float, told: str)
         state=EntryState.HELD if held else EntryState.READY,
         created_at=now,
         due_at=now,
+        expires_at=expires_at(treatment, retry, accepted_at=now),
+        warn_at=warn_at(treatment, retry, accepted_at=now),
         tls_failures=0,
         reason=treatment.reason if held and treatment.reason else f"redecided{told}",
     )

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -38,10 +38,11 @@ from relay.admin.wire import (
 from relay.core.change import AuditEvent, Change, Note, Settle
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
-from relay.core.envelope import Message
+from relay.core.envelope import Message, Origin
 from relay.core.errors import CorruptError, StoreError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import Clock, Metrics, QueueFilter, QueueStore, Suppressions
+from relay.delivery.schedule import RetryOptions
 from relay.mail.scrub import scrub
 
 log = structlog.get_logger("operator")
@@ -95,6 +96,7 @@ class Parts:
         notify: makes the DSN of a bounce.
         tls: knows other domains' mail servers; ``None``: nobody does.
         suppressions: the suppression list; ``None``: there is none.
+        retry: how long a copy lasts whose rule says nothing else.
     """
 
     store: QueueStore
@@ -104,6 +106,7 @@ class Parts:
     notify: Notify
     tls: TlsDesk | None = None
     suppressions: Suppressions | None = None
+    retry: RetryOptions = field(default_factory=RetryOptions)
 
 
 class Operations:
@@ -268,6 +271,8 @@ class Operations:
 
     async def _redecide(self, claimed: Claimed, now: float, told: str) -> Outcome:
         entry = claimed.entry
+        if claimed.message.origin is not Origin.CLIENT:
+            raise ControlError("it is a notice of our own: no policy decides it")
         content = await self._parts.store.content(claimed.message.id)
         decided = await self._parts.redecide(entry, claimed.message, content)
         if {item.state.number for item in decided} != {state.number for state in entry.recipients}:
@@ -283,7 +288,7 @@ class Operations:
         notices: list[Change] = []
         for (treatment, destination, chosen), states in groups.items():
             part = replace(
-                decided_anew(entry, treatment, now, told),
+                decided_anew(entry, treatment, self._parts.retry, now, told),
                 destination=destination,
                 method=chosen or next(iter(treatment.methods), entry.method),
                 recipients=tuple(states),

@@ -125,6 +125,7 @@ class AdminService:
             redecide=self._redecide,
             notify=self._notify,
             suppressions=SuppressionList(self._store, self._vault, CLOCK),
+            retry=options.retry_options(settings),
             tls=Probes(self._outward, lambda: self._routes),
         )
 

@@ -1,6 +1,7 @@
 """What operators can do, over a real (in-memory) store: each with its audit event, none below a floor."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,12 @@ from relay.admin.wire import (
     StatsRequest,
     UnsealRequest,
 )
+from relay.core.change import Keep
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import EntryState
+from relay.core.envelope import Origin
 from relay.core.level import Level
-from tests.support.queue import BODY, NOW
+from tests.support.queue import BODY, NOW, a_message, an_entry
 from tests.unit.admin.conftest import ALICE, treatment
 
 TWO = ("planted-bob@example.org", "planted-eve@example.org")
@@ -171,10 +174,24 @@ async def test_redecide_never_lowers_the_floor(desk):
     assert entry.method is MethodName.TLS
 
 
-async def test_redecide_can_split_hold_and_reject(desk):
-    from relay.core.change import Keep
-    from tests.support.queue import a_message, an_entry
+async def test_what_is_decided_anew_lasts_as_long_as_its_new_rule_says(desk):
+    await desk.hold("m1", expires_at=NOW + 50, warn_at=NOW + 10)
+    desk.decided = [replace(treatment(Level.CLEAR), expire_after=900.0, warn_after=300.0)]
+    await change(desk, "redecide", "m1")
+    entry = await desk.store.entry("m1.0")
+    assert (entry.expires_at, entry.warn_at) == (desk.clock() + 900, desk.clock() + 300)
 
+
+async def test_a_notice_of_our_own_is_not_decided_anew(desk):
+    message = a_message("m1", origin=Origin.DSN)
+    await desk.store.commit((Keep(message=message, content=BODY, entries=(an_entry(message),)),))
+    desk.decided = [treatment(action=Action.REJECT)]
+    result = await change(desk, "redecide", "m1")
+    assert "no policy decides it" in result.refused[0].outcome
+    assert await desk.store.entry("m1.0") is not None
+
+
+async def test_redecide_can_split_hold_and_reject(desk):
     message = a_message("m1", recipients=(*TWO, "planted-joe@example.org"))
     entry = an_entry(message, 1, state=EntryState.HELD)
     await desk.store.commit((Keep(message=message, content=BODY, entries=(entry,)),))
