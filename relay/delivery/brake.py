@@ -66,12 +66,14 @@ class Brakes:
     def __init__(self, options: BrakeOptions | None = None) -> None:
         self._options = options or BrakeOptions()
         self._states: OrderedDict[str, _State] = OrderedDict()
+        self._seen = 0.0
 
     def __len__(self) -> int:
         return len(self._states)
 
     def refused(self, destination: str, action: BounceAction, now: float) -> None:
         """Heed what a refusal asks for; actions other than slow-down and suspend ask for nothing here."""
+        self._keep_time(now)
         if action is BounceAction.SLOW_DOWN:
             state = self._state(destination)
             self._recover(state, now)
@@ -101,6 +103,7 @@ class Brakes:
 
         After a suspension one copy tries, and the others wait for what it meets. Urgent copies are not slowed down.
         """
+        self._keep_time(now)
         state = self._states.get(destination)
         if state is None:
             return None
@@ -121,6 +124,16 @@ class Brakes:
         if steps and state.level:
             state.level = max(state.level - steps, 0)
             state.complained_at += steps * self._options.recovery
+
+    def _keep_time(self, now: float) -> None:
+        """A clock that was set back must not make mail wait for as long as it went back: all times go with it."""
+        back = self._seen - now
+        self._seen = now
+        if back > 0:
+            for state in self._states.values():
+                state.complained_at -= back
+                state.next_place -= back
+                state.until -= back
 
     def _state(self, destination: str) -> _State:
         state = self._states.get(destination)

@@ -81,6 +81,15 @@ def test_a_probe_that_is_refused_suspends_for_twice_as_long_up_to_the_limit(brak
     assert spans == [120.0, 200.0, 200.0, 200.0]
 
 
+def test_a_clock_that_is_set_back_takes_the_pause_with_it(brakes):
+    for _ in range(2):
+        brakes.refused("a", BounceAction.SUSPEND, 86_400.0)
+    brakes.refused("b", BounceAction.SLOW_DOWN, 86_400.0)
+    brakes.until("b", 86_400.0)
+    assert brakes.until("a", 10.0) == (70.0, Pause.SUSPENDED)
+    assert brakes.until("b", 10.0)[0] <= 20.0
+
+
 def test_what_is_remembered_is_bounded(brakes):
     for name in "abc":
         brakes.refused(name, BounceAction.SLOW_DOWN, 0.0)
