@@ -52,17 +52,41 @@ class LifeLock:
 
     @classmethod
     def of_the_dead(cls, path: Path) -> Self | None:
-        """The lock of a process that is no more, taken over; ``None`` while its holder lives."""
+        """The lock of a process that is no more, taken over; ``None`` while its holder lives.
+
+        Of a file that is not there nothing can be said: ask :meth:`Path.exists` first.
+        """
         try:
             return cls(path)
         except BlockingIOError:
             return None
+
+    def renew(self) -> bool:
+        """Lock a new file if somebody removed or replaced this one's, as cleaners of run directories do; whether so.
+
+        Raises:
+            BlockingIOError: another process took the name meanwhile.
+        """
+        if _is_open_as(self._descriptor, self.path):
+            return False
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        anew = LifeLock(self.path)
+        os.close(self._descriptor)
+        self._descriptor = anew._descriptor
+        return True
 
     def close(self, *, remove: bool = True) -> None:
         """Give the lock up and, unless told otherwise, remove its file first."""
         if remove:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class DirectoryLock:

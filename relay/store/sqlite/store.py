@@ -19,6 +19,7 @@ from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
 from relay.store.sqlite.faults import Fatal, exit_at_once
 from relay.store.sqlite.files import QueueFiles
+from relay.store.sqlite.lives import Lives
 from relay.store.sqlite.lock import LifeLock
 from relay.store.sqlite.reader import EntryPage, Reader
 from relay.store.sqlite.space import Space
@@ -65,6 +66,7 @@ class SqliteStore:
         self._fatal = fatal
         self._observe = observe_batch
         self._files = QueueFiles(directory, run_dir, fatal, vfs)
+        self._lives = Lives(self._files.life_path)
         self._space = Space(directory, options.reserve_bytes, clock)
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,21 +126,25 @@ class SqliteStore:
 
     async def reap(self) -> int:
         """Free the leases of processes that are dead; how many."""
+        await asyncio.to_thread(self._renew_life)
         others = await self._reader.run(
             lambda: self._reader.rows("SELECT number, name FROM incarnations WHERE number <> ?", self._number)
         )
         freed = 0
-        for number, name in others:
-            lock = LifeLock.of_the_dead(self._files.life_path(name))
-            if lock is not None:
-                try:
-                    freed += await self._free(number)
-                finally:
+        for number, lock in self._lives.dead(others):
+            try:
+                freed += await self._free(number)
+            finally:
+                if lock is not None:
                     lock.close()
         if freed:
             _log.info("leases_freed", entries=freed)
             self._wake()
         return freed
+
+    def _renew_life(self) -> None:
+        if self._life.renew():
+            _log.warning("lock_file_made_anew", file=str(self._life.path), hint="exempt it from cleaning")
 
     async def _free(self, number: int) -> int:
         return await self._writer.submit(lambda tables: tables.free(number))
@@ -278,6 +284,7 @@ class SqliteStore:
     async def checkpoint(self) -> None:
         """Drop old counters, give free pages back, and move the WAL into the database."""
         now = self._clock()
+        await asyncio.to_thread(self._renew_life)
         await self._writer.submit(lambda tables: tables.tidy(now, self._options.max_known))
         await asyncio.to_thread(self._files.checkpoint)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from relay.core.errors import ProblemsError, StoreError, StoreFullError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.store import DirectoryLock, SqliteStore, StoreOptions
+from relay.store.sqlite.lives import GRACE, Lives
+from relay.store.sqlite.lock import LifeLock
 from relay.store.sqlite.schema import MIGRATIONS, check_sqlite, connect
 from tests.support.queue import NOW, ManualClock, keeping
 from tests.support.queue_process import build, content_of
@@ -393,6 +396,51 @@ async def test_a_name_of_life_is_used_by_one_process(tmp_path, opened):
     with pytest.raises(ProblemsError, match="lives under this name"):
         await build(tmp_path).open("one")
     assert await opened.reap() == 0
+
+
+async def test_a_cleaned_run_directory_frees_no_lease_of_the_living(tmp_path, opened):
+    other = build(tmp_path)
+    await other.open("two")
+    try:
+        await opened.commit(keeping(leased=True)[0])
+        shutil.rmtree(tmp_path / "run")
+        assert await other.reap() == 0
+        assert await opened.reap() == 0
+        assert (tmp_path / "run/incarnations/one").exists(), "made anew by its owner"
+        assert await other.reap() == 0
+    finally:
+        await other.close()
+
+
+def test_a_lock_file_that_stays_away_was_of_the_dead(tmp_path):
+    now = 0.0
+    lives = Lives(tmp_path.joinpath, lambda: now)
+    assert lives.dead([(1, "one")]) == []
+    now = GRACE - 1
+    assert lives.dead([(1, "one"), (2, "two")]) == []
+    now = GRACE
+    assert lives.dead([(1, "one"), (2, "two")]) == [(1, None)]
+    LifeLock(tmp_path / "two").close(remove=False)
+    [(number, lock)] = lives.dead([(2, "two")])
+    assert number == 2
+    lock.close()
+
+
+def test_a_life_lock_knows_that_its_file_was_replaced(tmp_path):
+    path = tmp_path / "run" / "one"
+    path.parent.mkdir()
+    lock = LifeLock(path)
+    assert not lock.renew()
+    path.unlink()
+    path.touch()
+    assert lock.renew()
+    assert LifeLock.of_the_dead(path) is None
+    path.unlink()
+    other = LifeLock(path)
+    with pytest.raises(BlockingIOError):
+        lock.renew()
+    other.close()
+    lock.close()
 
 
 async def test_a_closed_store_refuses(tmp_path):
