@@ -51,6 +51,8 @@ class _Reader:
         self.files: list[SourceFile] = []
         self.csv: dict[tuple[str, str], tuple[str, str]] = {}
         self.names: list[str] = []
+        self.stamps: list[Stamp] = []
+        """Taken before each file was read, so that an edit meanwhile is seen at the next look."""
         self.problems: list[Problem] = []
         self._seen: set[Path] = set()
 
@@ -111,6 +113,7 @@ class _Reader:
 
     def _text(self, path: Path, where: str, limit: int, kind: str) -> str | None:
         self.names.append(str(path))
+        self.stamps += stamps((str(path),))
         hint = ""
         try:
             status = path.stat()
@@ -219,11 +222,9 @@ class RunningPolicy:
         return Reload(changed=self.version != before, version=self.version)
 
     def _load(self) -> CompiledPolicy:
-        # Stamps are taken before reading where the file was known before, so that an edit meanwhile is seen next time.
-        before = {stamp[0]: stamp for stamp in stamps(tuple(stamp[0] for stamp in self._stamps))}
         reader = _Reader()
         reader.include(self._path, (), "")
-        self._stamps = tuple(before.get(stamp[0], stamp) for stamp in stamps(tuple(reader.names)))
+        self._stamps = tuple(reader.stamps)
         policy = reader.compile(self._methods, self._clock())
         if policy.mode == "shadow":
             what, hint = (

@@ -261,6 +261,23 @@ def test_a_changed_list_file_is_taken_up(room):
     assert policy.decide(facts(), PAT).treatment.rule == "rest"
 
 
+def test_an_edit_while_the_policy_is_read_is_seen_at_the_next_look(tmp_path):
+    path = tmp_path / "main.yaml"
+    change(path, TESTED.replace("RULE", "phi"), 1)
+    edited = TESTED.replace("RULE", "phi").replace("opportunistic", "encrypted")
+    at_once = iter([lambda: change(path, edited, 2)])
+
+    def clock() -> float:
+        """Asked for once the files are read, before they are compiled."""
+        next(at_once, lambda: None)()
+        return NOW
+
+    policy = RunningPolicy(path, methods=TLS, clock=clock, scan=scan)
+    assert policy.floor(facts(), PAT).word != "encrypted"
+    assert policy.reload().changed
+    assert policy.floor(facts(), PAT).word == "encrypted"
+
+
 # --- what ships -------------------------------------------------------
 
 
