@@ -65,5 +65,20 @@ class Note:
     events: tuple[AuditEvent, ...]
 
 
-Change: TypeAlias = Keep | Settle | Note
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """Keep a few octets under a name after what they are about has left the queue, in the place of older ones.
+
+    Attributes:
+        name: what it is looked up by, without a mailbox; names that are looked up together begin alike.
+        value: sealed by the store.
+        until: unix seconds; after it the store forgets.
+    """
+
+    name: str
+    value: bytes = field(default=b"", repr=False)
+    until: float
+
+
+Change: TypeAlias = Keep | Settle | Note | Remember
 UnitOfWork: TypeAlias = tuple[Change, ...]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from relay.core.address import Address
-from relay.core.change import AuditEvent, UnitOfWork
+from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.decision import Explanation, MethodName, PolicyDecision
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Attachment, Message, MessageFacts
@@ -188,6 +188,9 @@ class QueueStore(Protocol):
 
     def entries(self, where: QueueFilter, *, page: int = 200) -> AsyncIterator[QueueEntry]:
         """Entries in id order, read in short keyset pages."""
+
+    async def recall(self, prefix: str, *, limit: int = 1000) -> Sequence[Remember]:
+        """What is remembered under names that begin so and is not past its time, in the order of the names."""
 
     async def stats(self) -> QueueStats:
         """Figures now."""

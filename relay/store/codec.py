@@ -11,7 +11,7 @@ import json
 import types
 import typing
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from relay.core.address import Address
-from relay.core.change import AuditEvent
+from relay.core.change import AuditEvent, Remember
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, SealError
@@ -31,6 +31,7 @@ BODY = "body"
 FACTS = "facts"
 ENTRY = "entry"
 OUTBOX = "outbox"
+MEMO = "memo"
 
 _T = TypeVar("_T")
 _Decoder = Callable[[Any], Any]
@@ -96,6 +97,20 @@ class Codec:
             _log.error("outbox_row_damaged", row=seq, detail=str(error))
             facts = {"alert": "outbox-row-damaged", "row": seq, "sealed": b64encode(sealed).decode("ascii")}
             return OutboxRow(seq=seq, events=(AuditEvent(kind="alert", at=0.0, facts=facts),))
+
+    def seal_memo(self, memo: Remember) -> bytes:
+        """What is to be remembered, sealed under its name."""
+        return self._vault.seal(MEMO, memo.name, memo.value)
+
+    def open_memos(self, rows: Iterable[tuple[str, float, bytes]]) -> list[Remember]:
+        """What is remembered, of name, end and sealed value each; what does not open is logged and left out."""
+        found = []
+        for name, until, sealed in rows:
+            try:
+                found.append(Remember(name=name, value=self._open(MEMO, name, sealed), until=until))
+            except CorruptError as error:
+                _log.error("memo_damaged", memo=name, detail=str(error))
+        return found
 
     def token(self, address: Address) -> bytes:
         """What a row holds so that a mailbox can be found without being readable; case is folded."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from relay.core.change import AuditEvent, UnitOfWork
+from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreFullError
 from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
-from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows, prepare
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, prepare
 
 _GONE = object()
 
@@ -40,6 +40,7 @@ class MemoryData:
     outbox: dict[int, bytes] = field(default_factory=dict)
     counters: dict[tuple[str, float, float], int] = field(default_factory=dict)
     known: dict[tuple[str, str], Known] = field(default_factory=dict)
+    memos: dict[str, MemoRow] = field(default_factory=dict)
     alive: set[str] = field(default_factory=set)
     seq: int = 0
 
@@ -135,6 +136,8 @@ class MemoryStore:
                 self._keep(step)
             else:
                 self._settle(step)
+        for memo in unit.memos:
+            self._put(self._data.memos, memo.name, memo)
         if unit.outbox is not None:
             self._data.seq += 1
             self._data.outbox[self._data.seq] = unit.outbox
@@ -245,6 +248,10 @@ class MemoryStore:
         kept = {key for _, key in sorted(left, reverse=True)[: self._options.max_known]}
         for name in self._data.known.keys() - kept:
             del self._data.known[name]
+        for memo in [memo for memo in self._data.memos.values() if memo.until <= now]:
+            del self._data.memos[memo.name]
+        for memo_name in list(self._data.memos)[: max(0, len(self._data.memos) - self._options.max_memos)]:
+            del self._data.memos[memo_name]
 
     # --- reading ---
 
@@ -322,6 +329,12 @@ class MemoryStore:
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""
         self._data.known.pop((kind, name), None)
+
+    async def recall(self, prefix: str, *, limit: int = 1000) -> Sequence[Remember]:
+        """What is remembered under names that begin so and is not past its time, in the order of the names."""
+        now = self._clock()
+        rows = sorted(row for name, row in self._data.memos.items() if name.startswith(prefix) and row.until > now)
+        return self._codec.open_memos(rows[:limit])
 
     async def stats(self) -> QueueStats:
         """Figures now."""

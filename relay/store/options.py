@@ -14,6 +14,7 @@ class StoreOptions:
         max_batch: units of work in one commit at the most.
         top_destinations: destinations that ``stats`` names.
         max_known: things known of other domains; above it those that end first are forgotten.
+        max_memos: what is remembered of mail that left; above it the oldest is forgotten.
     """
 
     reserve_bytes: int = 256 * 1024 * 1024
@@ -22,3 +23,4 @@ class StoreOptions:
     max_batch: int = 512
     top_destinations: int = 50
     max_known: int = 200_000
+    max_memos: int = 5_000_000

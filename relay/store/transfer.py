@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from relay.core.errors import CorruptError, StoreError
 from relay.core.ports import Known
 from relay.store.codec import Codec
-from relay.store.units import EntryRow, KeepRows, PreparedUnit
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit
 
 PAGE: Final = 200
 _SHOWN: Final = 20
@@ -25,6 +25,9 @@ class Shelf(Protocol):
 
     async def known(self, after: tuple[str, str], limit: int) -> list[Known]:
         """The next things known of other domains, by kind and name."""
+
+    async def memos(self, after: int, limit: int) -> list[tuple[int, MemoRow]]:
+        """The next memos in order, each with its number."""
 
     async def strays(self) -> dict[str, int]:
         """Rows that belong to nothing, by what they are."""
@@ -44,6 +47,7 @@ class Tally:
     entries: int = 0
     outbox: int = 0
     known: int = 0
+    memos: int = 0
     bytes: int = 0
     digest: str = ""
 
@@ -92,6 +96,13 @@ async def _known(shelf: Shelf) -> AsyncIterator[list[Known]]:
         after = (page[-1].kind, page[-1].name)
 
 
+async def _memos(shelf: Shelf) -> AsyncIterator[list[MemoRow]]:
+    after = -1
+    while page := await shelf.memos(after, PAGE):
+        yield [row for _, row in page]
+        after = page[-1][0]
+
+
 async def take_stock(shelf: Shelf) -> Tally:
     """Count and digest everything."""
     counting = _Counting()
@@ -106,6 +117,10 @@ async def take_stock(shelf: Shelf) -> Tally:
         for one in facts:
             counting.tally.known += 1
             counting.add(one.kind, one.name, one.value, float(one.until))
+    async for memos in _memos(shelf):
+        for memo in memos:
+            counting.tally.memos += 1
+            counting.add(memo.name, float(memo.until), memo.sealed)
     counting.tally.digest = counting.hash.hexdigest()
     return counting.tally
 
@@ -117,7 +132,7 @@ async def copy(source: Shelf, target: Shelf, *, progress: Callable[[int], None] 
         StoreError: the target is not empty, or holds something else afterwards than the source.
     """
     before = await take_stock(target)
-    if before.messages or before.outbox or before.known:
+    if before.messages or before.outbox or before.known or before.memos:
         raise StoreError("the store to copy into is not empty: nothing was copied")
     done = 0
     async for messages in _messages(source):
@@ -128,6 +143,8 @@ async def copy(source: Shelf, target: Shelf, *, progress: Callable[[int], None] 
         await target.put([_outbox_unit(sealed) for _, sealed in rows], ())
     async for facts in _known(source):
         await target.put((), facts)
+    async for memos in _memos(source):
+        await target.put([_memo_unit(memos)], ())
     there, here = await take_stock(source), await take_stock(target)
     if there != here:
         raise StoreError(f"the copy differs from the original: {there} is not {here}; do not use it")
@@ -140,6 +157,10 @@ def _unit(kept: KeepRows) -> PreparedUnit:
 
 def _outbox_unit(sealed: bytes) -> PreparedUnit:
     return PreparedUnit(steps=(), outbox=sealed, wakes_at=float("inf"), size=0, is_new_mail=False)
+
+
+def _memo_unit(memos: Sequence[MemoRow]) -> PreparedUnit:
+    return PreparedUnit(steps=(), outbox=None, wakes_at=float("inf"), size=0, is_new_mail=False, memos=tuple(memos))
 
 
 async def check(shelf: Shelf, codec: Codec) -> tuple[Tally, list[str]]:
@@ -156,6 +177,10 @@ async def check(shelf: Shelf, codec: Codec) -> tuple[Tally, list[str]]:
             wrong += _fault(lambda number=number, sealed=sealed: codec.open_events(number, sealed))  # type: ignore[misc]  # bound now
     async for facts in _known(shelf):
         counting.tally.known += len(facts)
+    async for memos in _memos(shelf):
+        counting.tally.memos += len(memos)
+        left_out = len(memos) - len(codec.open_memos(memos))
+        wrong += [f"{left_out} memos cannot be opened"] if left_out else []
     wrong += [f"{count} {what}" for what, count in (await shelf.strays()).items() if count]
     left = len(wrong) - _SHOWN
     return counting.tally, wrong if left <= 0 else [*wrong[:_SHOWN], f"and {left} more"]

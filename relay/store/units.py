@@ -1,11 +1,11 @@
 """A unit of work as rows: checked, encoded and sealed before any lock is taken. Every implementation uses it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
-from relay.core.change import AuditEvent, Keep, Note, Settle, UnitOfWork
+from relay.core.change import AuditEvent, Keep, Note, Remember, Settle, UnitOfWork
 from relay.core.entry import EntryState, QueueEntry
 from relay.core.errors import StoreError
 from relay.store.codec import Codec
@@ -56,6 +56,14 @@ class SettleRows(NamedTuple):
     fence: bool
 
 
+class MemoRow(NamedTuple):
+    """Something to be remembered."""
+
+    name: str
+    until: float
+    sealed: bytes
+
+
 Step: TypeAlias = KeepRows | SettleRows
 
 
@@ -69,6 +77,7 @@ class PreparedUnit:
         wakes_at: the earliest moment at which an entry it leaves unleased must be looked at; infinite when none is.
         size: octets of message bodies it adds.
         is_new_mail: it brings mail and ends none, so it is what limits refuse; a bounce that ends an entry is not.
+        memos: what is to be remembered.
     """
 
     steps: tuple[Step, ...]
@@ -76,6 +85,7 @@ class PreparedUnit:
     wakes_at: float
     size: int
     is_new_mail: bool
+    memos: tuple[MemoRow, ...] = ()
 
 
 def wake_time(entry: QueueEntry) -> float:
@@ -108,11 +118,14 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
     """
     steps: list[Step] = []
     events: tuple[AuditEvent, ...] = ()
+    memos: list[MemoRow] = []
     wakes_at, size = math.inf, 0
     for change in unit:
         match change:
             case Note():
                 events += change.events
+            case Remember():
+                memos.append(_memo(change, codec))
             case Keep():
                 step = _keep(change, codec, seal_body or (lambda key, content: (codec.seal_body(key, content), None)))
                 free = [row.wake_at for row in step.entries if row.id not in step.leased]
@@ -129,7 +142,21 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
     if len(set(touched)) < len(touched):
         raise StoreError("a unit of work changes an entry twice")
     outbox = codec.seal_events(events) if events else None
-    return PreparedUnit(steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size, is_new_mail=is_new_mail(unit))
+    return PreparedUnit(
+        steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size, is_new_mail=is_new_mail(unit),
+        memos=tuple(memos),
+    )  # fmt: skip
+
+
+def memo_rows(units: Iterable[PreparedUnit]) -> list[MemoRow]:
+    """What units want remembered, each name once: the last one counts."""
+    return list({row.name: row for unit in units for row in unit.memos}.values())
+
+
+def _memo(memo: Remember, codec: Codec) -> MemoRow:
+    if not math.isfinite(memo.until):
+        raise StoreError("what is to be remembered has no end")
+    return MemoRow(memo.name, memo.until, codec.seal_memo(memo))
 
 
 def _touched(step: Step) -> list[str]:

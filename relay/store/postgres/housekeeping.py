@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from relay.core.ports import Known
+from relay.store.options import StoreOptions
 from relay.store.postgres.line import Connection
 from relay.store.postgres.tables import PLACE_SHIFT
 
@@ -41,7 +42,16 @@ _UNLEARN: Final = """
         SELECT kind, name FROM known ORDER BY until LIMIT greatest(0, (SELECT count(*) FROM known) - %b::int8))"""
 
 
-async def tidy(connection: Connection, now: float, max_known: int) -> None:
+_MEMOS_AT_ONCE: Final = 20_000
+"""Memos that one housekeeping deletes, so that it never takes long."""
+_MEMOS_OVER: Final = """
+    DELETE FROM memos WHERE seq IN (SELECT seq FROM memos WHERE until <= %b::float8 ORDER BY until LIMIT %b::int8)"""
+_MEMOS_TOO_MANY: Final = """
+    DELETE FROM memos WHERE seq IN (SELECT seq FROM memos ORDER BY seq LIMIT least(%b::int8, greatest(0,
+        (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM memos) - %b::int8)))"""
+
+
+async def tidy(connection: Connection, now: float, options: StoreOptions) -> None:
     """Fold the sums and drop what is over. Call inside a transaction."""
     cursor: Any = await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,))
     row = await cursor.fetchone()
@@ -51,7 +61,14 @@ async def tidy(connection: Connection, now: float, max_known: int) -> None:
     await connection.execute(_MARKS)
     await connection.execute(_COUNTERS, (now,))
     await connection.execute("DELETE FROM known WHERE until <= %b::float8", (float(now),))
-    await connection.execute(_UNLEARN, (max_known,))
+    await connection.execute(_UNLEARN, (options.max_known,))
+    await connection.execute(_MEMOS_OVER, (float(now), _MEMOS_AT_ONCE))
+    await connection.execute(_MEMOS_TOO_MANY, (_MEMOS_AT_ONCE, options.max_memos))
+
+
+async def relax(connection: Connection) -> None:
+    """Let commits on this connection return before they are on disk: for counters, whose last moments may be lost."""
+    await connection.execute("SET synchronous_commit TO off")
 
 
 async def learn(connection: Connection, known: Known) -> None:

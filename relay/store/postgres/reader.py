@@ -39,6 +39,9 @@ _COUNT: Final = """
     INSERT INTO counters(name, start, ends, total) VALUES(%b::text, %b::float8, %b::float8, %b::int8)
     ON CONFLICT(name, start, ends) DO UPDATE SET total = counters.total + excluded.total RETURNING total"""
 _READ_COUNT: Final = "SELECT total FROM counters WHERE name = %b::text AND start = %b::float8 AND ends = %b::float8"
+_MEMOS: Final = """
+    SELECT name, until, sealed FROM memos WHERE name >= %b::text AND name < %b::text AND until > %b::float8
+    ORDER BY name LIMIT %b::int8"""
 _KNOWN: Final = "SELECT value, until FROM known WHERE kind = %b::text AND name = %b::text AND until > %b::float8"
 _ALL_KNOWN: Final = """
     SELECT name, value, until FROM known WHERE kind = %b::text AND name > %b::text AND until > %b::float8
@@ -119,6 +122,11 @@ class Reader:
         """What is known of a kind, in the order of the names."""
         rows = await self.rows(_ALL_KNOWN, kind, after, float(now), limit)
         return [Known(kind=kind, name=name, value=value, until=until) for name, value, until in rows]
+
+    async def memos(self, prefix: str, now: float, limit: int) -> list[tuple[str, float, bytes]]:
+        """What is remembered under names that begin so, still sealed."""
+        rows = await self.rows(_MEMOS, prefix, f"{prefix}\U0010ffff", float(now), limit)
+        return [(name, until, sealed) for name, until, sealed in rows]
 
     async def stats(self, now: float, top: int, node: str) -> QueueStats:
         """Figures from the kept sums, and counts over the partial indexes."""

@@ -134,7 +134,22 @@ CREATE INDEX known_until ON known(until);
 """
 """What is known of other domains: public facts about their servers, so not sealed."""
 
-MIGRATIONS: Final = (Migration(statements=_V1 + _OFTEN, oldest=1), Migration(statements=_V2, oldest=1))
+_V3: Final = """
+CREATE TABLE memos(
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE,
+    until double precision NOT NULL,
+    sealed bytea NOT NULL
+);
+CREATE INDEX memos_until ON memos(until);
+"""
+"""What is remembered of mail that has left; numbered, so that their count costs nothing to read."""
+
+MIGRATIONS: Final = (
+    Migration(statements=_V1 + _OFTEN, oldest=1),
+    Migration(statements=_V2, oldest=1),
+    Migration(statements=_V3, oldest=1),
+)
 _LOCK: Final = 0x706F7374
 """Advisory lock under which one process at a time migrates."""
 

@@ -13,7 +13,7 @@ from relay.store.postgres.line import Connection, connect, place
 from relay.store.postgres.options import PostgresOptions
 from relay.store.postgres.schema import SchemaState, migrate
 from relay.store.postgres.tables import Batch, write_sums
-from relay.store.units import EntryRow, KeepRows, PreparedUnit
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit
 
 _MESSAGES: Final = """
     SELECT m.id, m.received_at, m.size, m.facts, b.sealed FROM messages m LEFT JOIN bodies b ON b.message_id = m.id
@@ -26,6 +26,7 @@ _OUTBOX: Final = "SELECT place, sealed FROM outbox WHERE place > %b::int8 ORDER 
 _KNOWN: Final = """
     SELECT kind, name, value, until FROM known WHERE (kind, name) > (%b::text, %b::text)
     ORDER BY kind, name LIMIT %b::int8"""
+_MEMOS: Final = "SELECT seq, name, until, sealed FROM memos WHERE seq > %b::int8 ORDER BY seq LIMIT %b::int8"
 _STRAYS: Final = {
     "entries without their message": "entries e WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = e.message_id)",
     "entries without their details": "entries e WHERE NOT EXISTS (SELECT 1 FROM details d WHERE d.entry_id = e.id)",
@@ -110,6 +111,10 @@ class PostgresShelf:
         """The next things known of other domains."""
         rows = await self._rows(_KNOWN, *after, limit)
         return [Known(kind=kind, name=name, value=value, until=until) for kind, name, value, until in rows]
+
+    async def memos(self, after: int, limit: int) -> list[tuple[int, MemoRow]]:
+        """The next memos in order, each with its number."""
+        return [(seq, MemoRow(*row)) for seq, *row in await self._rows(_MEMOS, after, limit)]
 
     async def strays(self) -> dict[str, int]:
         """Rows that belong to nothing."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from relay.core.change import AuditEvent, Keep, Settle, UnitOfWork
+from relay.core.change import AuditEvent, Keep, Remember, Settle, UnitOfWork
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreUnavailableError
@@ -64,7 +64,7 @@ class PostgresStore:
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing = Line(postgres, "writer", self._migrate)
-        self._reading = Line(postgres, "reader", _relax)
+        self._reading = Line(postgres, "reader", housekeeping.relax)
         self._reader = Reader(self._reading)
         self._herald = Herald(self._reading, postgres.notify)
         self._pulse = Pulse(postgres, wake=self._wake, is_own=self._herald.is_own)
@@ -315,8 +315,8 @@ class PostgresStore:
 
     async def checkpoint(self) -> None:
         """Fold sums, and drop old counters and what is known no longer."""
-        now, most = self._clock(), self._options.max_known
-        await self._writer.submit(lambda connection, _lease: housekeeping.tidy(connection, now, most))
+        now, options = self._clock(), self._options
+        await self._writer.submit(lambda connection, _lease: housekeeping.tidy(connection, now, options))
 
     # --- reading ---
 
@@ -331,6 +331,10 @@ class PostgresStore:
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
         """A page of what is known of a kind and not past its time, in the order of the names."""
         return await self._reader.all_known(kind, self._clock(), after, limit)
+
+    async def recall(self, prefix: str, *, limit: int = 1000) -> Sequence[Remember]:
+        """What is remembered under names that begin so and is not past its time, in the order of the names."""
+        return self._codec.open_memos(await self._reader.memos(prefix, self._clock(), limit))
 
     async def message(self, message_id: str) -> Message | None:
         """A message still in the queue.
@@ -392,8 +396,3 @@ class PostgresStore:
         """This node's oldest outbox rows, by transaction. A damaged one comes as an alert that carries it."""
         rows = await self._reader.outbox(self._postgres.node, limit)
         return [self._codec.open_row(seq, sealed) for seq, sealed in rows]
-
-
-async def _relax(connection: Connection) -> None:
-    # Counters are all that this line writes; the last moments of them may be lost with the database.
-    await connection.execute("SET synchronous_commit TO off")

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.store.postgres.line import Connection
-from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows
 
 SET_ASIDE: Final = 0
 """The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
@@ -68,6 +68,9 @@ _OUTBOX: Final = f"""
     SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM places)) << {PLACE_SHIFT}) + %b::int8 + n,
            %b::text, sealed
     FROM unnest(%b::bytea[]) WITH ORDINALITY AS u(sealed, n)"""
+_MEMOS: Final = """
+    INSERT INTO memos(name, until, sealed) SELECT * FROM unnest(%b::text[], %b::float8[], %b::bytea[])
+    ON CONFLICT(name) DO UPDATE SET until = excluded.until, sealed = excluded.sealed"""
 _TALLY: Final = """
     INSERT INTO tally(destination, held, entries, bytes)
     SELECT * FROM unnest(%b::text[], %b::int4[], %b::int8[], %b::int8[])"""
@@ -166,6 +169,12 @@ class Batch:
         if outbox:
             await self._run(_OUTBOX, self.place, self._node, outbox)
             self.place += len(outbox)
+        await self.remember(memo_rows(units))
+
+    async def remember(self, rows: Sequence[MemoRow]) -> None:
+        """Keep memos, in the place of older ones of the same names; in one order, so that no two wait in a circle."""
+        if rows:
+            await self._run(_MEMOS, *map(list, zip(*sorted(rows), strict=True)))
 
     async def _run(self, query: str, *values: Any, rows: bool = False) -> Any:
         cursor = self._connection.cursor(binary=True)

@@ -105,6 +105,13 @@ class Reader:
             for name, value, until in self.rows(sql, kind, after, now, limit)
         ]
 
+    def memos(self, prefix: str, now: float, limit: int) -> list[tuple[str, float, bytes]]:
+        """What is remembered under names that begin so, still sealed."""
+        sql = "SELECT name, until, sealed FROM memos WHERE name >= ? AND name < ? AND until > ? ORDER BY name LIMIT ?"
+        return [
+            (name, until, sealed) for name, until, sealed in self.rows(sql, prefix, f"{prefix}\U0010ffff", now, limit)
+        ]
+
     def page(self, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[EntryPage]:
         """The next entries in id order that match."""
         clauses, bindings = _clauses(where, codec)

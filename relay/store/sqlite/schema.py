@@ -93,7 +93,18 @@ CREATE INDEX known_until ON known(until);
 """
 """What is known of other domains: public facts about their servers, so not sealed."""
 
-MIGRATIONS: Final = (_V1, _V2)
+_V3: Final = """
+CREATE TABLE memos(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    until REAL NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX memos_until ON memos(until);
+"""
+"""What is remembered of mail that has left; numbered, so that their count costs nothing to read."""
+
+MIGRATIONS: Final = (_V1, _V2, _V3)
 """Statements that lead from version N to N + 1; what has been released is never edited, only added to."""
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from relay.store.sqlite.bodies import BodyFiles
 from relay.store.sqlite.faults import exit_at_once, translate
 from relay.store.sqlite.files import QueueFiles
 from relay.store.sqlite.tables import Tables
-from relay.store.units import EntryRow, KeepRows, PreparedUnit
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit
 
 _MESSAGES = """
     SELECT m.id, m.received_at, m.size, m.file, m.facts, b.sealed FROM messages m
@@ -22,6 +23,7 @@ _ENTRIES = """
     SELECT e.id, e.message_id, e.destination, e.priority, e.held, e.due_at, e.wake_at, e.tokens, d.sealed
     FROM entries e JOIN details d ON d.entry_id = e.id WHERE e.id > ? AND e.id < ? ORDER BY e.id"""
 _KNOWN = "SELECT kind, name, value, until FROM known WHERE (kind, name) > (?, ?) ORDER BY kind, name LIMIT ?"
+_MEMOS = "SELECT seq, name, until, sealed FROM memos WHERE seq > ? ORDER BY seq LIMIT ?"
 _STRAYS = {
     "entries without their message": "SELECT count(*) FROM entries WHERE message_id NOT IN (SELECT id FROM messages)",
     "entries without their details": "SELECT count(*) FROM entries WHERE id NOT IN (SELECT entry_id FROM details)",
@@ -87,6 +89,10 @@ class SqliteShelf:
         rows = self._rows(_KNOWN, *after, limit)
         return [Known(kind=kind, name=name, value=value, until=until) for kind, name, value, until in rows]
 
+    async def memos(self, after: int, limit: int) -> list[tuple[int, MemoRow]]:
+        """The next memos in order, each with its number."""
+        return [(seq, MemoRow(*row)) for seq, *row in self._rows(_MEMOS, after, limit)]
+
     async def strays(self) -> dict[str, int]:
         """Rows that belong to nothing."""
         found = {what: int(self._rows(query)[0][0]) for what, query in _STRAYS.items()}
@@ -113,9 +119,7 @@ class SqliteShelf:
 
     def _with_files(self, unit: PreparedUnit) -> PreparedUnit:
         steps = tuple(self._with_file(step) if isinstance(step, KeepRows) else step for step in unit.steps)
-        return PreparedUnit(
-            steps=steps, outbox=unit.outbox, wakes_at=unit.wakes_at, size=unit.size, is_new_mail=unit.is_new_mail
-        )
+        return replace(unit, steps=steps)
 
     def _with_file(self, kept: KeepRows) -> KeepRows:
         if kept.body is None or kept.size < self._large:

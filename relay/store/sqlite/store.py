@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import structlog
 
-from relay.core.change import AuditEvent, UnitOfWork
+from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError
@@ -285,7 +285,7 @@ class SqliteStore:
         """Drop old counters, give free pages back, and move the WAL into the database."""
         now = self._clock()
         await asyncio.to_thread(self._renew_life)
-        await self._writer.submit(lambda tables: tables.tidy(now, self._options.max_known))
+        await self._writer.submit(lambda tables: tables.tidy(now, self._options.max_known, self._options.max_memos))
         await asyncio.to_thread(self._files.checkpoint)
 
     # --- reading ---
@@ -369,6 +369,12 @@ class SqliteStore:
         """A page of what is known of a kind and not past its time, in the order of the names."""
         now = self._clock()
         return await self._reader.run(lambda: self._reader.all_known(kind, now, after, limit))
+
+    async def recall(self, prefix: str, *, limit: int = 1000) -> Sequence[Remember]:
+        """What is remembered under names that begin so and is not past its time, in the order of the names."""
+        now = self._clock()
+        rows = await self._reader.run(lambda: self._reader.memos(prefix, now, limit))
+        return self._codec.open_memos(rows)
 
     async def stats(self) -> QueueStats:
         """Figures now."""

@@ -9,7 +9,7 @@ import orjson
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.core.ports import Known
-from relay.store.units import EntryRow, KeepRows, PreparedUnit, SettleRows
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows
 
 PRIORITIES: Final = """
     WITH RECURSIVE p(v) AS (
@@ -50,6 +50,8 @@ _NO_ENTRIES: Final = (
 )
 """Entry ids are MESSAGE.N, and "/" follows "." in ASCII: the range is all entries of the message."""
 _CHUNKS: Final = (64, 16, 4, 1)
+_MEMOS_AT_ONCE: Final = 20_000
+"""Memos that one housekeeping deletes, so that it never holds the lock for long."""
 
 SET_ASIDE: Final = 0
 """The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
@@ -138,6 +140,16 @@ class Tables:
         self._delete([step for step in settles if step.row is None])
         outbox = [(unit.outbox,) for unit in units if unit.outbox is not None]
         self._bulk("INSERT INTO outbox(sealed) VALUES ", "(?)", outbox)
+        self.remember(memo_rows(units))
+
+    def remember(self, rows: Sequence[MemoRow]) -> None:
+        """Keep memos, in the place of older ones of the same names."""
+        self._bulk(
+            "INSERT INTO memos(name, until, sealed) VALUES ",
+            "(?,?,?)",
+            rows,
+            " ON CONFLICT(name) DO UPDATE SET until = excluded.until, sealed = excluded.sealed",
+        )
 
     def _bulk(self, head: str, group: str, rows: Sequence[Sequence[Any]], tail: str = "") -> list[tuple[Any, ...]]:
         """Run one statement over many rows, in a few fixed sizes so that each is prepared once."""
@@ -286,8 +298,17 @@ class Tables:
         """Know it no more."""
         self._execute("DELETE FROM known WHERE kind = ? AND name = ?", (kind, name))
 
-    def tidy(self, now: float, max_known: int, pages: int = 1024) -> None:
+    def tidy(self, now: float, max_known: int, max_memos: int, pages: int = 1024) -> None:
         """Drop what is over (counters, empty sums, what was known) and give free pages back to the disk."""
+        self._execute(
+            "DELETE FROM memos WHERE seq IN (SELECT seq FROM memos WHERE until <= ? ORDER BY until LIMIT ?)",
+            (now, _MEMOS_AT_ONCE),
+        )
+        self._execute(
+            "DELETE FROM memos WHERE seq IN (SELECT seq FROM memos ORDER BY seq LIMIT "
+            "min(?, max(0, (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM memos) - ?)))",
+            (_MEMOS_AT_ONCE, max_memos),
+        )
         self._execute("DELETE FROM known WHERE until <= ?", (now,))
         self._execute(
             "DELETE FROM known WHERE (kind, name) IN (SELECT kind, name FROM known ORDER BY until "

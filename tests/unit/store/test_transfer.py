@@ -3,7 +3,7 @@
 import apsw
 import pytest
 
-from relay.core.change import Settle
+from relay.core.change import Remember, Settle
 from relay.core.entry import EntryState
 from relay.core.errors import StoreError
 from relay.core.ports import Known
@@ -39,6 +39,8 @@ async def filled(directory):
     split = an_entry(message, 1, numbers=[1], destination="route:backup")
     await store.commit((Settle(entry=an_entry(message, 0, numbers=[0]), split=(split,)),))
     await store.learn(Known(kind="mta-sts", name="good.example", value=b"\0policy", until=NOW + 60))
+    for number in range(3):
+        await store.commit((Remember(name=f"m1.1/{number}", value=b"sent", until=NOW + 60),))
     await store.close()
 
 
@@ -54,6 +56,7 @@ async def test_a_queue_goes_to_postgresql_and_back_unchanged(tmp_path):
     tallies = [await copy(first, middle), await copy(middle, last), await take_stock(first)]
     assert tallies[0] == tallies[1] == tallies[2]
     assert (tallies[0].messages, tallies[0].entries, tallies[0].outbox, tallies[0].known) == (451, 452, 450, 1)
+    assert tallies[0].memos == 3
     for shelf in (first, middle, last):
         assert (await check(shelf, Codec(FakeVault())))[1] == []
         await shelf.close()
@@ -70,6 +73,7 @@ async def test_a_queue_goes_to_postgresql_and_back_unchanged(tmp_path):
         assert await store.content("m0050") == BODY * 300
         assert [row.events[0].message_id for row in await store.outbox(limit=2)] == ["m0000", "m0001"]
         assert await store.known("mta-sts", "good.example") is not None
+        assert [memo.value for memo in await store.recall("m1.1/")] == [b"sent"] * 3
         await store.close()
 
 
