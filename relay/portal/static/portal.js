@@ -1,0 +1,39 @@
+"use strict";
+// Makes pages more comfortable where scripts run; each page works without it.
+(function () {
+  const csrf = () => (document.querySelector('input[name="csrf"]') || {}).value || "";
+
+  // Warn before the log-off, and let one press keep the session.
+  const box = document.querySelector(".timeout");
+  if (box) {
+    const idle = Number(box.dataset.seconds), warn = Math.min(Number(box.dataset.warn), idle / 2);
+    let since = Date.now();
+    const stay = box.querySelector("[data-stay]");
+    const look = () => {
+      const left = idle - (Date.now() - since) / 1000;
+      if (left <= 0) { document.dispatchEvent(new Event("portal-leave")); location.assign("/sign-in?expired=1"); return; }
+      const show = left <= warn;
+      if (show && box.hidden) { box.hidden = false; stay.focus(); }
+      window.setTimeout(look, Math.max(250, (show ? left : left - warn) * 1000));
+    };
+    document.addEventListener("portal-alive", () => { since = Date.now(); box.hidden = true; });
+    stay.addEventListener("click", async () => {
+      const answer = await fetch("/account/alive", { method: "POST", headers: { "X-CSRF-Token": csrf() }, redirect: "manual" }).catch(() => null);
+      if (answer && answer.ok) document.dispatchEvent(new Event("portal-alive"));
+    });
+    look();
+  }
+
+  // Give the message the height that it needs. The frame runs no script; its height is read from here.
+  const frame = document.querySelector(".letter-frame");
+  if (frame) {
+    const fit = () => {
+      const page = frame.contentDocument;
+      if (!page || !page.documentElement) return;
+      frame.style.height = Math.min(Math.max(page.documentElement.scrollHeight + 4, 120), 20000) + "px";
+    };
+    frame.addEventListener("load", fit);
+    window.addEventListener("resize", fit);
+    fit();
+  }
+})();
