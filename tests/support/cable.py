@@ -12,6 +12,7 @@ class Cable:
         deliver: whether these octets still reach the server, and its answer the cable, before the cut.
         stalled: while set, nothing passes in either direction.
         cuts: how often it was cut.
+        piece: octets that pass at a time.
     """
 
     def __init__(self, port):
@@ -20,6 +21,7 @@ class Cable:
         self.cut_at = b""
         self.deliver = True
         self.cuts = 0
+        self.piece = 65536
         self.stalled = False
         self._flow = asyncio.Event()
         self._flow.set()
@@ -73,7 +75,7 @@ class Cable:
 
     async def _forth(self, reader, away, answered):
         with contextlib.suppress(OSError):
-            while piece := await reader.read(65536):
+            while piece := await reader.read(self.piece):
                 await self._flow.wait()
                 if self.cut_at and self.cut_at in piece:
                     self.cut_at = b""
@@ -91,7 +93,7 @@ class Cable:
 
     async def _back(self, there, writer, answered):
         with contextlib.suppress(OSError):
-            while piece := await there.read(65536):
+            while piece := await there.read(self.piece):
                 await self._flow.wait()
                 answered.set()
                 if self._mute:

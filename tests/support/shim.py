@@ -1,4 +1,4 @@
-"""Builds the fsync shim once a test run."""
+"""Builds the shims for LD_PRELOAD, each once a test run."""
 
 import os
 import subprocess
@@ -8,13 +8,21 @@ from tempfile import mkdtemp
 
 from tests.support.peers import require
 
-SOURCE = Path(__file__).with_name("fsync_shim.c")
+
+def fsync_shim() -> Path:
+    """Makes fsync slow or failing."""
+    return _built("fsync_shim")
+
+
+def clock_shim() -> Path:
+    """Moves the time of day."""
+    return _built("clock_shim")
 
 
 @cache
-def fsync_shim() -> Path:
-    """The shared object for LD_PRELOAD."""
+def _built(name: str) -> Path:
     compiler = require("gcc")
-    target = Path(mkdtemp(prefix="postern-shim-")) / "fsync_shim.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, SOURCE, "-ldl"], check=True, env=os.environ)
+    target = Path(mkdtemp(prefix="postern-shim-")) / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, source, "-ldl"], check=True, env=os.environ)
     return target
