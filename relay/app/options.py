@@ -19,10 +19,10 @@ from relay.intake.entries import QueueTimes
 from relay.intake.limits import ConnectionLimits
 from relay.intake.listener import ListenerOptions
 from relay.intake.throttle import ThrottleOptions
-from relay.net.connect import ConnectorOptions, RouteHost
-from relay.net.connect import Route as HostRoute
 from relay.net.deadlines import Deadlines
 from relay.net.mx import MxOptions
+from relay.net.options import ConnectorOptions, RouteHost
+from relay.net.options import Route as HostRoute
 from relay.net.resolver import ResolverOptions
 from relay.net.tls import TlsOptions
 from relay.smtp.endofdata import BareNewlines

@@ -308,8 +308,12 @@ class ConnectError(Exception):
 class Connector(Protocol):
     """Finds a destination's hosts and connects to the best that reaches a floor."""
 
-    async def connect(self, destination: str, *, floor: Level, tls_failures: int = 0) -> DeliverySession:
+    async def connect(
+        self, destination: str, *, floor: Level, tls_failures: int = 0, heed: bool = True
+    ) -> DeliverySession:
         """Connect; ``tls_failures`` says how often this copy failed for TLS before.
+
+        Without ``heed`` what the domain publishes of its TLS is passed over; no other copy may go over that session.
 
         In the clear after a failed handshake only when an earlier attempt failed so too, and only at floor ``CLEAR``.
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from relay.core.level import Level, Voucher
 from relay.trust.dane import Tlsa
+from relay.trust.sessions import AppliedPolicy, Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Assurance:
         pins: when not empty, the SHA-256 of its certificate or of its public key must be one of these.
         mta_sts: the mode of the domain's MTA-STS policy; empty without one.
         dane: what its TLSA records are: ``usable``, ``unusable`` or empty.
+        policy: what its domain publishes, for reports; ``None``: sessions with it are not reported.
+        breach: how the host, or what is published, fails that policy, whatever its TLS comes to.
     """
 
     voucher: Voucher = Voucher.NOBODY
@@ -32,6 +35,8 @@ class Assurance:
     pins: frozenset[str] = frozenset()
     mta_sts: str = ""
     dane: str = ""
+    policy: AppliedPolicy | None = None
+    breach: Fault | None = None
 
     @property
     def binds(self) -> bool:

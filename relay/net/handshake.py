@@ -22,6 +22,8 @@ from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
 from relay.net.deadlines import Deadlines
 from relay.net.tls import certificate_fault
 from relay.smtp.replies import ReplyError, make_reply
+from relay.trust.sessions import AppliedPolicy, Fault
+from relay.trust.tlsrpt import ResultType
 
 _HELO_INSTEAD: Final = frozenset({500, 501, 502, 504, 550})  # EHLO unknown: RFC 5321 section 3.2
 _READY: Final = 220
@@ -33,18 +35,31 @@ class HostError(Exception):
 
     Attributes:
         failure: typed, for the report.
-        certificate: OpenSSL's reason when the certificate did not verify; empty otherwise.
+        fault: what was wrong with its TLS, or with what its domain publishes of it; ``None`` when nothing was.
+        certificate: it was the certificate, which did not verify.
         handshake: TLS was offered and could not be had, for a reason that is not the certificate.
         proof: what the connection reached, when it stood and that was not enough.
+        policy: the domain's policy that kept us from the host before any connection.
+        source: the address that we came from, when there was a connection.
     """
 
     def __init__(
-        self, failure: Failure, *, certificate: str = "", handshake: bool = False, proof: Proof | None = None
+        self,
+        failure: Failure,
+        *,
+        fault: Fault | None = None,
+        certificate: bool = False,
+        handshake: bool = False,
+        proof: Proof | None = None,
+        policy: AppliedPolicy | None = None,
     ) -> None:
         self.failure = failure
+        self.fault = fault
         self.proof = proof
         self.certificate = certificate
         self.handshake = handshake
+        self.policy = policy
+        self.source = ""
         super().__init__(failure.detail)
 
 
@@ -148,16 +163,17 @@ class Handshake:
             yield
         except ssl.SSLCertVerificationError as error:
             fault = certificate_fault(error)
-            raise HostError(self._below(f"the certificate does not verify: {fault}"), certificate=fault) from None
+            below = self._below(f"the certificate does not verify: {fault.detail}")
+            raise HostError(below, fault=fault, certificate=True) from None
         except aiosmtplib.SMTPResponseException as error:
-            raise HostError(self._answered(error, Trouble.BELOW_FLOOR, Stage.TLS), handshake=True) from None
+            raise _no_handshake(self._answered(error, Trouble.BELOW_FLOOR, Stage.TLS)) from None
         except ssl.SSLError as error:
             reason = (error.reason or "protocol error").replace("_", " ").lower()
-            raise HostError(self._below(f"the TLS handshake failed: {reason}"), handshake=True) from None
+            raise _no_handshake(self._below(f"the TLS handshake failed: {reason}")) from None
         except (TimeoutError, aiosmtplib.SMTPTimeoutError):
-            raise HostError(self._below("the TLS handshake took too long"), handshake=True) from None
+            raise _no_handshake(self._below("the TLS handshake took too long")) from None
         except (aiosmtplib.SMTPException, OSError, ValueError):
-            raise HostError(self._below("the connection ended in the TLS handshake"), handshake=True) from None
+            raise _no_handshake(self._below("the connection ended in the TLS handshake")) from None
 
     async def login(self, username: str, password: str) -> None:
         """AUTH with the best mechanism that both know (CRAM-MD5, PLAIN, LOGIN; RFC 4954).
@@ -244,6 +260,11 @@ def _features(smtp: aiosmtplib.SMTP) -> PeerFeatures:
         size_offered="size" in offered,
         auth=frozenset(method.upper() for method in smtp.server_auth_methods),
     )
+
+
+def _no_handshake(failure: Failure) -> HostError:
+    fault = Fault(result=ResultType.VALIDATION_FAILURE, detail=failure.detail)
+    return HostError(failure, fault=fault, handshake=True)
 
 
 def _failure(trouble: Trouble, stage: Stage, detail: str, host: str) -> Failure:

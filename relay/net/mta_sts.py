@@ -18,6 +18,8 @@ from relay.core.ports import Clock, Knowledge, Known, Metrics
 from relay.net.fetch import FetchError, HttpsFetcher
 from relay.net.resolver import Found, Resolver
 from relay.trust.mta_sts import KeptPolicy, Mode, Policy, PolicyError, record_id
+from relay.trust.sessions import Fault
+from relay.trust.tlsrpt import ResultType
 
 log = structlog.get_logger("mta_sts")
 
@@ -64,6 +66,7 @@ class PolicyCache:
         self._monotonic = monotonic
         self._at_hand: OrderedDict[str, KeptPolicy] = OrderedDict()
         self._failed: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._faults: OrderedDict[str, Fault] = OrderedDict()
         self._fetching: dict[tuple[str, str], asyncio.Task[KeptPolicy | None]] = {}
 
     async def policy(self, domain: str) -> Policy | None:
@@ -76,7 +79,13 @@ class PolicyCache:
         announced = await self._announced(domain)
         if announced and (kept is None or kept.id != announced):
             kept = await self._learn(domain, announced) or kept
+        elif not announced:
+            self._faults.pop(domain, None)
         return kept.policy if kept is not None and kept.policy.mode is not Mode.NONE else None
+
+    def fault(self, domain: str) -> Fault | None:
+        """Why the policy that a domain announces could not be had when it was last asked for; for reports alone."""
+        return self._faults.get(domain)
 
     async def refresh(self, *, pause: float) -> int:
         """Fetch anew what is known and has not been confirmed for long; how many were.
@@ -169,10 +178,11 @@ class PolicyCache:
             content = await self._fetcher.get(f"mta-sts.{domain}", _PATH, media_type="text/plain")
             policy = Policy.parse(content)
         except (FetchError, PolicyError) as error:
-            self._note_failure(domain, announced, str(error), known=stored is not None)
+            self._note_failure(domain, announced, error, known=stored is not None)
             return stored if stored is not None and stored.id == announced else None
         kept = KeptPolicy(policy=policy, id=announced, fetched_at=self._clock())
         self._remember(domain, kept)
+        self._faults.pop(domain, None)
         self._count("ok")
         try:
             await self._knowledge.learn(Known(kind=KIND, name=domain, value=kept.encode(), until=kept.until))
@@ -180,17 +190,27 @@ class PolicyCache:
             log.warning("a policy is known to this process alone", domain=domain, error=str(error))
         return kept
 
-    def _note_failure(self, domain: str, announced: str, detail: str, *, known: bool) -> None:
+    def _note_failure(self, domain: str, announced: str, error: FetchError | PolicyError, *, known: bool) -> None:
         self._failed[(domain, announced)] = self._monotonic() + self._options.retry
         self._failed.move_to_end((domain, announced))
-        while len(self._failed) > self._options.memory:
-            self._failed.popitem(last=False)
+        self._faults[domain] = Fault(result=_result(error), detail=str(error))
+        self._faults.move_to_end(domain)
+        for noted in (self._failed, self._faults):
+            while len(noted) > self._options.memory:
+                noted.popitem(last=False)
         self._count("failed")
-        log.warning("a policy could not be fetched", domain=domain, why=detail, the_known_one_stays=known)
+        log.warning("a policy could not be fetched", domain=domain, why=str(error), the_known_one_stays=known)
 
     def _count(self, result: str) -> None:
         if self._metrics is not None:
             self._metrics.count("postern_mta_sts_fetches_total", {"result": result})
+
+
+def _result(error: FetchError | PolicyError) -> ResultType:
+    """RFC 8460 section 4.3.2.2."""
+    if isinstance(error, PolicyError):
+        return ResultType.STS_POLICY_INVALID
+    return ResultType.STS_WEBPKI_INVALID if error.kind == "certificate" else ResultType.STS_POLICY_FETCH_ERROR
 
 
 def _decoded(known: Known) -> KeptPolicy | None:

@@ -13,6 +13,8 @@ from relay.core.level import Level, Proof, Voucher
 from relay.net.assurance import NOTHING, Assurance
 from relay.net.chain import peer_chain
 from relay.trust.dane import MismatchError, match, public_key_info
+from relay.trust.sessions import Fault
+from relay.trust.tlsrpt import ResultType
 
 _GOOD_VERSIONS: Final = frozenset({"TLSv1.2", "TLSv1.3"})
 SP800_52R2: Final = (
@@ -228,6 +230,19 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name[:255] for name in found.value.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
 
 
-def certificate_fault(error: ssl.SSLCertVerificationError) -> str:
-    """OpenSSL's reason in one clause, such as ``certificate has expired``; bounded, for proofs and logs."""
-    return (error.verify_message or "the certificate does not verify")[:200]
+_FAULTS: Final = {
+    10: ResultType.CERTIFICATE_EXPIRED,
+    18: ResultType.CERTIFICATE_NOT_TRUSTED,  # self-signed
+    19: ResultType.CERTIFICATE_NOT_TRUSTED,  # a self-signed one in the chain
+    20: ResultType.CERTIFICATE_NOT_TRUSTED,  # no issuer to be found
+    21: ResultType.CERTIFICATE_NOT_TRUSTED,  # the leaf alone, by no one known
+    62: ResultType.CERTIFICATE_HOST_MISMATCH,
+    64: ResultType.CERTIFICATE_HOST_MISMATCH,  # of an address
+}
+"""OpenSSL's verify results (x509_vfy.h) in the words of RFC 8460 section 4.3.1; all others are validation failures."""
+
+
+def certificate_fault(error: ssl.SSLCertVerificationError) -> Fault:
+    """OpenSSL's reason in one clause, such as ``certificate has expired``; bounded, for proofs, logs and reports."""
+    result = _FAULTS.get(error.verify_code, ResultType.VALIDATION_FAILURE)
+    return Fault(result=result, detail=(error.verify_message or "the certificate does not verify")[:200])

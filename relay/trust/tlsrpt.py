@@ -218,12 +218,17 @@ def read_report(data: bytes, *, submitter: str = "") -> TlsReport:
         report_id=_text(plain.get("report-id")),
         begin=begin,
         end=end,
-        policies=tuple(_policy(one) for one in policies),
+        policies=tuple(read_policy(one) for one in policies),
         submitter=submitter,
     )
 
 
-def _policy(plain: Any) -> PolicyReport:
+def read_policy(plain: Any) -> PolicyReport:
+    """One item of a report's ``policies``.
+
+    Raises:
+        ReportError: it is none.
+    """
     if not isinstance(plain, dict):
         raise ReportError("one of its policies is not an object")
     policy, summary = _map(plain, "policy"), _map(plain, "summary")

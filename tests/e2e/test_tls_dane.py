@@ -11,9 +11,10 @@ from relay.core.ports import ConnectError
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.peer import Peer
-from relay.net.connect import ConnectorOptions, SmtpConnector
+from relay.net.connect import SmtpConnector
 from relay.net.dane import TlsaFinder
 from relay.net.mx import HostFinder
+from relay.net.options import ConnectorOptions
 from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.vouch import Vouchers
 from tests.support.certificates import leaf_of, tlsa_text

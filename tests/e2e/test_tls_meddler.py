@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import replace
 
 import pytest
 
@@ -90,7 +89,7 @@ def _sha256(data):
 
 def reach(it, port, files, asked):
     """Let connections go to another port, for which the records stand as well."""
-    it.connector._options = replace(it.connector._options, port=port)
+    it.use_port(port)
     if asked == "dane":
         it.dns.set(f"_{port}._tcp.{MX}", {"TLSA": [tlsa_text(3, 1, 1, leaf_of(files)[0])]}, secure=True)
 

@@ -1,7 +1,6 @@
 """Postfix as the receiving server, with certificates good and bad: what is reached, and what comes back."""
 
 import contextlib
-from dataclasses import replace
 
 import pytest
 
@@ -65,7 +64,7 @@ async def behind(authority, kind, *, program=Postfix):
             address="127.0.0.1", port=free_port(), domain=GOOD, certificate=certificate(authority, kind)
         ) as postfix,
     ):
-        it.connector._options = replace(it.connector._options, port=postfix.port)
+        it.use_port(postfix.port)
         yield it
 
 

@@ -81,7 +81,7 @@ class FakeConnector:
         self.next = deque()
         self.asked = []
 
-    async def connect(self, destination, *, floor, tls_failures=0):
+    async def connect(self, destination, *, floor, tls_failures=0, heed=True):
         self.asked.append((destination, floor, tls_failures))
         given = self.next.popleft() if self.next else FakeSession()
         if isinstance(given, Failure):

@@ -12,9 +12,10 @@ from relay.core.outcome import Transaction
 from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer, PeerBehaviour
-from relay.net.connect import ConnectorOptions, SmtpConnector
+from relay.net.connect import SmtpConnector
 from relay.net.deadlines import Deadlines
 from relay.net.mx import HostFinder, MxOptions
+from relay.net.options import ConnectorOptions
 from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.tls import TlsContexts, TlsOptions, make_contexts
 

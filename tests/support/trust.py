@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,16 +11,18 @@ from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer, PeerBehaviour
 from relay.net.capability import Capabilities
-from relay.net.connect import ConnectorOptions, SmtpConnector
+from relay.net.connect import SmtpConnector
 from relay.net.dane import TlsaFinder
 from relay.net.fetch import FetchOptions, HttpsFetcher
 from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
 from relay.net.mx import HostFinder
+from relay.net.options import ConnectorOptions
 from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.rules import NO_RULES, Rules
 from relay.net.tls import TlsContexts
 from relay.net.vouch import Vouchers
 from relay.store import MemoryData, MemoryStore
+from relay.trust.sessions import SessionResult
 from tests.support.net import LOOPBACK, QUICK
 from tests.support.policyhost import PolicyHost, policy_host
 from tests.support.queue import ManualClock
@@ -86,6 +88,11 @@ class World:
     authority: Authority
     fetcher: HttpsFetcher
     capabilities: Capabilities
+    sessions: list[SessionResult]
+
+    def use_port(self, port: int) -> None:
+        """Let the mail server be at another port than the peer's."""
+        self.connector._options = replace(self.connector._options, port=port)
 
     def announce(self, identity: str = "1") -> None:
         """Publish a policy id, and let the resolver see it at once."""
@@ -121,7 +128,7 @@ async def world(
     tell=None,
 ) -> AsyncIterator[World]:
     zone = {GOOD: {"MX": [f"10 {MX}."]}, MX: {"A": ["127.0.0.1"]}, STS: {"A": ["127.0.0.1"]}}
-    clock, metrics = ManualClock(), Tallied()
+    clock, metrics, sessions = ManualClock(), Tallied(), list[SessionResult]()
     store = BrokenStore(MemoryStore(FakeVault(), clock, data=MemoryData()))
     async with Peer(behaviour) as peer, DnsServer(zone, secure=secure) as dns, policy_host(authority) as host:
         resolver = Resolver(
@@ -143,10 +150,23 @@ async def world(
             metrics=metrics,
             clock=clock,
             seen=capabilities.saw,
+            session=sessions.append,
         )
         try:
             yield World(
-                peer, dns, host, resolver, policies, connector, store, clock, metrics, authority, fetcher, capabilities
+                peer,
+                dns,
+                host,
+                resolver,
+                policies,
+                connector,
+                store,
+                clock,
+                metrics,
+                authority,
+                fetcher,
+                capabilities,
+                sessions,
             )
         finally:
             await capabilities.settle()

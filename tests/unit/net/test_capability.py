@@ -80,7 +80,7 @@ async def test_a_server_that_could_and_now_cannot_raises_one_alarm(authority, tl
             ("alert", "tls-downgrade", MX)
         ]
         it.peer.behaviour = good
-        it.connector._unverified._faults.clear()
+        it.connector._reacher._unverified._faults.clear()
         await it.proof(floor=Level.VERIFIED)
         (found,) = await known(it)
         assert (found.level, found.downgraded_at) == ("verified", 0)

@@ -11,7 +11,7 @@ from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.peer import Peer
 from relay.net.clear import CLEAR_TOTAL, send_in_the_clear
-from relay.net.connect import ConnectorOptions, Route, RouteHost
+from relay.net.options import ConnectorOptions, Route, RouteHost
 from tests.support.net import QUICK, contexts, net, transaction
 
 GOOD, MX = "good.example", "mx.good.example"

@@ -14,7 +14,7 @@ from relay.core.ports import ConnectError
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.net.clear import CLEAR_TOTAL
-from relay.net.connect import ConnectorOptions
+from relay.net.options import ConnectorOptions
 from tests.support.net import QUICK, contexts, net, transaction
 
 MX = "mx.good.example"

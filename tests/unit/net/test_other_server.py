@@ -10,7 +10,7 @@ from aiosmtpd.smtp import SMTP
 from relay.core.level import Level
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
-from relay.net.connect import ConnectorOptions, Route, RouteHost
+from relay.net.options import ConnectorOptions, Route, RouteHost
 from tests.support.net import QUICK, contexts, net, transaction
 
 

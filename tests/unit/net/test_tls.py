@@ -8,6 +8,8 @@ from relay.net.assurance import Assurance
 from relay.net.memory import UnverifiedHosts
 from relay.net.resolver import Resolver
 from relay.net.tls import TlsOptions, judge, make_contexts
+from relay.trust.sessions import Fault
+from relay.trust.tlsrpt import ResultType
 
 
 def test_a_trust_file_that_cannot_be_used_gives_one_clear_error(tmp_path):
@@ -74,13 +76,14 @@ def test_a_certificate_that_does_not_parse_keeps_its_fingerprint():
 
 def test_unverified_hosts_are_forgotten_in_time_and_bounded():
     now = [0.0]
+    expired = Fault(result=ResultType.CERTIFICATE_EXPIRED, detail="certificate has expired")
     memory = UnverifiedHosts(size=2, ttl=10, monotonic=lambda: now[0])
     for host in ("a", "b", "c"):
-        memory.remember(host, "expired")
+        memory.remember(host, expired)
     assert len(memory) == 2
-    assert (memory.fault("a"), memory.fault("c")) == ("", "expired")
+    assert (memory.fault("a"), memory.fault("c")) == (None, expired)
     now[0] = 11
-    assert memory.fault("c") == ""
+    assert memory.fault("c") is None
 
 
 def test_a_machine_without_name_servers_gives_one_clear_error(monkeypatch):
