@@ -98,6 +98,8 @@ class PostKind(StrEnum):
     CODE = "code"
     ENROLLED = "enrolled"
     """A passphrase, passkey or TOTP was set, changed or removed; or a new device signed in."""
+    NOTICE = "notice"
+    """The notice once more: an operator or the sender asked for it."""
     REMINDER = "reminder"
     RECEIPT = "receipt"
     """To the sender: opened, expired, recalled, not me."""
@@ -151,6 +153,21 @@ class DepositFilter:
     until: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortalFigures:
+    """Counts for metrics.
+
+    Attributes:
+        by_state: deposits in each state.
+        outbox: items not yet taken over by a worker.
+        oldest_waiting_at: when the oldest unopened deposit was made; ``None``: there is none.
+    """
+
+    by_state: tuple[tuple[DepositState, int], ...]
+    outbox: int
+    oldest_waiting_at: float | None
+
+
 class Deposits(Protocol):
     """The portal's messages. One contract suite holds over every implementation (tests/contract).
 
@@ -173,7 +190,10 @@ class Deposits(Protocol):
     async def page(
         self, where: DepositFilter, *, after: str = "", limit: int = 50, newest_first: bool = True
     ) -> tuple[Sequence[Deposit], str]:
-        """A keyset page, and where the next begins; empty at the end."""
+        """A keyset page by time of deposit, and where the next begins; empty at the end.
+
+        A page that is shorter than ``limit`` need not be the last: a search for ``text`` looks at so many and no more.
+        """
 
     def content(self, deposit_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The original's octets from ``start`` up to ``end``, in pieces of at most 64 KiB, each authenticated.
@@ -193,11 +213,18 @@ class Deposits(Protocol):
     ) -> bool:
         """Store the deposit's new state and times if it stands in ``expected`` still; whether it did.
 
-        A final state shreds the data key in the same transaction, and the sealed content with it.
+        A final state shreds the data key in the same transaction, and with it the content and what the headers said:
+        ``origin_from``, ``origin_to``, ``origin_cc``, ``subject`` and ``date`` are empty from then on.
         """
 
     async def hand_out(self, *, posts: Sequence[Post] = (), events: Sequence[AuditEvent] = ()) -> None:
         """Write into the outbox what belongs to no change of a deposit."""
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete what is left of deposits that reached a final state before then; how many."""
+
+    async def scrub(self) -> None:
+        """Get rid of what deleted rows leave on the disk, as far as the database lets us."""
 
     async def due(self, *, now: float, remind_before: float, limit: int) -> Sequence[Deposit]:
         """Deposits past their expiry, and those unopened whose reminder is due."""
@@ -207,3 +234,9 @@ class Deposits(Protocol):
 
     async def forget_outbox(self, seqs: Sequence[int]) -> None:
         """Delete what was handed on."""
+
+    async def word(self, seconds: float) -> bool:
+        """Wait until the outbox may hold something new, at the most so long; whether it may (a hint)."""
+
+    async def figures(self) -> PortalFigures:
+        """Counts now, for metrics."""

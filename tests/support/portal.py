@@ -1,12 +1,25 @@
-"""The portal's messages in memory: quick, for tests of the rooms above the store. The contract suite holds over it."""
+"""The portal's messages in memory, quick, for tests of the rooms above the store; and databases for its tables' tests.
 
+The contract suite (tests/contract/test_portal_contract.py) holds over the memory and over both databases.
+"""
+
+import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
+
+import pytest
 
 from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent
 from relay.core.errors import StoreError
-from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, OutboxItem, Post
+from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, OutboxItem, PortalFigures, Post
+from relay.protect.keyring import KeyRing
+from relay.protect.sealing import RingVault
+from relay.store.portal.database import Database
+from relay.store.portal.deposits import StoredDeposits
+from relay.store.portal.sqlite import SqliteDriver
+from relay.store.portal.tables import SCHEMA
 
 PIECE = 64 * 1024
 
@@ -43,6 +56,8 @@ class MemoryDeposits:
         self._contents: dict[str, bytes] = {}
         self._outbox: dict[int, OutboxItem] = {}
         self._leases: dict[int, tuple[str, float]] = {}
+        self._ended: dict[str, float] = {}
+        self._word = asyncio.Event()
         self._seq = 0
 
     @property
@@ -73,7 +88,7 @@ class MemoryDeposits:
         found = [deposit for deposit in self._deposits.values() if _matches(deposit, where)]
         found.sort(key=lambda deposit: (deposit.deposited_at, deposit.id), reverse=newest_first)
         ids = [deposit.id for deposit in found]
-        start = ids.index(after) + 1 if after in ids else 0
+        start = (ids.index(after) + 1 if after in ids else len(ids)) if after else 0
         page = found[start : start + limit]
         return page, page[-1].id if start + limit < len(found) else ""
 
@@ -95,15 +110,18 @@ class MemoryDeposits:
         there = self._deposits.get(deposit.id)
         if there is None or there.state is not expected:
             return False
-        self._deposits[deposit.id] = dataclasses.replace(
+        there = dataclasses.replace(
             there,
             state=deposit.state,
             expires_at=deposit.expires_at,
             opened_at=deposit.opened_at,
             reminded_at=deposit.reminded_at,
         )
-        if deposit.state in FINAL_STATES:
+        if deposit.state in FINAL_STATES and expected not in FINAL_STATES:
             self._contents.pop(deposit.id, None)
+            self._ended[deposit.id] = self._now()
+            there = dataclasses.replace(there, origin_from="", origin_to=(), origin_cc=(), subject="", date="")
+        self._deposits[deposit.id] = there
         self._hand_out(posts, events)
         return True
 
@@ -115,6 +133,34 @@ class MemoryDeposits:
         if posts or events:
             self._seq += 1
             self._outbox[self._seq] = OutboxItem(seq=self._seq, posts=posts, events=events)
+            self._word.set()
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        gone = [deposit_id for deposit_id, ended in self._ended.items() if ended < before][:limit]
+        for deposit_id in gone:
+            del self._ended[deposit_id], self._deposits[deposit_id]
+        return len(gone)
+
+    async def scrub(self) -> None:
+        """Memory leaves nothing behind."""
+
+    async def word(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._word.wait()
+        except TimeoutError:
+            return False
+        self._word.clear()
+        return True
+
+    async def figures(self) -> PortalFigures:
+        states = sorted(deposit.state for deposit in self._deposits.values())
+        waiting = [d.deposited_at for d in self._deposits.values() if d.state is DepositState.WAITING]
+        return PortalFigures(
+            by_state=tuple((state, states.count(state)) for state in dict.fromkeys(states)),
+            outbox=len(self._outbox),
+            oldest_waiting_at=min(waiting, default=None),
+        )
 
     async def due(self, *, now: float, remind_before: float, limit: int) -> Sequence[Deposit]:
         found = [deposit for deposit in self._deposits.values() if _is_due(deposit, now, remind_before)]
@@ -157,3 +203,81 @@ def _matches(deposit: Deposit, where: DepositFilter) -> bool:
         and (where.since is None or deposit.deposited_at >= where.since)
         and (where.until is None or deposit.deposited_at < where.until)
     )
+
+
+# --- databases ---
+
+
+def portal_ring() -> KeyRing:
+    """A key ring of the portal's own."""
+    return KeyRing.create(now=1_772_000_000.0, random=os.urandom)
+
+
+class PortalHarness:
+    """Opens the portal's store as several processes would; subclasses say which."""
+
+    def __init__(self, directory, now) -> None:
+        self.directory, self.now = directory, now
+        self.ring = portal_ring()
+        self.opened = []
+
+    async def open(self):
+        """Another process's view of the same deposits."""
+        return StoredDeposits(await self.database(), RingVault(self.ring, os.urandom), self.now, os.urandom)
+
+    async def database(self, *schemas) -> Database:
+        """A database opened with these modules' tables, and those of the deposits."""
+        database = Database(self.driver())
+        await database.open(SCHEMA, *schemas)
+        self.opened.append(database)
+        return database
+
+    async def end(self) -> None:
+        for database in self.opened:
+            await database.close()
+
+
+class MemoryPortal(PortalHarness):
+    def __init__(self, directory, now) -> None:
+        super().__init__(directory, now)
+        self._deposits = MemoryDeposits(now=now)
+
+    async def open(self):
+        return self._deposits
+
+
+class SqlitePortal(PortalHarness):
+    def driver(self):
+        return SqliteDriver(self.directory / "portal")
+
+    def at_rest(self) -> bytes:
+        """Every byte that is on disk."""
+        return b"".join(path.read_bytes() for path in sorted((self.directory / "portal").iterdir()))
+
+
+class PostgresPortal(PortalHarness):
+    def __init__(self, directory, now) -> None:
+        from relay.store.portal.postgres import PostgresDriver
+        from relay.store.postgres.options import PostgresOptions
+        from tests.support.postgres import shared
+
+        super().__init__(directory, now)
+        self._cluster = shared()
+        self._dsn = self._cluster.database()
+        self._make = lambda: PostgresDriver(PostgresOptions(dsn=self._dsn, node="n1", schema="postern_portal"))
+
+    def driver(self):
+        return self._make()
+
+    def at_rest(self) -> bytes:
+        """Every byte of the tables' files."""
+        self._cluster.sql("CHECKPOINT")
+        return b"".join(path.read_bytes() for path in sorted(self._cluster.files_of(self._dsn).iterdir()))
+
+    async def end(self) -> None:
+        await super().end()
+        self._cluster.drop(self._dsn)
+
+
+PORTALS = {"memory": MemoryPortal, "sqlite": SqlitePortal, "postgres": PostgresPortal}
+PORTAL_KINDS = ["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.peers)]

@@ -1,0 +1,240 @@
+"""The portal's database in a schema of its own in PostgreSQL, for several nodes."""
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from relay.core.errors import Problem, ProblemsError, StoreUnavailableError
+from relay.store.portal.database import Link, Schema
+from relay.store.portal.sqlite import migrate
+from relay.store.postgres.faults import is_again, is_away, translate
+from relay.store.postgres.line import place
+from relay.store.postgres.options import PostgresOptions
+
+_log = structlog.get_logger("store")
+_CHANNEL: Final = "postern_portal"
+_MIGRATION_LOCK: Final = 0x506F7270
+_SLICE: Final = 0.25
+_PAUSE: Final = 0.1
+_TYPES: Final = {
+    "SERIAL KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "INTEGER": "BIGINT",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+}
+_TYPE: Final = re.compile(r"\b(SERIAL KEY|INTEGER|REAL|BLOB)\b")
+
+
+class PostgresLink:
+    """One connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self._texts: dict[str, bytes] = {}
+
+    def run(self, sql: str, *bindings: Any) -> int:
+        """Execute; how many rows it changed."""
+        return self._execute(sql, bindings).rowcount
+
+    def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
+        """Execute; all rows it gives."""
+        return self._execute(sql, bindings).fetchall()
+
+    def row(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
+        """Execute; the first row, or ``None``."""
+        found: tuple[Any, ...] | None = self._execute(sql, bindings).fetchone()
+        return found
+
+    def _execute(self, sql: str, bindings: tuple[Any, ...]) -> psycopg.Cursor[Any]:
+        text = self._texts.get(sql)
+        if text is None:
+            text = self._texts[sql] = sql.replace("%", "%%").replace("?", "%s").encode()
+        return self.connection.execute(text, bindings)
+
+    def close(self) -> None:
+        """Close it."""
+        self.connection.close()
+
+
+class PostgresDriver:
+    """Implements :class:`relay.store.portal.database.Driver` over a schema in PostgreSQL.
+
+    Uses of :class:`PostgresOptions` ``dsn``, ``node``, ``password``, ``schema`` and the times ``connect``,
+    ``statement`` and ``settle``.
+    """
+
+    def __init__(self, options: PostgresOptions) -> None:
+        self._options = options
+        self._where = place(options.dsn)
+        self._listening: psycopg.Connection[Any] | None = None
+        self._ended = threading.Event()
+
+    def prepare(self, schemas: Sequence[Schema]) -> None:
+        """Make and migrate the tables.
+
+        Raises:
+            ProblemsError: the database refuses, or the tables are too new.
+            StoreUnavailableError: it cannot be reached.
+        """
+        try:
+            link = self.connect(writing=True)
+            try:
+                with link.connection.transaction():
+                    link.rows("SELECT pg_advisory_xact_lock(?)", _MIGRATION_LOCK)
+                    self._found(link)
+                    migrate(link, schemas, self._where, _local_types)
+            finally:
+                link.close()
+        except psycopg.errors.InsufficientPrivilege as error:
+            what = f"this user may not make tables in the schema {self._options.schema}"
+            hint = f"as its owner: CREATE SCHEMA {self._options.schema} AUTHORIZATION the_user"
+            raise ProblemsError(Problem(where=self._where, what=what, hint=hint)) from error
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+    def _found(self, link: PostgresLink) -> None:
+        found = link.row("SELECT to_regnamespace(?) IS NULL", self._options.schema)
+        if found is None or found[0]:
+            name = sql.Identifier(self._options.schema)
+            link.connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+
+    def connect(self, *, writing: bool) -> PostgresLink:
+        """Open a connection with the settings that law 1 rests on.
+
+        Raises:
+            psycopg.Error: it cannot be reached now.
+        """
+        options = self._options
+        more: dict[str, Any] = {
+            "connect_timeout": max(2, round(options.connect)),
+            "application_name": f"postern {options.node} portal {'writing' if writing else 'reading'}"[:63],
+            "target_session_attrs": "read-write",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": round(options.statement * 1000),
+        }
+        password = options.password()
+        if password is not None:
+            more["password"] = password
+        connection = psycopg.connect(make_conninfo(options.dsn, **more), autocommit=True)
+        try:
+            connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(options.schema)))
+            connection.execute("SET client_min_messages TO warning")
+            connection.execute("SET idle_in_transaction_session_timeout TO '30s'")
+            connection.execute("SET lock_timeout TO '10s'")
+            connection.execute(sql.SQL("SET statement_timeout TO {}").format(round(options.statement * 1000)))
+            connection.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) "
+                "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return PostgresLink(connection)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """PostgreSQL lets all write at once."""
+        return nullcontext()
+
+    def begin(self, link: Link, *, writing: bool) -> None:
+        """Begin a transaction."""
+        link.run("BEGIN" if writing else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def commit(self, link: Link) -> Link:
+        """Commit; when its answer is lost, ask over a new connection what became of it.
+
+        Raises:
+            StoreUnavailableError: that cannot be learnt in time.
+        """
+        found = link.row("SELECT pg_current_xact_id_if_assigned()::text")
+        try:
+            link.run("COMMIT")
+        except psycopg.Error as error:
+            if found is None or found[0] is None or not self.is_lost(error):
+                raise
+            link.close()
+            return self._find_out(found[0], error)
+        return link
+
+    def _find_out(self, transaction: str, error: psycopg.Error) -> PostgresLink:
+        """A connection to go on with if the transaction was committed; raises ``error`` if it was not."""
+        ends = time.monotonic() + self._options.settle
+        while time.monotonic() < ends and not self._ended.is_set():
+            try:
+                link = self.connect(writing=True)
+                status = link.row("SELECT pg_xact_status(CAST(? AS xid8))", transaction)
+            except psycopg.Error as again:
+                _log.warning("portal_commit_unresolved", detail=str(translate(again)))
+            else:
+                if status is not None and status[0] == "committed":
+                    return link
+                link.close()
+                if status is not None and status[0] == "aborted":
+                    raise error
+            self._ended.wait(_PAUSE)
+        raise StoreUnavailableError("the database was lost in a commit; whether it took place is not known") from error
+
+    def is_again(self, error: BaseException) -> bool:
+        """Deadlock, serialisation failure, lock timeout."""
+        return is_again(error)
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the server or the connection to it is away."""
+        return isinstance(error, psycopg.Error) and is_away(error)
+
+    def translate(self, error: BaseException) -> BaseException:
+        """The store's error for PostgreSQL's."""
+        return translate(error)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether another process told of something in this time."""
+        if self._listening is None:
+            self._listening = self.connect(writing=False).connection
+            self._listening.execute(f"LISTEN {_CHANNEL}")
+            return True
+        left = seconds
+        try:
+            while left > 0 and not self._ended.is_set():
+                for _ in self._listening.notifies(timeout=min(left, _SLICE), stop_after=1):
+                    return True
+                left -= _SLICE
+        except psycopg.Error:
+            self._listening.close()
+            self._listening = None
+            raise
+        return False
+
+    def tell(self, link: Link) -> None:
+        """Tell those who wait, once this transaction is committed."""
+        link.run(f"NOTIFY {_CHANNEL}")
+
+    def scrub(self) -> None:
+        """Let PostgreSQL use the place of deleted rows again; its log and its backups keep them until their time."""
+        link = self.connect(writing=True)
+        try:
+            link.run("VACUUM (TRUNCATE) data_keys, pieces, deposits")
+        finally:
+            link.close()
+
+    def end_wait(self) -> None:
+        """Let :meth:`wait` return within its slice."""
+        self._ended.set()
+
+    def close(self) -> None:
+        """Close the connection that listens."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+
+
+def _local_types(statement: str) -> str:
+    return _TYPE.sub(lambda found: _TYPES[found[0]], statement)
