@@ -15,6 +15,7 @@ class Origin(StrEnum):
     RECEIPT = "receipt"
     NOTICE = "notice"
     REPORT = "report"
+    """Sent to a report address of ours: read here, and it goes nowhere."""
     PORTAL = "portal"
 
 

@@ -23,6 +23,8 @@ class FateKind(StrEnum):
     """Retries ended at the expiry time; the sender was told by DSN."""
     REJECTED = "rejected"
     """Policy refused this copy; the sender was told at SMTP time or by DSN."""
+    PROCESSED = "processed"
+    """It came to a report address of ours, was read, and what it told of was acted on."""
     REMOVED = "removed"
     """Taken out by a named operator with a reason."""
 

@@ -55,6 +55,8 @@ class Trouble(StrEnum):
     """The peer lacks an extension that this message needs (SMTPUTF8: 5.6.7, 8BITMIME: 5.6.3, SIZE: 5.3.4)."""
     UNAVAILABLE = "unavailable"
     """The method is not available for this copy: no key, not configured."""
+    SUPPRESSED = "suppressed"
+    """The mailbox was suppressed after the message was taken: nothing is sent; the status says why."""
     LOCAL = "local"
     """Something of our own failed (a key, the store): kept, retried, alerted."""
 

@@ -192,6 +192,7 @@ _OF_TROUBLE: Final = {
     Trouble.PROTOCOL: BounceClass.PROTOCOL,
     Trouble.UNSUPPORTED: BounceClass.PROTOCOL,
     Trouble.UNAVAILABLE: BounceClass.CONFIGURATION,
+    Trouble.SUPPRESSED: BounceClass.POLICY,
     Trouble.LOCAL: BounceClass.CONFIGURATION,
     Trouble.REPLY: BounceClass.PROTOCOL,
 }

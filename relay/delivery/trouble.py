@@ -101,6 +101,7 @@ _RULES: Final[dict[Trouble, tuple[Course, EnhancedStatus, str]]] = {
         "the recipient's mail server lacks an extension that this message needs",
     ),
     Trouble.UNAVAILABLE: (Course.HOLD, EnhancedStatus(4, 7, 5), "no way to protect this copy is available"),
+    Trouble.SUPPRESSED: (Course.FAIL, EnhancedStatus(5, 7, 1), "the recipient is suppressed"),
     Trouble.LOCAL: (Course.RETRY, EnhancedStatus(4, 3, 0), "something of our own failed"),
 }
 """All troubles but ``REPLY``, each with its one written course."""
@@ -112,7 +113,15 @@ _UNSUPPORTED_WHY: Final = {
     (7, 30): "the recipient's mail server does not promise to keep the message under TLS (REQUIRETLS)",
 }
 _DETAILED: Final = frozenset(
-    {Trouble.DNS, Trouble.NETWORK, Trouble.AMBIGUOUS, Trouble.BELOW_FLOOR, Trouble.PROTOCOL, Trouble.LOCAL}
+    {
+        Trouble.DNS,
+        Trouble.NETWORK,
+        Trouble.AMBIGUOUS,
+        Trouble.BELOW_FLOOR,
+        Trouble.PROTOCOL,
+        Trouble.SUPPRESSED,
+        Trouble.LOCAL,
+    }
 )
 """Troubles whose detail (our own words, without patients' data) tells more than their class."""
 _SAME_HOST_ONLY: Final = frozenset({Trouble.NO_DOMAIN, Trouble.NULL_MX, Trouble.LOOP, Trouble.LOCAL})

@@ -68,7 +68,7 @@ OUTCOME: Final = Label(
     name="outcome",
     help="what became of the recipient's copy",
     values=(
-        "delivered", "notified", "deferred", "bounced", "held", "expired", "rejected", "removed",
+        "delivered", "notified", "deferred", "bounced", "held", "expired", "rejected", "removed", "processed",
     ),
 )  # fmt: skip
 BOUNCE_CLASS: Final = Label(

@@ -35,6 +35,7 @@ from relay.delivery.routing import RouteTable
 from relay.worker.facts import facts_of
 from relay.worker.outgoing import Outgoing
 from relay.worker.record import Recorder, Settlement
+from relay.worker.returning import ReadReport, Returning, without
 from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
@@ -69,6 +70,8 @@ class Attempter:
         clock: unix seconds.
         metrics: counts.
         pause: waits for seconds, between tries to record.
+        returning: the senders that copies leave under, and what is remembered of them.
+        reports: reads messages to report addresses; without it they wait.
         strict_require_tls: a sender's REQUIRETLS (RFC 8689) is passed on, and a peer without it bounces the copy;
             else a peer that reached the level is enough.
     """
@@ -88,6 +91,8 @@ class Attempter:
         metrics: Metrics,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         strict_require_tls: bool = True,
+        returning: Returning | None = None,
+        reports: ReadReport | None = None,
     ) -> None:
         self._store = store
         self._pause = pause
@@ -101,6 +106,8 @@ class Attempter:
         self._clock = clock
         self._metrics = metrics
         self._strict = strict_require_tls
+        self._returning = returning or Returning()
+        self._reports = reports
         self._unreachable = Unreachable()
         self._recording: set[asyncio.Task[None]] = set()
 
@@ -150,9 +157,14 @@ class Attempter:
         content = claimed.content or b""
         if entry.state is EntryState.HELD:
             return self._recorder.keep_held(claimed, now=now), session
+        if claimed.message.origin is Origin.REPORT:
+            return await self._read(claimed, now), session
         plan = planning.plan(entry, now=now, configured=self._methods.keys())
         if plan.move is not Move.ATTEMPT:
             return self._recorder.move(claimed, plan, now=now), session
+        left_out = self._returning.left_out(claimed)
+        if len(left_out) == len(entry.recipients):
+            return self._conclude(claimed, plan, entry.treatment.floor, Sent(results=left_out)), session
         pause = self._recorder.meanings.brakes.until(entry.destination, now, urgent=entry.treatment.priority > 0)
         if pause is not None:
             return self._recorder.postpone(claimed, *pause, now=now), session
@@ -173,8 +185,14 @@ class Attempter:
                 Level.AUTHENTICATED if claimed.message.envelope.require_tls else Level.CLEAR,
             ),
         )
-        sent, session = await self._send(claimed, rendering, floor, session)
-        return self._conclude(claimed, plan, floor, sent), session
+        sent, session = await self._send(without(claimed, left_out), rendering, floor, session)
+        return self._conclude(claimed, plan, floor, replace(sent, results=(*sent.results, *left_out))), session
+
+    async def _read(self, claimed: Claimed, now: float) -> Settlement:
+        """A message to a report address: read, not sent."""
+        if self._reports is None:
+            return self._recorder.defer(claimed, self._local("nobody here reads reports"), now=now)
+        return self._recorder.processed(claimed, await self._reports(claimed), now=self._clock())
 
     async def _readable(self, claimed: Claimed) -> Claimed:
         """With its content if that can still be read: an expired entry ends also when its body is damaged or gone.
@@ -248,10 +266,13 @@ class Attempter:
         prepared = self._outgoing.prepare(message, entry, rendering.content, session.features)
         if isinstance(prepared, Failure):
             return Sent(results=self._all(claimed, prepared), proof=session.proof)
-        result = await session.transact(
-            Transaction(
-                reverse_path_text=str(message.envelope.reverse_path),
-                recipients=tuple((state.number, state.recipient) for state in entry.recipients),
+        results: list[RecipientResult] = []
+        for sender, states in self._returning.senders(claimed, self._clock()):
+            if results and not session.alive:
+                break  # who was not reached is tried again
+            transaction = Transaction(
+                reverse_path_text=sender,
+                recipients=tuple((state.number, state.recipient) for state in states),
                 content=prepared.content,
                 floor=floor,
                 body_8bit=prepared.body_8bit,
@@ -262,18 +283,19 @@ class Attempter:
                 ret=message.envelope.ret,
                 fence=lambda: self._store.holds(entry.id),
             )
-        )
-        return Sent(results=result.results, proof=result.proof)
+            result = await session.transact(transaction)
+            results += result.results
+        return Sent(results=tuple(results), proof=result.proof)
 
     def _conclude(self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent) -> Settlement:
-        return self._recorder.conclude(
-            claimed,
-            method=plan.method,
-            floor=floor,
-            results=_one_each(claimed, sent.results),
-            proof=sent.proof,
-            now=self._clock(),
+        now = self._clock()
+        results = _one_each(claimed, sent.results)
+        settlement = self._recorder.conclude(
+            claimed, method=plan.method, floor=floor, results=results, proof=sent.proof, now=now
         )
+        delivered = [result.number for result in results if result.delivered]
+        memo = self._returning.memo(claimed, delivered, sent.proof.host if sent.proof else "", now)
+        return settlement if memo is None else replace(settlement, unit=(*settlement.unit, memo))
 
     @staticmethod
     def _all(claimed: Claimed, failure: Failure) -> tuple[RecipientResult, ...]:

@@ -24,6 +24,10 @@ from relay.mail.told import Ruling
 log = structlog.get_logger("notices")
 
 
+_UNANSWERED = frozenset({Origin.NOTICE, Origin.REPORT})
+"""Nobody is told of their failure: whom they are from is the postmaster, or a stranger who may be forged."""
+
+
 class Told(StrEnum):
     """Who was told of a failure."""
 
@@ -74,7 +78,7 @@ class Notices:
         Never raises: a fault in writing a notice must not keep a copy from its end. Then nobody was told.
         """
         wanted = [item for item in failed if _wants(item[0].recipient, "FAILURE")]
-        if message.origin is Origin.NOTICE:
+        if message.origin in _UNANSWERED:
             return Notice(told=Told.NOBODY)
         if not wanted:
             return Notice()

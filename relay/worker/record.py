@@ -26,6 +26,7 @@ from relay.mail.echo import withheld
 from relay.mail.scrub import scrub
 from relay.worker.meaning import EXPIRED, Meanings, named, understood
 from relay.worker.notices import Notices, Told
+from relay.worker.returning import Handled
 from relay.worker.trail import context, fate_events, proof_facts
 
 log = structlog.get_logger("delivery")
@@ -44,6 +45,7 @@ class Settlement:
         missed: whether the level was not reached.
         verdicts: recipient number to what its refusal was understood to mean.
         at: unix seconds.
+        then: called once the unit is on disk.
     """
 
     unit: UnitOfWork
@@ -54,6 +56,7 @@ class Settlement:
     missed: bool = False
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     at: float = 0.0
+    then: Callable[[], None] | None = None
 
 
 class Recorder:
@@ -153,6 +156,13 @@ class Recorder:
         settlement = self._end_all(claimed, fate, course, now=now, event="expired")
         return replace(settlement, verdicts=dict.fromkeys(settlement.fates, EXPIRED))
 
+    def processed(self, claimed: Claimed, handled: Handled, *, now: float) -> Settlement:
+        """A message to a report address was read; what that came to is part of the unit."""
+        fate = Fate(kind=FateKind.PROCESSED, at=now, why=handled.why)
+        fates = {state.number: fate for state in claimed.entry.recipients}
+        settlement = self._settle(claimed, None, fates, {}, now=now)
+        return replace(settlement, unit=(*settlement.unit, *handled.changes), then=handled.then)
+
     def keep_held(self, claimed: Claimed, *, now: float) -> Settlement:
         """A held entry fell due for its delay warning alone."""
         entry = claimed.entry
@@ -184,6 +194,8 @@ class Recorder:
     def tell(self, claimed: Claimed, settlement: Settlement) -> None:
         """Count and log what is now on disk, and brake where the other side asks for it."""
         self.meanings.heed(claimed, settlement.fates, settlement.verdicts, settlement.at)
+        if settlement.then is not None:
+            settlement.then()
         for number, fate in settlement.fates.items():
             self._tell_fate(claimed, number, fate)
         if settlement.entry is not None:
