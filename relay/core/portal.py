@@ -61,6 +61,8 @@ class Deposit:
         reason: why the portal was the method: what ``postern_portal_fallback_total`` counts.
         rule: the id of the policy's rule.
         secret: what it asks of its reader.
+        shared_verifier: for ``Secret.SHARED``: argon2id of the secret, in its PHC string; never the secret.
+        shared_hint: what the sender or the clinic says of the secret, without saying it.
         may_reply, may_forward: what policy allows.
         receipts: the sender asked to be told (NOTIFY=SUCCESS, or policy).
         language: ``en``, ``es``: of notice and first page.
@@ -86,6 +88,8 @@ class Deposit:
     reason: str = ""
     rule: str = ""
     secret: Secret = Secret.NONE
+    shared_verifier: str = field(default="", repr=False)
+    shared_hint: str = ""
     may_reply: bool = True
     may_forward: bool = False
     receipts: bool = False

@@ -5,7 +5,9 @@ The contract suite (tests/contract/test_portal_contract.py) holds over the memor
 
 import asyncio
 import dataclasses
+import functools
 import os
+import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
@@ -255,19 +257,26 @@ class SqlitePortal(PortalHarness):
         return b"".join(path.read_bytes() for path in sorted((self.directory / "portal").iterdir()))
 
 
+@functools.cache
+def _shared_database():
+    """One cluster and one database for all tests of this process; each has a schema of its own in it."""
+    from tests.support.postgres import shared
+
+    cluster = shared()
+    return cluster, cluster.database()
+
+
 class PostgresPortal(PortalHarness):
     def __init__(self, directory, now) -> None:
-        from relay.store.portal.postgres import PostgresDriver
-        from relay.store.postgres.options import PostgresOptions
-        from tests.support.postgres import shared
-
         super().__init__(directory, now)
-        self._cluster = shared()
-        self._dsn = self._cluster.database()
-        self._make = lambda: PostgresDriver(PostgresOptions(dsn=self._dsn, node="n1", schema="postern_portal"))
+        self._cluster, self._dsn = _shared_database()
+        self._schema = f"portal_{uuid.uuid4().hex}"
 
     def driver(self):
-        return self._make()
+        from relay.store.portal.postgres import PostgresDriver
+        from relay.store.postgres.options import PostgresOptions
+
+        return PostgresDriver(PostgresOptions(dsn=self._dsn, node="n1", schema=self._schema))
 
     def at_rest(self) -> bytes:
         """Every byte of the tables' files."""
@@ -275,8 +284,11 @@ class PostgresPortal(PortalHarness):
         return b"".join(path.read_bytes() for path in sorted(self._cluster.files_of(self._dsn).iterdir()))
 
     async def end(self) -> None:
+        import psycopg
+
         await super().end()
-        self._cluster.drop(self._dsn)
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
 
 
 PORTALS = {"memory": MemoryPortal, "sqlite": SqlitePortal, "postgres": PostgresPortal}
