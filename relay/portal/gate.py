@@ -1,0 +1,103 @@
+"""What a signed-in person may see: one place that every page of a message passes."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from relay.core.portal import FINAL_STATES, Deposit, Secret
+from relay.core.portal_accounts import Assurance, Session
+from relay.portal.rooms import Rooms, rooms_of
+from relay.portal.sessions import RefusedError, require
+
+
+class ElsewhereError(Exception):
+    """Something comes first: the application leads to this path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class GoneError(Exception):
+    """The message was there, and is not any more: the application shows why."""
+
+    def __init__(self, deposit: Deposit) -> None:
+        super().__init__(deposit.state)
+        self.deposit = deposit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """Who may read what.
+
+    Attributes:
+        session: of the reader.
+        deposit: the message; not in a final state.
+    """
+
+    session: Session
+    deposit: Deposit
+
+
+async def admit(request: Request, deposit_id: str, *, also_locked: bool = False) -> Admitted:
+    """Let the reader of a message pass: it is theirs, it is there, and what it asks for was given.
+
+    Nothing tells a message of another mailbox from one that does not exist.
+
+    Args:
+        request: of the page.
+        deposit_id: which message.
+        also_locked: as for :func:`relay.portal.sessions.require`: to keep a draft, and for nothing else.
+
+    Raises:
+        SignInNeededError: nobody is signed in.
+        RefusedError: 404; no such message for this mailbox, or a recovery hides it.
+        GoneError: it is in a final state.
+        ElsewhereError: a secret is to be set or given first.
+    """
+    session = await require(request, also_locked=also_locked)
+    rooms = rooms_of(request)
+    deposit = await rooms.deposits.find(deposit_id)
+    if deposit is None or deposit.mailbox.key != session.mailbox.key:
+        raise RefusedError(404, "not_found")
+    account = await rooms.accounts.account(session.mailbox)
+    if account is not None and not account.may_see(deposit):
+        raise RefusedError(404, "hidden")
+    if deposit.state in FINAL_STATES or deposit.expires_at <= rooms.clock():
+        raise GoneError(deposit)
+    if not await is_open_to(rooms, session, deposit):
+        step = f"/inbox/{deposit.id}/secret" if deposit.secret is Secret.SHARED else "/account/choose"
+        raise ElsewhereError(step)
+    return Admitted(session=session, deposit=deposit)
+
+
+async def is_open_to(rooms: Rooms, session: Session, deposit: Deposit) -> bool:
+    """Whether what the message asks of its reader was given in this session; what is not known is closed."""
+    if deposit.secret is Secret.NONE:
+        return True
+    if deposit.secret is Secret.ENROLLED:
+        return session.assurance is Assurance.SECOND
+    if not session.grants:
+        return False
+    shared = await rooms.accounts.shared(session.mailbox, scopes_of(deposit))
+    return shared is not None and grant_of(shared.scope, shared.set_at) in session.grants
+
+
+def scopes_of(deposit: Deposit) -> tuple[str, str]:
+    """Where a shared secret of this message is looked for: its own, then the clinic's."""
+    return deposit_scope(deposit.id), tenant_scope(deposit.tenant)
+
+
+def deposit_scope(deposit_id: str) -> str:
+    """The scope of a secret for one message."""
+    return f"deposit:{deposit_id}"
+
+
+def tenant_scope(tenant: str) -> str:
+    """The scope of a secret for all that a tenant sends a mailbox."""
+    return f"tenant:{tenant}"
+
+
+def grant_of(scope: str, set_at: float) -> str:
+    """What a session holds once a secret was given: another secret set later asks anew."""
+    return f"{scope}@{set_at!r}"

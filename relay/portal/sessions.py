@@ -1,0 +1,256 @@
+"""Who is signed in: cookies, sessions, and the tokens of forms. ``require`` is the door of every page behind it."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relay.core.address import Address
+from relay.core.portal_accounts import UNTOLD, Accounts, Assurance, Device, Session, Told
+from relay.core.ports import Clock
+from relay.portal.options import SessionOptions
+from relay.portal.rooms import rooms_of
+from relay.portal.tokens import Entropy, csrf_of, digest, new_token, same
+
+SESSION: Final = "__Host-session"
+VISIT: Final = "__Host-visit"
+DEVICE: Final = "__Host-device"
+CSRF_FIELD: Final = "csrf"
+CSRF_HEADER: Final = "x-csrf-token"
+_SEEN_EVERY: Final = 30.0  # seconds: a page loads in a burst, and one write a burst is enough
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+_NEXT: Final = re.compile(r"/(?:inbox|account)(?:/[A-Za-z0-9_-]{1,64}){0,4}\Z")
+_MAX_FIELDS: Final = 64
+
+
+class SignInNeededError(Exception):
+    """Nobody is signed in who may see this; ``step`` is where they go on."""
+
+    def __init__(self, *, step: str, onward: str, expired: bool = False) -> None:
+        super().__init__(step)
+        self.step = step
+        self.onward = onward
+        self.expired = expired
+
+
+class RefusedError(Exception):
+    """A request that is answered by an error page: its status, and the key of its words (``error.<key>``)."""
+
+    def __init__(self, status: int, key: str, *, wait: float = 0.0) -> None:
+        super().__init__(key)
+        self.status = status
+        self.key = key
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A session that began, and what its browser must hold."""
+
+    session: Session
+    session_token: str
+    device_token: str
+    is_new_device: bool
+
+
+class Sessions:
+    """Begins, finds and ends sessions. Cookies hold tokens; the store holds their digests."""
+
+    def __init__(self, accounts: Accounts, options: SessionOptions, clock: Clock, entropy: Entropy) -> None:
+        self._accounts = accounts
+        self._options = options
+        self._clock = clock
+        self._entropy = entropy
+
+    @property
+    def options(self) -> SessionOptions:
+        """How long a sign-in holds."""
+        return self._options
+
+    async def current(self, request: Request) -> Session | None:
+        """The session of this request, read once; ``locked`` when it was idle for too long."""
+        if not hasattr(request.state, "session"):
+            request.state.session = await self._find(request)
+        return cast("Session | None", request.state.session)
+
+    async def _find(self, request: Request) -> Session | None:
+        token = cookie(request, SESSION)
+        if token is None:
+            return None
+        now = self._clock()
+        session = await self._accounts.session(digest(token), now=now)
+        if session is None:
+            return None
+        silent = now - session.seen_at
+        if silent >= self._options.idle:
+            is_over = silent >= self._options.idle + self._options.kept_locked
+            return None if is_over else replace(session, locked=True)
+        if silent >= _SEEN_EVERY:
+            await self._accounts.seen(session.key, at=now)
+            session = replace(session, seen_at=now)
+        return session
+
+    async def known_device(self, request: Request, mailbox: Address) -> Device | None:
+        """This browser, if it has signed in for the mailbox before and not too long ago."""
+        token = cookie(request, DEVICE)
+        if token is None:
+            return None
+        device = await self._accounts.device(mailbox, digest(token))
+        if device is None or self._clock() - device.last_seen >= self._options.device:
+            return None
+        return device
+
+    async def pend(self, request: Request, mailbox: Address, *, tenant: str) -> Issued:
+        """Begin a session that shows nothing until the second factor is given."""
+        return await self._issue(request, mailbox, Assurance.PENDING, tenant=tenant, device=None, told=UNTOLD)
+
+    async def start(
+        self, request: Request, mailbox: Address, assurance: Assurance, *, tenant: str, name: str, told: Told
+    ) -> Issued:
+        """Begin a session; a browser that is new to the mailbox is remembered, and ``told`` goes out for it.
+
+        The session that the browser had ends: no token from before a sign-in is of use after it.
+
+        Args:
+            request: of the browser.
+            mailbox: whose.
+            assurance: what it rests on.
+            tenant: whose pages it shows.
+            name: of the browser, should it be new.
+            told: goes out with a new device.
+        """
+        device = await self.known_device(request, mailbox)
+        if device is not None:
+            seen = replace(device, last_seen=self._clock())
+            return await self._issue(request, mailbox, assurance, tenant=tenant, device=seen, told=UNTOLD)
+        now = self._clock()
+        token = cookie(request, DEVICE) or new_token(self._entropy)
+        device = Device(id=new_token(self._entropy)[:22], token=digest(token), name=name, first_seen=now, last_seen=now)
+        issued = await self._issue(request, mailbox, assurance, tenant=tenant, device=device, told=told)
+        return replace(issued, device_token=token, is_new_device=True)
+
+    async def _issue(
+        self,
+        request: Request,
+        mailbox: Address,
+        assurance: Assurance,
+        *,
+        tenant: str,
+        device: Device | None,
+        told: Told,
+    ) -> Issued:
+        now = self._clock()
+        token, old = new_token(self._entropy), cookie(request, SESSION)
+        session = Session(
+            key=digest(token),
+            mailbox=mailbox,
+            assurance=assurance,
+            device=device.id if device else "",
+            tenant=tenant,
+            created_at=now,
+            seen_at=now,
+            expires_at=now + self._options.life,
+        )
+        await self._accounts.start(session, device=device, replaces=digest(old) if old else "", told=told)
+        request.state.session = session
+        held = cookie(request, DEVICE) or ""
+        return Issued(session=session, session_token=token, device_token=held, is_new_device=False)
+
+    async def end(self, request: Request) -> None:
+        """End the request's session, whatever its state."""
+        token = cookie(request, SESSION)
+        if token is not None:
+            await self._accounts.end(digest(token))
+        request.state.session = None
+
+    def hand_over(self, response: Response, issued: Issued) -> None:
+        """Give the browser its cookies."""
+        set_cookie(response, SESSION, issued.session_token)
+        if issued.device_token:
+            set_cookie(response, DEVICE, issued.device_token, lasts=self._options.device)
+
+
+def cookie(request: Request, name: str) -> str | None:
+    """A token from a cookie, or ``None`` when it is missing or not of a token's form."""
+    value = request.cookies.get(name, "")
+    return value if _TOKEN.match(value) else None
+
+
+def set_cookie(response: Response, name: str, value: str, *, lasts: float | None = None) -> None:
+    """Set a cookie that no script, no other host and no form of another site gets (RFC 6265bis section 4.1.3.2)."""
+    age = None if lasts is None else int(lasts)
+    response.set_cookie(name, value, max_age=age, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def drop_cookie(response: Response, name: str) -> None:
+    """Take a cookie back."""
+    response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="lax")
+
+
+async def require(request: Request, *, also_locked: bool = False) -> Session:
+    """Who is signed in.
+
+    Args:
+        request: of the page.
+        also_locked: let a session pass that was idle for too long: to keep a draft, and for nothing else. Look at
+            ``locked`` then.
+
+    Raises:
+        SignInNeededError: nobody is, or a second factor is missing; the application answers by leading there.
+    """
+    session = await rooms_of(request).sessions.current(request)
+    onward = onward_path(request.url.path)
+    if session is None:
+        raise SignInNeededError(step="/sign-in", onward=onward, expired=cookie(request, SESSION) is not None)
+    if session.assurance is Assurance.PENDING:
+        raise SignInNeededError(step="/sign-in" if session.locked else "/sign-in/second", onward=onward)
+    if session.locked and not also_locked:
+        raise SignInNeededError(step="/sign-in", onward=onward, expired=True)
+    return session
+
+
+def onward_path(path: str) -> str:
+    """The path if it may follow a sign-in: one of our own pages, and nothing that leads elsewhere; else the inbox."""
+    return path if _NEXT.match(path) else "/inbox"
+
+
+def csrf_token(request: Request) -> str:
+    """The token of the forms of this page."""
+    held = cookie(request, SESSION) or cookie(request, VISIT) or getattr(request.state, "visit", "")
+    return csrf_of(held) if held else ""
+
+
+def check_csrf(request: Request, token: str) -> None:
+    """Let a form pass that one of our pages sent from this browser.
+
+    Raises:
+        RefusedError: 403; it came from elsewhere, or its cookie is not the page's.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise RefusedError(403, "forbidden")
+    held = [value for name in (SESSION, VISIT) if (value := cookie(request, name))]
+    if not any([same(token, csrf_of(value)) for value in held]):  # noqa: C419  a list: no early end
+        raise RefusedError(403, "forbidden")
+
+
+async def form_of(request: Request) -> FormData:
+    """The fields of a form without files, once its token is checked.
+
+    Raises:
+        RefusedError: 403 for its token; 400 for what is no form, has files, or too many fields.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
+        raise RefusedError(400 if kind else 403, "bad_request" if kind else "forbidden")
+    form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
+    check_csrf(request, text(form, CSRF_FIELD))
+    return form
+
+
+def text(form: FormData, name: str) -> str:
+    """A field's text; empty when it is missing."""
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ""
