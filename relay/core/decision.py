@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from relay.core.address import Address
 from relay.core.level import Level
@@ -41,6 +42,25 @@ class HeaderEdit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PortalTerms:
+    """What a rule says of a copy that comes to the portal.
+
+    Attributes:
+        reply, forward: what its reader may do.
+        secret: what it asks of its reader beside the mailed code, in the words of ``relay.core.portal.Secret``; empty:
+            nothing, save that a specially protected kind asks for a shared secret.
+        receipts: the sender is told although they did not ask (NOTIFY=SUCCESS).
+        expire_after: seconds from deposit; ``None``: the configured default.
+    """
+
+    reply: bool = True
+    forward: bool = False
+    secret: Literal["", "none", "enrolled", "shared"] = ""
+    receipts: bool = False
+    expire_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Treatment:
     """How a copy is treated. Recipients with equal treatment and next hop share one queue entry.
 
@@ -65,6 +85,8 @@ class Treatment:
         route: name of the next hop or source pool to use; empty: as configured for the domain.
         sign_as: DKIM identity (domain) to sign with; empty: the author's domain.
         notify: addresses (as text) told of the decision.
+        passes_over: what the recipient's domain publishes of its TLS (MTA-STS, DANE) is passed over; the floor stays.
+        portal: what holds for the copy in the portal.
     """
 
     action: Action = Action.DELIVER
@@ -87,6 +109,8 @@ class Treatment:
     route: str = ""
     sign_as: str = ""
     notify: tuple[str, ...] = ()
+    passes_over: bool = False
+    portal: PortalTerms = PortalTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@ from datetime import tzinfo
 from typing import Any, Final
 
 from relay.core.address import Address
-from relay.core.decision import Action, HeaderEdit, MethodName, Otherwise, Treatment
+from relay.core.decision import Action, HeaderEdit, MethodName, Otherwise, PortalTerms, Treatment
 from relay.core.errors import AddressError, Problem, ProblemsError
 from relay.core.level import Level
 from relay.policy.conditions import ConditionCompiler, Scope
 from relay.policy.engine import CompiledFloor, CompiledPolicy, CompiledRule, LocatedTest
 from relay.policy.lists import CompiledList, Members, Row, domain_key, member_key, read_csv, read_lines
 from relay.policy.read import closest
-from relay.policy.schema import Condition, Deliver, PolicyFile, Rule
+from relay.policy.schema import Condition, Deliver, PolicyFile, Portal, Rule
 from relay.policy.source import Document, Path
 
 _PRIORITY: Final = {"bulk": -1, "ordinary": 0, "urgent": 1}
@@ -236,6 +236,7 @@ class _Build:
             expire_after=deliver.expire,
             warn_after=deliver.warn_after,
             priority=_PRIORITY[deliver.priority],
+            portal=_terms(rule.portal),
             **common,
         )
 
@@ -309,6 +310,18 @@ class _Build:
         mode = self.sources.files[-1].content.mode
         canonical = json.dumps({"floors": floors, "lists": lists, "mode": mode, "rules": rules}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _terms(portal: Portal | None) -> PortalTerms:
+    if portal is None:
+        return PortalTerms()
+    return PortalTerms(
+        reply=portal.reply,
+        forward=portal.forward,
+        secret=portal.secret or "",
+        receipts=portal.receipts,
+        expire_after=portal.expire,
+    )
 
 
 def _plain(model: Any) -> dict[str, Any]:

@@ -214,6 +214,21 @@ class Deliver(Model):
     priority: Literal["bulk", "ordinary", "urgent"] = Field("ordinary", description="Place in the queue.")
 
 
+class Portal(Model):
+    """What holds for a copy that comes to the portal."""
+
+    reply: bool = Field(default=True, description="Whether its reader may answer.")
+    forward: bool = Field(default=False, description="Whether its reader may forward it.")
+    secret: Literal["none", "enrolled", "shared"] | None = Field(
+        None,
+        description="What opens it beside the mailed code: none; enrolled: a passphrase, passkey or TOTP of the "
+        "reader's own; shared: a secret that sender or clinic set. Not given: none, and shared for specially protected "
+        "kinds.",
+    )
+    receipts: bool = Field(default=False, description="Tell the sender what becomes of it, also unasked.")
+    expire: Duration | None = Field(None, description="Time it stays in the portal: 30d.")
+
+
 class Hold(Model):
     """Keep the copy for an operator's release."""
 
@@ -244,6 +259,7 @@ class Rule(Model):
     deliver: Deliver | None = Field(None, description="Deliver by a method.")
     hold: Hold | None = Field(None, description="Keep for an operator's release.")
     reject: Reject | None = Field(None, description="Refuse with a public text.")
+    portal: Portal | None = Field(None, description="What holds for the copy in the portal.")
     override: Override | None = Field(None, description="Set aside overridable floors.")
     add_header: dict[EditedHeader, HeaderValue] = Field(default={}, description="Header fields to add.")
     remove_header: Annotated[
@@ -263,6 +279,8 @@ class Rule(Model):
             raise ValueError(f"a rule needs exactly one of deliver, hold, reject; found {found}")
         if self.override and not self.deliver:
             raise ValueError("override only makes sense with deliver")
+        if self.portal and (self.deliver is None or MethodName.PORTAL not in self.deliver.methods):
+            raise ValueError("portal only makes sense with deliver and the method portal")
         if self.reject and (self.add_header or self.remove_header or self.route or self.sign):
             raise ValueError("a rejected copy is never rendered: remove add_header, remove_header, route and sign")
         return self

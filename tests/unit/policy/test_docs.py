@@ -39,6 +39,7 @@ def words():
         "lists": schema.ListSource,
         "floor": schema.Floor,
         "deliver": schema.Deliver,
+        "portal": schema.Portal,
         "hold": schema.Hold,
         "reject": schema.Reject,
         "override": schema.Override,
@@ -74,6 +75,8 @@ def test_every_action_has_an_example_that_compiles_and_uses_it(name, example):
     key = example.partition(":")[0]
     if key in {"hold", "reject"}:
         del rule["deliver"]
+    if key == "portal":
+        rule["deliver"] = "deliver: { methods: [tls, portal], within: 15m }"
     rule[key] = example
     body = "\n".join(f"    {line}" for line in rule.values())
     compile_text(f"{HEAD}rules:\n  -\n{body}\n{REST}")
