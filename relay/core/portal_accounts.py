@@ -184,16 +184,12 @@ class SharedSecret:
     """A secret set by the sender or the clinic, for one deposit or for all that a tenant sends a mailbox.
 
     Attributes:
-        scope: what it opens: ``deposit:ID`` or ``tenant:NAME``; the name of a session's grant.
-        hash: argon2id, PHC form.
-        failures: wrong answers since it was set or last given rightly.
-        set_at: unix seconds.
+        scope: what it opens: ``deposit:ID`` or ``tenant:NAME``.
+        verifier: argon2id, PHC form.
     """
 
     scope: str
-    hash: str = field(repr=False)
-    failures: int
-    set_at: float
+    verifier: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,17 +295,17 @@ class Accounts(Protocol):
 
     # --- shared secrets
 
-    async def set_shared(self, mailbox: Address, scope: str, hashed: str, *, at: float, told: Told = UNTOLD) -> None:
-        """Set it, in the place of an older one."""
+    async def set_shared(self, mailbox: Address, secret: SharedSecret, *, told: Told = UNTOLD) -> None:
+        """Set it, in the place of an older one; all tries are left again."""
 
     async def shared(self, mailbox: Address, scopes: Sequence[str]) -> SharedSecret | None:
         """The first of these that is set."""
 
     async def try_shared(self, mailbox: Address, scope: str, *, most: int) -> bool:
-        """Count a try before it is judged; whether there is one left."""
+        """Count a try before it is judged; whether there was one left."""
 
     async def clear_shared(self, mailbox: Address, scope: str) -> None:
-        """It was given rightly: no failures."""
+        """It was given rightly, or the clinic allows it: all tries are left again."""
 
     # --- recovery
 

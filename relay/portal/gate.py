@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from relay.core.portal import FINAL_STATES, Deposit, Secret
-from relay.core.portal_accounts import Assurance, Session
+from relay.core.portal_accounts import Assurance, Session, SharedSecret
 from relay.portal.rooms import Rooms, rooms_of
 from relay.portal.sessions import RefusedError, require
+from relay.portal.tokens import digest
 
 
 class ElsewhereError(Exception):
@@ -79,13 +80,16 @@ async def is_open_to(rooms: Rooms, session: Session, deposit: Deposit) -> bool:
         return session.assurance is Assurance.SECOND
     if not session.grants:
         return False
-    shared = await rooms.accounts.shared(session.mailbox, scopes_of(deposit))
-    return shared is not None and grant_of(shared.scope, shared.set_at) in session.grants
+    shared = await shared_secret(rooms, deposit)
+    return shared is not None and grant_of(shared) in session.grants
 
 
-def scopes_of(deposit: Deposit) -> tuple[str, str]:
-    """Where a shared secret of this message is looked for: its own, then the clinic's."""
-    return deposit_scope(deposit.id), tenant_scope(deposit.tenant)
+async def shared_secret(rooms: Rooms, deposit: Deposit) -> SharedSecret | None:
+    """The shared secret of a message: its own, set by its sender; else what the clinic set for the mailbox."""
+    if deposit.shared_verifier:
+        return SharedSecret(scope=deposit_scope(deposit.id), verifier=deposit.shared_verifier)
+    scopes = deposit_scope(deposit.id), tenant_scope(deposit.tenant)
+    return await rooms.accounts.shared(deposit.mailbox, scopes)
 
 
 def deposit_scope(deposit_id: str) -> str:
@@ -98,6 +102,6 @@ def tenant_scope(tenant: str) -> str:
     return f"tenant:{tenant}"
 
 
-def grant_of(scope: str, set_at: float) -> str:
+def grant_of(shared: SharedSecret) -> str:
     """What a session holds once a secret was given: another secret set later asks anew."""
-    return f"{scope}@{set_at!r}"
+    return f"{shared.scope}@{digest(shared.verifier)[:32]}"

@@ -13,6 +13,7 @@ from relay.core.errors import CorruptError, SealError
 from relay.core.portal import OutboxItem, Post
 from relay.core.ports import Vault
 from relay.store.codec import dump, load
+from relay.store.portal.database import Cursor
 
 _log = structlog.get_logger("store")
 _PURPOSE: Final = "portal-outbox"
@@ -62,3 +63,9 @@ def _open_item(vault: Vault, seq: int, sealed: bytes) -> OutboxItem:
         posts.append(dataclasses.replace(post, content=plain[start : start + length]))
         start += length
     return OutboxItem(seq=seq, posts=tuple(posts), events=head.events)
+
+
+def insert_item(cursor: Cursor, item: bytes | None) -> None:
+    """Write a sealed item into the outbox, in the transaction of the change that it tells of; nothing for ``None``."""
+    if item is not None:
+        cursor.run("INSERT INTO outbox(sealed, owner, held_until) VALUES(?, NULL, 0)", item)

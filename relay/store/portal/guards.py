@@ -1,0 +1,197 @@
+"""What keeps guessers out, over the portal's database: limits, single use, mailed codes, shared secrets."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from relay.core.address import Address
+from relay.core.errors import CorruptError, SealError
+from relay.core.portal_accounts import UNTOLD, Challenge, Limit, SharedSecret, Told
+from relay.core.ports import Vault
+from relay.store.codec import dump, load
+from relay.store.portal.database import Cursor, Database
+from relay.store.portal.outbox import insert_item, seal_item
+from relay.store.portal.tables import marks
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What of a challenge is sealed."""
+
+    mailbox: Address | None
+    code: str
+
+
+class Guards:
+    """The part of :class:`relay.core.portal_accounts.Accounts` that counts and compares."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    # --- sealing
+
+    def _seal(self, purpose: str, context: str, value: object) -> bytes:
+        return self._vault.seal(f"portal-{purpose}", context, dump(value))
+
+    def _open(self, cls: type[_T], purpose: str, context: str, sealed: bytes) -> _T:
+        try:
+            return load(cls, self._vault.open(f"portal-{purpose}", context, sealed), f"a {purpose}")
+        except SealError as error:
+            raise CorruptError(f"a {purpose} of the portal cannot be opened: {error}") from error
+
+    def _token(self, mailbox: Address) -> bytes:
+        return self._vault.seal_address(_text(mailbox))
+
+    def _tokens(self, mailbox: Address) -> tuple[bytes, ...]:
+        return self._vault.address_tokens(_text(mailbox))
+
+    def _told(self, told: Told) -> bytes | None:
+        return seal_item(self._vault, told.posts, told.events) if told.posts or told.events else None
+
+    # --- limits
+
+    async def allow(self, limits: Sequence[Limit], *, now: float) -> Limit | None:
+        """Count one more under each of the limits, or under none: the first that is reached, else ``None``."""
+        named = sorted((self._vault.digest(f"limit:{limit.name}:{limit.key}"), limit) for limit in limits)
+        order = {id(limit): place for place, limit in enumerate(limits)}
+
+        def work(cursor: Cursor) -> Limit | None:
+            reached = []
+            for name, limit in named:
+                cursor.run("DELETE FROM limits WHERE name = ? AND ends_at <= ?", name, now)
+                insert = "INSERT INTO limits(name, used, ends_at) VALUES(?, 0, ?) ON CONFLICT(name) DO NOTHING"
+                cursor.run(insert, name, now + limit.window)
+                row = cursor.row("SELECT used FROM limits WHERE name = ? FOR UPDATE", name)
+                if row is None or row[0] >= limit.most:
+                    reached.append(limit)
+            if reached:
+                return min(reached, key=lambda limit: order[id(limit)])
+            for name, _ in named:
+                cursor.run("UPDATE limits SET used = used + 1 WHERE name = ?", name)
+            return None
+
+        return await self._database.transact(work)
+
+    async def use_once(self, nonce: str, *, until: float) -> bool:
+        """Whether this is the first time that this is used; kept until then."""
+        sql = "INSERT INTO nonces(nonce, ends_at) VALUES(?, ?) ON CONFLICT(nonce) DO NOTHING"
+        return bool(await self._database.transact(lambda cursor: cursor.run(sql, nonce, until)))
+
+    # --- codes
+
+    async def challenge(self, challenge: Challenge, *, again_after: float, told: Told = UNTOLD) -> bool:
+        """Keep it in the place of an older one, unless that is too young; whether it was kept."""
+        key = challenge.visit, challenge.subject
+        asked = _Asked(mailbox=challenge.mailbox, code=challenge.code)
+        sealed, item = self._seal("code", "\0".join(key), asked), self._told(told)
+
+        def work(cursor: Cursor) -> bool:
+            sql = "SELECT made_at, ends_at FROM challenges WHERE visit = ? AND subject = ? FOR UPDATE"
+            row = cursor.row(sql, *key)
+            if row is not None and row[0] + again_after > challenge.made_at and row[1] > challenge.made_at:
+                return False
+            if row is not None:
+                cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", *key)
+            insert = (
+                "INSERT INTO challenges(visit, subject, tries, made_at, ends_at, sealed) VALUES(?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT(visit, subject) DO NOTHING"
+            )
+            kept = cursor.run(insert, *key, challenge.tries, challenge.made_at, challenge.expires_at, sealed)
+            if kept:
+                insert_item(cursor, item)
+            return bool(kept)
+
+        return await self._database.transact(work, tell=item is not None)
+
+    async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Address | None:
+        """Use up the code: the mailbox if it fits; a wrong answer takes one of its tries."""
+
+        def work(cursor: Cursor) -> Address | None:
+            sql = "SELECT tries, sealed FROM challenges WHERE visit = ? AND subject = ? AND ends_at > ? FOR UPDATE"
+            row = cursor.row(sql, visit, subject, now)
+            if row is None:
+                return None
+            asked = self._open(_Asked, "code", f"{visit}\0{subject}", row[1])
+            fits = hmac.compare_digest(asked.code.encode(), code.encode("utf-8", "surrogatepass"))
+            if fits or row[0] <= 1:
+                cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", visit, subject)
+            else:
+                cursor.run("UPDATE challenges SET tries = tries - 1 WHERE visit = ? AND subject = ?", visit, subject)
+            return asked.mailbox if fits else None
+
+        return await self._database.transact(work)
+
+    # --- shared secrets
+
+    async def set_shared(self, mailbox: Address, secret: SharedSecret, *, told: Told = UNTOLD) -> None:
+        """Set it, in the place of an older one; all tries are left again."""
+        tokens, item = self._tokens(mailbox), self._told(told)
+        sealed = self._seal("shared", secret.scope, secret)
+
+        def work(cursor: Cursor) -> None:
+            _drop_shared(cursor, tokens[1:], secret.scope)
+            sql = (
+                "INSERT INTO shared_secrets(mailbox, scope, used, sealed) VALUES(?, ?, 0, ?)"
+                " ON CONFLICT(mailbox, scope) DO UPDATE SET used = 0, sealed = excluded.sealed"
+            )
+            cursor.run(sql, tokens[0], secret.scope, sealed)
+            insert_item(cursor, item)
+
+        await self._database.transact(work, tell=item is not None)
+
+    async def shared(self, mailbox: Address, scopes: Sequence[str]) -> SharedSecret | None:
+        """The first of these that is set."""
+        tokens = self._tokens(mailbox)
+        sql = (
+            f"SELECT scope, sealed FROM shared_secrets WHERE mailbox IN ({marks(tokens)})"  # noqa: S608  marks
+            f" AND scope IN ({marks(scopes)}) AND sealed IS NOT NULL"
+        )
+        rows = await self._database.read(lambda cursor: cursor.rows(sql, *tokens, *scopes))
+        found = dict(rows)
+        for scope in scopes:
+            if scope in found:
+                return self._open(SharedSecret, "shared", scope, found[scope])
+        return None
+
+    async def try_shared(self, mailbox: Address, scope: str, *, most: int) -> bool:
+        """Count a try before it is judged; whether there was one left."""
+        tokens = self._tokens(mailbox)
+
+        def work(cursor: Cursor) -> bool:
+            mine = f"mailbox IN ({marks(tokens)}) AND scope = ?"
+            found = f"SELECT used FROM shared_secrets WHERE {mine} FOR UPDATE"  # noqa: S608  marks
+            row = cursor.row(found, *tokens, scope)
+            if row is None:
+                sql = (
+                    "INSERT INTO shared_secrets(mailbox, scope, used, sealed) VALUES(?, ?, 0, NULL)"
+                    " ON CONFLICT(mailbox, scope) DO NOTHING"
+                )
+                cursor.run(sql, tokens[0], scope)
+                row = cursor.row(found, *tokens, scope)
+            if row is None or row[0] >= most:
+                return False
+            cursor.run(f"UPDATE shared_secrets SET used = used + 1 WHERE {mine}", *tokens, scope)  # noqa: S608  marks
+            return True
+
+        return await self._database.transact(work)
+
+    async def clear_shared(self, mailbox: Address, scope: str) -> None:
+        """It was given rightly, or the clinic allows it: all tries are left again."""
+        tokens = self._tokens(mailbox)
+        sql = f"UPDATE shared_secrets SET used = 0 WHERE mailbox IN ({marks(tokens)}) AND scope = ?"  # noqa: S608  marks
+        await self._database.transact(lambda cursor: cursor.run(sql, *tokens, scope))
+
+
+def _drop_shared(cursor: Cursor, tokens: Sequence[bytes], scope: str) -> None:
+    if tokens:
+        sql = f"DELETE FROM shared_secrets WHERE mailbox IN ({marks(tokens)}) AND scope = ?"  # noqa: S608  marks
+        cursor.run(sql, *tokens, scope)
+
+
+def _text(mailbox: Address) -> str:
+    """The look-up key as text that UTF-8 can carry."""
+    return mailbox.key.encode("utf-8", "backslashreplace").decode("utf-8")
