@@ -86,8 +86,6 @@ async def is_open_to(rooms: Rooms, session: Session, deposit: Deposit) -> bool:
 
 async def shared_secret(rooms: Rooms, deposit: Deposit) -> SharedSecret | None:
     """The shared secret of a message: its own, set by its sender; else what the clinic set for the mailbox."""
-    if deposit.shared_verifier:
-        return SharedSecret(scope=deposit_scope(deposit.id), verifier=deposit.shared_verifier)
     scopes = deposit_scope(deposit.id), tenant_scope(deposit.tenant)
     return await rooms.accounts.shared(deposit.mailbox, scopes)
 

@@ -103,8 +103,8 @@ def a_session(key="s1", **changes) -> Session:
     return Session(**(values | changes))
 
 
-def a_device(name="d1", **changes) -> Device:
-    values = {"id": name, "token": f"t-{name}", "name": "Firefox on Linux", "first_seen": NOW, "last_seen": NOW}
+def a_device(device_id="d1", **changes) -> Device:
+    values = {"id": device_id, "token": f"t-{device_id}", "name": "Firefox on Linux", "first_seen": NOW, "last_seen": NOW}
     return Device(**(values | changes))
 
 
