@@ -1,17 +1,17 @@
 """Counting over all processes: :class:`relay.core.ports.Metrics` on prometheus-client's multiprocess files."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import prometheus_client.values
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from relay import __version__
 from relay.observe.catalogue import BY_NAME, METRICS, Kind, Metric
+from relay.observe.cells import Cells
 from relay.observe.labels import LabelLimits, Labels
 from relay.observe.log import on_lost
 
@@ -19,8 +19,6 @@ log = structlog.get_logger("metrics")
 
 _REMEMBERED: Final = 20_000
 """Label combinations a process remembers as they were given, before it forgets all and looks them up anew."""
-
-_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _Add = Callable[[float], None]
 _NO_LABELS: Final[Mapping[str, str]] = {}
@@ -35,13 +33,11 @@ class SharedMetrics:
 
     def __init__(self, directory: Path, limits: LabelLimits | None = None) -> None:
         """Count into files of this process below ``directory``, which ``exposition.prepare`` made."""
-        self._directory = directory
         self._labels = Labels(directory, limits)
-        process = os.getpid()  # asked once, not at each count: no process that counts forks
-        values: Any = prometheus_client.values.MultiProcessValue
-        self._values: Any = values(lambda: process)
-        self._families: dict[str, Counter | Gauge | Histogram] = {}
+        self._cells = Cells(directory, os.getpid(), time.time)
         self._adders: dict[tuple[str, ...], _Add] = {}
+        self._children: dict[tuple[str, ...], _Add] = {}
+        self._making = threading.Lock()
         self._reported: set[str] = set()
         for metric in METRICS:
             if not metric.at_scrape and not metric.labels:
@@ -50,7 +46,10 @@ class SharedMetrics:
         on_lost(self._count_lost)
 
     def count(self, name: str, labels: Mapping[str, str] | None = None, amount: float = 1) -> None:
-        """Add to a counter."""
+        """Add to a counter; one never goes down."""
+        if amount < 0:
+            self._fault(name, "a counter was to go down")
+            return
         self._apply(name, Kind.COUNTER, labels or _NO_LABELS, amount)
 
     def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
@@ -67,9 +66,9 @@ class SharedMetrics:
     def close(self) -> None:
         """Let go of the files; what was counted stays."""
         on_lost(None)
-        self._values.close_all_files()
         self._adders.clear()
-        self._families.clear()
+        self._children.clear()
+        self._cells.close()
 
     def _apply(self, name: str, kind: Kind, labels: Mapping[str, str], value: float) -> None:
         try:
@@ -101,45 +100,13 @@ class SharedMetrics:
             log.error("a metric is not in the catalogue", metric=name, why=why)
 
     def _child(self, metric: Metric, values: tuple[str, ...]) -> _Add:
-        with self._ours():
-            family = self._families.get(metric.name)
-            if family is None:
-                family = self._families[metric.name] = _family(metric)
-            child: Any = family.labels(*values) if values else family
-            if metric.kind is Kind.COUNTER:
-                add: _Add = child.inc
-            elif metric.kind is Kind.HISTOGRAM:
-                add = child.observe
-            else:
-                child.set(0)  # a dead process of the same number may have left its value in the file
-                add = child.set
-            return add
-
-    @contextlib.contextmanager
-    def _ours(self) -> Iterator[None]:
-        """Make what prometheus-client creates now live in our files: it finds both through globals, at creation."""
-        before = os.environ.get(_DIRECTORY)
-        kept = prometheus_client.values.ValueClass
-        os.environ[_DIRECTORY] = str(self._directory)
-        prometheus_client.values.ValueClass = self._values
-        try:
-            yield
-        finally:
-            prometheus_client.values.ValueClass = kept
-            if before is None:
-                del os.environ[_DIRECTORY]
-            else:
-                os.environ[_DIRECTORY] = before
-
-
-def _family(metric: Metric) -> Counter | Gauge | Histogram:
-    labels = [label.name for label in metric.labels]
-    if metric.kind is Kind.COUNTER:
-        return Counter(metric.name, metric.help, labels, registry=None)
-    if metric.kind is Kind.HISTOGRAM:
-        return Histogram(metric.name, metric.help, labels, buckets=metric.buckets, registry=None)
-    mode: Any = metric.mode
-    return Gauge(metric.name, metric.help, labels, multiprocess_mode=mode, registry=None)
+        """Two sets of labels may come to the same bounded values: they share what counts."""
+        key = (metric.name, *values)
+        with self._making:
+            child = self._children.get(key)
+            if child is None:
+                child = self._children[key] = self._cells.child(metric, values)
+        return child
 
 
 class NoMetrics:
