@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from relay.cli.control import connected, control_options
+from relay.cli.repair import command as repair
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
     """Find the control socket; connecting waits for the verb."""
     ctx.obj = (config, socket)
+
+
+command.add_command(repair)
 
 
 def _json_option(function: _F) -> _F:

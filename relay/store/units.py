@@ -169,7 +169,7 @@ def _keep(change: Keep, codec: Codec, seal_body: SealBody) -> KeepRows:
     message = change.message
     if not change.entries:
         raise StoreError(f"{message.id}: a message needs at least one entry")
-    rows = tuple(_row(entry, message.id, codec) for entry in change.entries)
+    rows = tuple(entry_row(entry, message.id, codec) for entry in change.entries)
     if not change.leased <= {row.id for row in rows}:
         raise StoreError(f"{message.id}: an entry is to be leased that is not there")
     facts = codec.seal_message(message)
@@ -186,12 +186,17 @@ def _settle(change: Settle, codec: Codec) -> SettleRows:
     if left:
         if len(left) < len(entry.recipients):
             entry = replace(entry, recipients=left)
-        row = _row(entry, entry.message_id, codec)
-    split = tuple(_row(new, entry.message_id, codec) for new in change.split)
+        row = entry_row(entry, entry.message_id, codec)
+    split = tuple(entry_row(new, entry.message_id, codec) for new in change.split)
     return SettleRows(entry.id, entry.message_id, row, split, change.keep_lease, change.fence)
 
 
-def _row(entry: QueueEntry, message_id: str, codec: Codec) -> EntryRow:
+def entry_row(entry: QueueEntry, message_id: str, codec: Codec) -> EntryRow:
+    """An entry as its row.
+
+    Raises:
+        StoreError: it is not an entry of this message, or is impossible.
+    """
     if entry.message_id != message_id or not entry.id.startswith(f"{message_id}."):
         raise StoreError(f"{entry.id}: not an entry of message {message_id}")
     if not entry.recipients or any(state.fate for state in entry.recipients):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 
 import pytest
@@ -45,6 +46,17 @@ def check_a_damaged_queue(site):
         refused(site, "queue.db", "damaged")
 
 
+def check_a_damaged_page_is_mended(site):
+    """Whatever is left on the disk of the write-ahead log comes along."""
+    queue = site.directory / "data" / "queue" / "queue.db"
+    queue.write_bytes(os.urandom(4096) + queue.read_bytes()[4096:])
+    refused(site, "queue.db", "postern queue repair")
+    told = site.postern("queue", "repair")
+    assert "11 messages with 11 entries" in told
+    assert "nothing was lost" in told
+    assert "left as it is" in site.postern("queue", "repair")
+
+
 def check_a_policy_with_a_typo(site):
     with changed(site.config.parent / "policies" / "main.yaml", lambda sound: sound.replace(b"methods:", b"methds:")):
         refused(site, "main.yaml:4", "methds", "methods")
@@ -82,7 +94,7 @@ async def check_a_full_disk(site, net, load):
     assert {token for message in peer.messages for token in tokens_in(message.content)} == set(load.promised)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_each_fault_is_told_once_and_nothing_is_lost(tmp_path):
     settings = {"dns": {"failure_ttl": "1s"}}
     async with system(tmp_path, settings=settings) as (site, net):
@@ -96,6 +108,7 @@ async def test_each_fault_is_told_once_and_nothing_is_lost(tmp_path):
         await end(site)
         for check in (
             check_a_damaged_queue,
+            check_a_damaged_page_is_mended,
             check_a_policy_with_a_typo,
             check_keys_that_cannot_be_used,
             check_a_wrong_configuration,

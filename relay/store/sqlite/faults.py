@@ -58,9 +58,7 @@ def translate(error: BaseException) -> BaseException:
         case _ if is_full(error):
             return StoreFullError("the disk is full")
         case apsw.CorruptError() | apsw.NotADBError():
-            return CorruptError(
-                f"the queue file is damaged ({error}); stop Postern, keep a copy, restore or recover it"
-            )
+            return CorruptError(f"the queue file is damaged ({error}); stop Postern and run `postern queue repair`")
         case apsw.BusyError() | apsw.LockedError() | apsw.CantOpenError() | apsw.ReadOnlyError():
             return StoreUnavailableError(f"the queue file cannot be used now: {error}")
         case apsw.ConstraintError():
@@ -76,7 +74,6 @@ def damaged(path: Path, error: BaseException) -> ProblemsError:
         Problem(
             where=str(path),
             what=f"the queue file is damaged or is not one ({error}); nothing was changed or deleted",
-            hint="keep a copy of the whole data directory, then restore a backup, or run `sqlite3 queue.db .recover` "
-            "on the copy",
+            hint="run `postern queue repair`: it sets the file aside and carries over all that is sound in it",
         )
     )

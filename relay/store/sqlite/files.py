@@ -11,6 +11,10 @@ from relay.store.sqlite.faults import Fatal, damaged, is_fatal, translate
 from relay.store.sqlite.lock import FileLock, LifeLock
 from relay.store.sqlite.schema import check_sqlite, connect, create_file, migrate
 
+QUEUE_FILES: Final = ("queue.db-wal", "queue.db")
+"""What a queue is made of beside its bodies, in the order in which it is taken apart."""
+REPAIRING: Final = "repair-under-way"
+"""While this file is there no queue is opened: it would be a new, empty one."""
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 
 
@@ -55,6 +59,9 @@ class QueueFiles:
             ProblemsError: the file is damaged, too new, or the directory cannot be used.
         """
         check_sqlite(apsw.sqlite_lib_version())
+        if (self.database.parent / REPAIRING).exists():
+            what, hint = "a repair of the queue was broken off", "run `postern queue repair` again"
+            raise ProblemsError(Problem(where=str(self.database.parent), what=what, hint=hint))
         try:
             return self._open(incarnation)
         except (apsw.CorruptError, apsw.NotADBError) as error:
