@@ -45,6 +45,7 @@ class QueueEntry:
         attempts: attempts made.
         tls_failures: attempts that ended for want of the level: what spends ``within``.
         reason: why it is in this state: every (re)queueing carries its reason.
+        fallback: why the method before the one in force was given up, in one word; empty: it is the first.
     """
 
     id: str
@@ -61,6 +62,7 @@ class QueueEntry:
     attempts: int = 0
     tls_failures: int = 0
     reason: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

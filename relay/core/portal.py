@@ -56,13 +56,11 @@ class Deposit:
         origin_from, origin_to, origin_cc, subject, date: of the original's headers, decoded and bounded, for the inbox;
             sealed at rest.
         size: octets of the original.
-        deposited_at, expires_at, opened_at, reminded_at: unix seconds, UTC; ``None``: not yet.
+        deposited_at, expires_at, opened_at, downloaded_at, reminded_at: unix seconds, UTC; ``None``: not yet.
         state: where it stands.
         reason: why the portal was the method: what ``postern_portal_fallback_total`` counts.
         rule: the id of the policy's rule.
         secret: what it asks of its reader.
-        shared_verifier: for ``Secret.SHARED``: argon2id of the secret, in its PHC string; never the secret.
-        shared_hint: what the sender or the clinic says of the secret, without saying it.
         may_reply, may_forward: what policy allows.
         receipts: the sender asked to be told (NOTIFY=SUCCESS, or policy).
         language: ``en``, ``es``: of notice and first page.
@@ -83,13 +81,12 @@ class Deposit:
     deposited_at: float
     expires_at: float
     opened_at: float | None = None
+    downloaded_at: float | None = None
     reminded_at: float | None = None
     state: DepositState = DepositState.WAITING
     reason: str = ""
     rule: str = ""
     secret: Secret = Secret.NONE
-    shared_verifier: str = field(default="", repr=False)
-    shared_hint: str = ""
     may_reply: bool = True
     may_forward: bool = False
     receipts: bool = False

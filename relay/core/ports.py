@@ -9,6 +9,7 @@ from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.decision import Explanation, MethodName, PolicyDecision
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Attachment, Message, MessageFacts
+from relay.core.fate import FateKind
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, PeerFeatures, Transaction, TransactionResult
 from relay.core.phi import PhiVerdict
@@ -324,18 +325,41 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """What a method made of the original: bytes, and the floor their envelope must travel at."""
+    """What a method made of the original: bytes, and the floor their envelope must travel at.
+
+    Attributes:
+        content: the bytes.
+        floor: the level.
+        fate_on_delivery: what a recipient's copy came to once the next hop took the bytes.
+        own: they are a message of ours in the place of the original: signed for their own author, and no success of
+            theirs is reported as the original's.
+    """
 
     content: bytes
     floor: Level
-    fate_on_delivery: str = "delivered"
+    fate_on_delivery: FateKind = FateKind.DELIVERED
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """The method cannot serve this copy, and why."""
+    """The method cannot serve this copy, and why.
+
+    Attributes:
+        reason: one clause for people.
+        cause: the same in one word, for metrics.
+    """
 
     reason: str
+    cause: str = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The copy met its end elsewhere before it left: recalled in the portal, or past its time there."""
+
+    fate: FateKind
+    why: str
 
 
 @runtime_checkable
@@ -346,7 +370,7 @@ class Method(Protocol):
     def name(self) -> MethodName:
         """Which."""
 
-    async def render(self, entry: QueueEntry, message: Message, content: bytes) -> Rendering | Unavailable:
+    async def render(self, entry: QueueEntry, message: Message, content: bytes) -> Rendering | Unavailable | Ended:
         """Turn the untouched original into bytes and a transport floor; idempotent."""
 
 

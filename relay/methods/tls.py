@@ -4,7 +4,7 @@ from relay.core.decision import MethodName
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.ports import Rendering, Unavailable
-from relay.mail import edit
+from relay.methods.original import edited
 
 
 class TlsMethod:
@@ -22,10 +22,7 @@ class TlsMethod:
         """
         treatment = entry.treatment
         try:
-            if treatment.strip_subject_tags:
-                content = edit.strip_subject_tags(content, treatment.strip_subject_tags)
-            if treatment.headers:
-                content = edit.apply(content, treatment.headers)
+            content = edited(content, treatment)
         except ValueError as error:
             return Unavailable(f"a header that the policy adds cannot be written: {error}")
         return Rendering(content=content, floor=treatment.floor)

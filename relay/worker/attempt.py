@@ -6,7 +6,7 @@ stays under this worker's lease until that unit is on disk.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,6 +15,7 @@ from relay.core.decision import MethodName
 from relay.core.entry import Claimed, EntryState
 from relay.core.envelope import Origin
 from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
+from relay.core.fate import FateKind
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, RecipientResult, Stage, Transaction, Trouble
 from relay.core.ports import (
@@ -22,6 +23,7 @@ from relay.core.ports import (
     ConnectError,
     Connector,
     DeliverySession,
+    Ended,
     Method,
     Metrics,
     PolicyEngine,
@@ -34,13 +36,14 @@ from relay.delivery.plan import Move, Plan
 from relay.delivery.routing import RouteTable
 from relay.worker.facts import facts_of
 from relay.worker.outgoing import Outgoing
+from relay.worker.portal import Endings, Portal, ours
 from relay.worker.record import Recorder, Settlement
+from relay.worker.results import last, one_each, was_stale
 from relay.worker.returning import ReadReport, Returning, without
 from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
 
-_CLOSING = 421  # "closing transmission channel", RFC 5321 section 3.8
 _ABOUT_OTHERS = frozenset({Origin.DSN, Origin.NOTICE, Origin.RECEIPT})
 """Messages of ours that tell of somebody else's: their floor is fixed, whatever the policy says."""
 _COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -72,6 +75,7 @@ class Attempter:
         pause: waits for seconds, between tries to record.
         returning: the senders that copies leave under, and what is remembered of them.
         reports: reads messages to report addresses; without it they wait.
+        portal: told how notices ended; ``None`` where there is no portal.
         strict_require_tls: a sender's REQUIRETLS (RFC 8689) is passed on, and a peer without it bounces the copy;
             else a peer that reached the level is enough.
     """
@@ -93,6 +97,7 @@ class Attempter:
         strict_require_tls: bool = True,
         returning: Returning | None = None,
         reports: ReadReport | None = None,
+        portal: Portal | None = None,
     ) -> None:
         self._store = store
         self._pause = pause
@@ -108,6 +113,7 @@ class Attempter:
         self._strict = strict_require_tls
         self._returning = returning or Returning()
         self._reports = reports
+        self._endings = Endings(portal, pause)
         self._unreachable = Unreachable()
         self._recording: set[asyncio.Task[None]] = set()
 
@@ -171,9 +177,14 @@ class Attempter:
         known = self._unreachable.failure(entry.destination, now=now) if session is None else None
         if known is not None:
             return self._recorder.defer(claimed, known, now=now), None
+        if len(entry.recipients) > 1 and not planning.is_shared_rendering(entry):
+            return self._recorder.part(claimed, now=now), session
         rendering = await self._methods[plan.method].render(entry, claimed.message, content)
+        if isinstance(rendering, Ended):
+            return self._recorder.ended(claimed, rendering, now=now), session
         if isinstance(rendering, Unavailable):
-            plan = planning.unavailable(entry, configured=self._methods.keys(), why=rendering.reason)
+            why, cause = rendering.reason, rendering.cause
+            plan = planning.unavailable(entry, configured=self._methods.keys(), why=why, cause=cause)
             return self._recorder.move(claimed, plan, now=now), session
         floor = planning.transport_floor(
             plan.method,
@@ -186,7 +197,8 @@ class Attempter:
             ),
         )
         sent, session = await self._send(without(claimed, left_out), rendering, floor, session)
-        return self._conclude(claimed, plan, floor, replace(sent, results=(*sent.results, *left_out))), session
+        sent = replace(sent, results=(*sent.results, *left_out))
+        return self._conclude(claimed, plan, floor, sent, rendering.fate_on_delivery), session
 
     async def _read(self, claimed: Claimed, now: float) -> Settlement:
         """A message to a report address: read, not sent."""
@@ -236,13 +248,13 @@ class Attempter:
             try:
                 session = await self._connect(claimed, floor)
             except ConnectError as error:
-                return Sent(results=self._all(claimed, _last(error))), None
+                return Sent(results=self._all(claimed, last(error))), None
         try:
             sent = await self._transact(claimed, rendering, floor, session)
         except BaseException:
             await session.close()  # it may stand anywhere in a transaction: nothing else may go over it
             raise
-        if kept and not session.alive and _was_stale(sent):
+        if kept and not session.alive and was_stale(sent.results):
             await session.close()
             return await self._send(claimed, rendering, floor, None)
         if not session.alive:
@@ -255,7 +267,7 @@ class Attempter:
         try:
             session = await self._connector.connect(destination, floor=floor, tls_failures=claimed.entry.tls_failures)
         except ConnectError as error:
-            self._unreachable.learn(destination, _last(error), started=started, now=self._clock())
+            self._unreachable.learn(destination, last(error), started=started, now=self._clock())
             self._metrics.count("postern_delivery_connections_total", {"result": "failed"})
             raise
         self._metrics.count("postern_delivery_connections_total", {"result": "ok"})
@@ -263,6 +275,9 @@ class Attempter:
 
     async def _transact(self, claimed: Claimed, rendering: Rendering, floor: Level, session: DeliverySession) -> Sent:
         message, entry = claimed.message, claimed.entry
+        if rendering.own:
+            claimed = ours(claimed)
+            entry = claimed.entry
         prepared = self._outgoing.prepare(message, entry, rendering.content, session.features)
         if isinstance(prepared, Failure):
             return Sent(results=self._all(claimed, prepared), proof=session.proof)
@@ -287,11 +302,13 @@ class Attempter:
             results += result.results
         return Sent(results=tuple(results), proof=result.proof)
 
-    def _conclude(self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent) -> Settlement:
+    def _conclude(
+        self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent, delivered_as: FateKind = FateKind.DELIVERED
+    ) -> Settlement:
         now = self._clock()
-        results = _one_each(claimed, sent.results)
+        results = one_each(claimed, sent.results)
         settlement = self._recorder.conclude(
-            claimed, method=plan.method, floor=floor, results=results, proof=sent.proof, now=now
+            claimed, method=plan.method, floor=floor, results=results, proof=sent.proof, now=now, taken_as=delivered_as
         )
         delivered = [result.number for result in results if result.delivered]
         memo = self._returning.memo(claimed, delivered, sent.proof.host if sent.proof else "", now)
@@ -314,6 +331,7 @@ class Attempter:
         which may have been taken is not sent over and over.
         """
         try:
+            await self._endings.tell(claimed, settlement.fates)
             await self._commit(claimed, settlement)
             self._recorder.tell(claimed, settlement)
         except Exception as error:
@@ -359,35 +377,3 @@ def _serves(session: DeliverySession, floor: Level) -> bool:
     peer never offered TLS is: a new connection would come to the same.
     """
     return session.alive and session.proof.level >= floor and not session.proof.downgraded
-
-
-def _one_each(claimed: Claimed, results: Iterable[RecipientResult]) -> tuple[RecipientResult, ...]:
-    """Exactly one result a recipient (law 5): for one that none speaks of nothing positive was said; others are noise.
-
-    Of several, a delivery counts: the peer has the copy.
-    """
-    found: dict[int, RecipientResult] = {}
-    for result in results:
-        if result.number not in found or result.delivered:
-            found[result.number] = result
-    numbers = (state.number for state in claimed.entry.recipients)
-    return tuple(found.get(number) or RecipientResult(number=number) for number in numbers)
-
-
-def _last(error: ConnectError) -> Failure:
-    if error.failures:
-        return error.failures[-1]
-    return Failure(trouble=Trouble.NETWORK, stage=Stage.CONNECT, detail="no host could be tried")
-
-
-def _was_stale(sent: Sent) -> bool:
-    """Whether a kept connection ended before it took anything: the peer closed it, or said 421, while it was idle."""
-    return all(_ended_idle(result.failure) for result in sent.results)
-
-
-def _ended_idle(failure: Failure | None) -> bool:
-    if failure is None or failure.stage is not Stage.MAIL:
-        return False
-    if failure.reply is not None:
-        return failure.reply.code == _CLOSING
-    return failure.trouble is Trouble.NETWORK

@@ -12,7 +12,7 @@ from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
 from relay.core.fate import Fate, FateKind
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, RecipientResult
-from relay.core.ports import Metrics
+from relay.core.ports import Ended, Metrics
 from relay.core.reply import EnhancedStatus, Reply
 from relay.delivery import plan as planning
 from relay.delivery import schedule
@@ -98,8 +98,12 @@ class Recorder:
         results: Sequence[RecipientResult],
         proof: Proof | None,
         now: float,
+        taken_as: FateKind = FateKind.DELIVERED,
     ) -> Settlement:
-        """After sending: a fate for those taken or refused for good, a retry for the rest."""
+        """After sending: a fate for those taken or refused for good, a retry for the rest.
+
+        ``taken_as``: what a recipient's copy came to that was taken: ``notified`` where it was the portal's notice.
+        """
         fates: dict[int, Fate] = {}
         failed: dict[int, Disposition] = {}
         again: dict[int, Disposition] = {}
@@ -109,7 +113,7 @@ class Recorder:
             course = of_result(result)
             if course is None:
                 reply = _scrubbed(result.reply, hide)
-                fates[result.number] = Fate(kind=FateKind.DELIVERED, at=now, reply=reply, proof=proof)
+                fates[result.number] = Fate(kind=taken_as, at=now, reply=reply, proof=proof)
                 continue
             verdict = verdicts[result.number] = self.meanings.of(course)
             if course.course is Course.FAIL:
@@ -181,13 +185,24 @@ class Recorder:
             course = Disposition(course=Course.FAIL, status=EnhancedStatus(5, 7, 10), why=plan.why)
             return self._end_all(claimed, _bounced(course, now, None), course, now=now, event="bounced")
         if plan.move is Move.SWITCH:
-            entry = planning.switch(claimed.entry, plan.method, now=now, why=plan.why)
+            entry = planning.switch(claimed.entry, plan.method, now=now, why=plan.why, cause=plan.cause)
             waits = {"from": claimed.entry.method.value, "to": plan.method.value, "reason": plan.why}
             return self._settle(claimed, entry, {}, {}, waits=waits, now=now, event="switched")
         attempts = claimed.entry.attempts + 1
         entry = replace(claimed.entry, attempts=attempts, reason=plan.why)
         entry = replace(entry, due_at=schedule.next_due(entry, self._retry, now=now, chance=self._chance()))
         return self._settle(claimed, entry, {}, {}, waits={"reason": plan.why}, now=now, event="deferred")
+
+    def part(self, claimed: Claimed, *, now: float) -> Settlement:
+        """One entry for each recipient: the method in force makes a rendering for each."""
+        entry, *split = (replace(one, due_at=now) for one in planning.parted(claimed.entry))
+        parts = {one.id: [state.number for state in one.recipients] for one in (entry, *split)}
+        return self._settle(claimed, entry, {}, {}, waits={"parts": parts}, now=now, event="parted", split=tuple(split))
+
+    def ended(self, claimed: Claimed, ended: Ended, *, now: float) -> Settlement:
+        """It met its end elsewhere before it left: nobody has it, and who ended it has told the sender."""
+        fate = Fate(kind=ended.fate, at=now, why=ended.why)
+        return self._settle(claimed, None, {state.number: fate for state in claimed.entry.recipients}, {}, now=now)
 
     # --- after the commit --------------------------------------------------
 
@@ -227,7 +242,7 @@ class Recorder:
     def _tell_fate(self, claimed: Claimed, number: int, fate: Fate) -> None:
         self._count_outcome(claimed, fate.kind.value, number)
         proof = fate.proof
-        if fate.kind is FateKind.DELIVERED and proof is not None:
+        if fate.kind in {FateKind.DELIVERED, FateKind.NOTIFIED} and proof is not None:
             self._metrics.observe("postern_delivery_seconds", fate.at - claimed.message.received_at)
             labels = {
                 "method": claimed.entry.method.value,
@@ -287,6 +302,7 @@ class Recorder:
         waits: dict[str, Any] | None = None,
         event: str = "attempt",
         alert: str = "",
+        split: tuple[QueueEntry, ...] = (),
     ) -> Settlement:
         """Put a unit of work together.
 
@@ -300,6 +316,7 @@ class Recorder:
             waits: for the audit event of what stays.
             event: that event's kind.
             alert: an alert's name, or empty.
+            split: entries that take recipients over.
         """
         changes: list[Change] = []
         facts = dict(facts or {})
@@ -321,7 +338,7 @@ class Recorder:
             events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
         stored = entry if entry is not None else replace(claimed.entry, recipients=())
         return Settlement(
-            unit=(Settle(entry=stored, fates=fates), *changes, Note(events=tuple(events))),
+            unit=(Settle(entry=stored, fates=fates, split=split), *changes, Note(events=tuple(events))),
             fates=fates,
             entry=entry,
             event=event if event != "attempt" else "deferred",

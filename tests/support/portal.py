@@ -117,6 +117,7 @@ class MemoryDeposits:
             state=deposit.state,
             expires_at=deposit.expires_at,
             opened_at=deposit.opened_at,
+            downloaded_at=deposit.downloaded_at,
             reminded_at=deposit.reminded_at,
         )
         if deposit.state in FINAL_STATES and expected not in FINAL_STATES:

@@ -240,6 +240,7 @@ class StoredDeposits:
                 state=deposit.state,
                 expires_at=deposit.expires_at,
                 opened_at=deposit.opened_at,
+                downloaded_at=deposit.downloaded_at,
                 reminded_at=deposit.reminded_at,
             )
             reminded = int(new.reminded_at is not None)

@@ -1,0 +1,24 @@
+"""What every method begins with: the original, and the header edits that its treatment asks for."""
+
+from typing import Final
+
+from relay.core.decision import MethodName, Treatment
+from relay.mail import edit
+
+SECRET_HEADER: Final = "Postern-Secret"  # noqa: S105 - a header's name
+"""A header in which a sender's system gives the secret that opens a copy in the portal; it never leaves in a copy."""
+
+
+def edited(content: bytes, treatment: Treatment) -> bytes:
+    """The message with the treatment's edits.
+
+    Raises:
+        ValueError: a header that the policy adds cannot be written.
+    """
+    if treatment.strip_subject_tags:
+        content = edit.strip_subject_tags(content, treatment.strip_subject_tags)
+    if treatment.headers:
+        content = edit.apply(content, treatment.headers)
+    if MethodName.PORTAL in treatment.methods:
+        content = edit.remove(content, SECRET_HEADER)
+    return content

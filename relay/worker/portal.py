@@ -1,0 +1,83 @@
+"""What a worker does for copies that go to the portal: send the notice as ours, and tell the portal how it ended."""
+
+import dataclasses
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from relay.core.decision import MethodName
+from relay.core.entry import Claimed, RecipientState
+from relay.core.errors import StoreFullError, StoreUnavailableError
+from relay.core.fate import Fate, FateKind
+
+_log = structlog.get_logger("portal")
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries while the portal's store is away; the last one repeats."""
+_ELSEWHERE = frozenset({FateKind.RECALLED, FateKind.PORTAL_EXPIRED, FateKind.DELIVERED})
+"""Ends that are the portal's own, or none of its affair."""
+
+
+class Portal(Protocol):
+    """What the portal is told of a notice. Doing it again does no harm but a second receipt."""
+
+    async def notified(self, message_id: str, number: int) -> None:
+        """A server took it."""
+
+    async def withdrawn(self, message_id: str, number: int) -> bool:
+        """It could not be delivered, or was taken out: the message in the portal is deleted."""
+
+
+class Endings:
+    """Tells the portal of ends before they are recorded in the queue: a crash between leaves an entry to try again.
+
+    Args:
+        portal: who is told; ``None`` where there is no portal.
+        pause: waits for seconds.
+    """
+
+    def __init__(self, portal: Portal | None, pause: Callable[[float], Awaitable[None]]) -> None:
+        self._portal = portal
+        self._pause = pause
+
+    async def tell(self, claimed: Claimed, fates: Mapping[int, Fate]) -> None:
+        """Tell of every recipient that ends; waits while the portal's store is away."""
+        if self._portal is None or claimed.entry.method is not MethodName.PORTAL:
+            return
+        for number, fate in fates.items():
+            if fate.kind not in _ELSEWHERE:
+                await self._tell(self._portal, claimed.message.id, number, taken=fate.kind is FateKind.NOTIFIED)
+
+    async def _tell(self, portal: Portal, message_id: str, number: int, *, taken: bool) -> None:
+        for attempt in itertools.count():
+            try:
+                if taken:
+                    await portal.notified(message_id, number)
+                else:
+                    await portal.withdrawn(message_id, number)
+            except (StoreUnavailableError, StoreFullError) as error:
+                _log.warning("waits for the portal's store", message_id=message_id, error=str(error))
+                await self._pause(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+            else:
+                return
+
+
+def ours(claimed: Claimed) -> Claimed:
+    """The entry as a message of ours in its place is sent: signed for our own author, and no success reported.
+
+    That a server took a notice is no success of the message; its sender is told by receipts of the portal instead
+    (RFC 3461 section 4.1 lets only the last hop report success).
+    """
+    entry = claimed.entry
+    recipients = tuple(map(_unreported, entry.recipients))
+    treatment = dataclasses.replace(entry.treatment, sign_as="")
+    return dataclasses.replace(claimed, entry=dataclasses.replace(entry, recipients=recipients, treatment=treatment))
+
+
+def _unreported(state: RecipientState) -> RecipientState:
+    recipient = state.recipient
+    if "SUCCESS" not in recipient.notify:
+        return state
+    notify = recipient.notify - {"SUCCESS"} or frozenset({"NEVER"})
+    return dataclasses.replace(state, recipient=dataclasses.replace(recipient, notify=notify))
