@@ -38,6 +38,7 @@ def postgres_options(settings: Settings) -> PostgresOptions:
         run_dir=settings.run_dir,
         schema=SCHEMA,
         password=_Password(settings.store_password),
+        by_database_clock=True,
     )
 
 

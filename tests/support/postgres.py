@@ -20,7 +20,6 @@ from tests.support.peers import require
 
 _PACKAGED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 CONF = """
-listen_addresses = '127.0.0.1'
 fsync = on
 synchronous_commit = on
 max_connections = 120
@@ -30,6 +29,7 @@ shared_buffers = 128MB
 max_wal_size = 2GB
 autovacuum_naptime = 10s
 log_min_messages = warning
+wal_retrieve_retry_interval = 100ms
 """
 
 
@@ -57,12 +57,25 @@ def free_port() -> int:
 class Cluster:
     """One server. ``home`` is made and removed with it."""
 
-    def __init__(self, conf: str = "") -> None:
+    def __init__(
+        self, conf: str = "", *, host: str = "127.0.0.1", inside: tuple[str, ...] = (), trusted: str = ""
+    ) -> None:
+        """Prepare.
+
+        Args:
+            conf: more lines of its configuration.
+            host: where it listens.
+            inside: the prefix that runs a program where that address is.
+            trusted: a network besides loopback from which anybody is let in, standbys too.
+        """
         self.initdb = program("initdb")
         self.home = Path(tempfile.mkdtemp(prefix="postern-pg-"))
         self.data = self.home / "data"
+        self.host = host
         self.port = free_port()
         self._conf = conf
+        self._inside = inside
+        self._trusted = trusted
         self._server: subprocess.Popen | None = None
         if os.geteuid() == 0:
             shutil.chown(self.home, "postgres", "postgres")
@@ -71,18 +84,22 @@ class Cluster:
     def make(self) -> "Cluster":
         initdb = [self.initdb, "-D", str(self.data), "-U", "postern", "-A", "trust", "--no-sync", "-E", "UTF8"]
         self._call(*initdb, "--locale=C")
+        if self._trusted:
+            with (self.data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all,replication all {self._trusted} trust\n")
         self.write_conf(self._conf)
         return self
 
     def copy_of(self, primary: "Cluster") -> "Cluster":
         """Become a standby of a running server."""
-        base = ["-h", "127.0.0.1", "-p", str(primary.port), "-U", "postern", "-D", str(self.data)]
+        base = ["-h", primary.host, "-p", str(primary.port), "-U", "postern", "-D", str(self.data)]
         self._call(program("pg_basebackup"), *base, "-R", "-c", "fast", "-X", "stream")
         self.write_conf(self._conf)
         return self
 
     def write_conf(self, more: str = "") -> None:
-        text = f"{CONF}\nport = {self.port}\nunix_socket_directories = '{self.home}'\n{more}\n"
+        where = f"listen_addresses = '{self.host}'\nport = {self.port}\nunix_socket_directories = '{self.home}'\n"
+        text = f"{CONF}\n{where}{more}\n"
         (self.data / "postgresql.conf").write_text(text)
 
     def _call(self, *command: str) -> None:
@@ -93,9 +110,8 @@ class Cluster:
     def start(self) -> "Cluster":
         log = (self.home / "log").open("ab")
         with log:
-            self._server = subprocess.Popen(
-                as_postgres(program("postgres"), "-D", str(self.data)), stdout=log, stderr=log, cwd="/"
-            )
+            command = [*self._inside, *as_postgres(program("postgres"), "-D", str(self.data))]
+            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
         self.wait_ready()
         return self
 
@@ -132,6 +148,16 @@ class Cluster:
         for pid in self.processes():
             os.kill(pid, signal.SIGSTOP if on else signal.SIGCONT)
 
+    def wait_for_standby(self) -> None:
+        """Have every commit wait for the standby from now on, once that has caught up."""
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", schema="public")
+        self.sql("SELECT pg_reload_conf()", schema="public")
+        for _ in range(1200):
+            if self.sql("SELECT sync_state FROM pg_stat_replication", schema="public") == [("sync",)]:
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the standby is not synchronous: " + (self.home / "log").read_text())
+
     def promote(self) -> None:
         self._call(program("pg_ctl"), "promote", "-D", str(self.data), "-w")
 
@@ -148,13 +174,22 @@ class Cluster:
 
     @property
     def dsn(self) -> str:
-        return f"postgresql://postern@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://postern@{self.host}:{self.port}/postgres"
 
     def database(self) -> str:
         """The URI of a database of its own, which goes with the server."""
         name = f"d{uuid.uuid4().hex}"
         self.sql(f"CREATE DATABASE {name}")
-        return f"postgresql://postern@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://postern@{self.host}:{self.port}/{name}"
+
+    def files_of(self, dsn: str) -> Path:
+        """The directory with the files of a database's tables."""
+        ((oid,),) = self.sql("SELECT oid FROM pg_database WHERE datname = %s", (dsn.rpartition("/")[2],))
+        return self.data / "base" / str(oid)
+
+    def drop(self, dsn: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        self.sql(f"DROP DATABASE {dsn.rpartition('/')[2]} WITH (FORCE)")
 
     def sql(self, query: str, values: Sequence = (), *, schema: str = "postern") -> list[tuple]:
         with psycopg.connect(self.dsn, autocommit=True) as connection:

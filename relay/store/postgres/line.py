@@ -53,7 +53,7 @@ async def connect(options: PostgresOptions, role: str) -> Connection:
     where = place(options.dsn)
     more: dict[str, Any] = {
         "connect_timeout": max(2, round(options.connect)),
-        "application_name": f"postern {options.node} {role}"[:63],
+        "application_name": f"postern {options.node[:32]} {role} {os.getpid()}"[:63],
         "target_session_attrs": "read-write",
         "keepalives_idle": 10,
         "keepalives_interval": 5,

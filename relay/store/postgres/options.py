@@ -28,6 +28,8 @@ class PostgresOptions:
         statement: for anything the database is asked; past it the connection is given up.
         settle: for finding out whether a commit whose answer was lost took place.
         notify: between two wake-ups told to the other nodes.
+        by_database_clock: whether counters' windows go by the database's clock, so that nodes whose clocks differ count
+            in the same ones.
     """
 
     dsn: str
@@ -42,3 +44,4 @@ class PostgresOptions:
     statement: float = 20.0
     settle: float = 20.0
     notify: float = 0.2
+    by_database_clock: bool = False

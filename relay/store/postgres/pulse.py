@@ -9,11 +9,14 @@ import structlog
 
 from relay import __version__
 from relay.core.errors import StoreError
+from relay.core.ports import Clock
 from relay.store.postgres.line import Connection, Line, sever
 from relay.store.postgres.options import PostgresOptions
 
 _log = structlog.get_logger("store")
 _CHANNEL: Final = "postern_ready"
+_CLOCKS_DIFFER: Final = 2.0
+"""Seconds: more than any round trip makes of it."""
 _ARRIVE: Final = """
     WITH node AS (
         INSERT INTO nodes(name, version) VALUES(%(node)s, %(version)s)
@@ -23,7 +26,7 @@ _ARRIVE: Final = """
         INSERT INTO incarnations(name, node, ends_at)
         VALUES(%(name)s, %(node)s, clock_timestamp() + %(lease)s * interval '1 second')
         RETURNING number
-    ) SELECT life.number, node.draining FROM life, node"""
+    ) SELECT life.number, node.draining, extract(epoch FROM clock_timestamp())::float8 FROM life, node"""
 _BEAT: Final = """
     WITH life AS (
         UPDATE incarnations SET ends_at = clock_timestamp() + %(lease)s * interval '1 second'
@@ -33,7 +36,7 @@ _BEAT: Final = """
         WHERE n.name = life.node AND n.seen_at < clock_timestamp() - interval '2 seconds'
     ) SELECT n.draining, (
         SELECT array_agg(DISTINCT i.node ORDER BY i.node) FROM incarnations i JOIN nodes o ON o.name = i.node
-        WHERE i.ends_at >= clock_timestamp() AND NOT o.draining)
+        WHERE i.ends_at >= clock_timestamp() AND NOT o.draining), extract(epoch FROM clock_timestamp())::float8
     FROM nodes n JOIN life ON n.name = life.node"""
 _BASE: Final = """
     UPDATE places SET base = high.place / (1 << 20) - pg_current_xact_id()::text::int8 + 1
@@ -50,15 +53,19 @@ class Pulse:
     this process stops first. One that was given up registers anew and holds nothing.
     """
 
-    def __init__(self, options: PostgresOptions, *, wake: Callable[[], None], is_own: Callable[[int], bool]) -> None:
+    def __init__(
+        self, options: PostgresOptions, clock: Clock, *, wake: Callable[[], None], is_own: Callable[[int], bool]
+    ) -> None:
         """Prepare.
 
         Args:
             options: names and times.
+            clock: this machine's, to be compared with the database's.
             wake: called when another process told that something is due.
             is_own: whether a server process of this number works for us: our own calls need not wake us.
         """
         self._options = options
+        self._clock = clock
         self._is_own = is_own
         self._wake = wake
         self._line = Line(options, "pulse", self._arrive)
@@ -73,6 +80,8 @@ class Pulse:
         self.on_draining: list[Callable[[bool], None]] = []
         self.serving: tuple[str, ...] = ()
         self.on_serving: list[Callable[[], None]] = []
+        self.behind = 0.0
+        """Seconds by which this machine's clock is behind the database's; 0 where nobody wants to know."""
 
     async def open(self, incarnation: str) -> None:
         """Register under a name unique to this process's life; when the database is away, as soon as it is back.
@@ -134,7 +143,10 @@ class Pulse:
         row = await cursor.fetchone()
         if row is None:
             raise StoreError("the database did not register this process")
-        self.number, draining = row
+        self.number, draining, there = row
+        self._compare(there)
+        if abs(self.behind) > _CLOCKS_DIFFER:
+            _log.warning("clock_differs", seconds=round(-self.behind, 1), hint="synchronise the machines' clocks")
         self._trusted_until = now + self._options.hold
         self._tell(draining)
 
@@ -148,7 +160,12 @@ class Pulse:
         self._trusted_until = now + self._options.hold
         self._tell(row[0])
         self._count(tuple(row[1] or ()))
+        self._compare(row[2])
         return True
+
+    def _compare(self, there: float) -> None:
+        if self._options.by_database_clock:
+            self.behind = there - self._clock()
 
     def _count(self, serving: tuple[str, ...]) -> None:
         if serving != self.serving:

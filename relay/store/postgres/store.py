@@ -67,7 +67,7 @@ class PostgresStore:
         self._reading = Line(postgres, "reader", housekeeping.relax)
         self._reader = Reader(self._reading)
         self._herald = Herald(self._reading, postgres.notify)
-        self._pulse = Pulse(postgres, wake=self._wake, is_own=self._herald.is_own)
+        self._pulse = Pulse(postgres, clock, wake=self._wake, is_own=self._herald.is_own)
         self._writer = GroupCommit(
             line=self._writing,
             node=postgres.node,
@@ -303,7 +303,7 @@ class PostgresStore:
 
     async def count(self, counter: str, *, window: float, now: float, add: int = 1) -> int:
         """Add to a fixed-window counter; the sum in the window that ``now`` lies in, this addition included."""
-        return await self._reader.count(self._codec.counter(counter), window, now, add)
+        return await self._reader.count(self._codec.counter(counter), window, now + self._pulse.behind, add)
 
     async def learn(self, known: Known) -> None:
         """Keep what was learnt of another domain, in the place of what was known before."""
@@ -315,7 +315,7 @@ class PostgresStore:
 
     async def checkpoint(self) -> None:
         """Fold sums, and drop old counters and what is known no longer."""
-        now, options = self._clock(), self._options
+        now, options = self._clock() + self._pulse.behind, self._options
         await self._writer.submit(lambda connection, _lease: housekeeping.tidy(connection, now, options))
 
     # --- reading ---
@@ -389,7 +389,8 @@ class PostgresStore:
             after = rows[-1][0]
 
     async def stats(self) -> QueueStats:
-        """Figures now; ``outbox`` is this node's."""
+        """Figures now; ``outbox`` is this node's. A database that confirms no commit counts as away."""
+        self._writer.require_way()
         return await self._reader.stats(self._clock(), self._options.top_destinations, self._postgres.node)
 
     async def outbox(self, *, limit: int) -> Sequence[OutboxRow]:

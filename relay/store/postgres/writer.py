@@ -1,12 +1,11 @@
 """The one task of a process that writes: it commits what has gathered while the commit before was on its way.
 
-Each transaction leaves a mark of its own. Should the connection be lost between COMMIT and its answer, a new connection
-inserts the same mark: PostgreSQL lets that wait for the other transaction's end, refuses it when that was committed,
-and when it was not, the mark that now stands keeps it from ever being committed. So an outcome is known, not guessed.
+Each transaction leaves a mark of its own. Should the connection be lost between COMMIT and its answer, or the answer
+come with a warning (it took place here, and perhaps not on the standby), the mark tells what became of it: see
+``outcome``. So an outcome is known, not guessed.
 """
 
 import asyncio
-import os
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import structlog
 from relay.core.errors import StoreError, StoreUnavailableError
 from relay.store.postgres.faults import is_again, is_away, translate
 from relay.store.postgres.line import Connection, Line
+from relay.store.postgres.outcome import Reservations, ask, new_mark, put_mark
 from relay.store.postgres.tables import Batch, Space, write_sums
 from relay.store.units import KeepRows, PreparedUnit
 
@@ -29,11 +29,10 @@ _log = structlog.get_logger("store")
 _TRIES: Final = 4
 _PATIENCE: Final = 1.0
 """Seconds that those behind a lost commit wait before they are told that the database is away."""
-_MARK: Final = "INSERT INTO commits(id) VALUES(%b::bytea)"
 
 
 class _LostError(Exception):
-    """The connection ended after COMMIT was sent and before its answer came."""
+    """COMMIT was sent, and no answer came, or one with a reservation."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +98,7 @@ class GroupCommit:
         self._ready = asyncio.Event()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
-        self._finding_out = False
+        self._stuck = ""
 
     def start(self) -> None:
         """Start the task."""
@@ -116,12 +115,20 @@ class GroupCommit:
     def _enqueue(self, work: "PreparedUnit | Work[Any]") -> "asyncio.Future[Any]":
         if self._closed:
             raise StoreError("the store is closed")
-        if self._finding_out and self._line.why_away is not None:
-            raise StoreUnavailableError(self._line.why_away)
+        self.require_way()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._jobs.append(_Job(work, future))
         self._ready.set()
         return future
+
+    def require_way(self) -> None:
+        """Make sure that commits are not known to get stuck.
+
+        Raises:
+            StoreUnavailableError: they are, although the database may answer otherwise.
+        """
+        if self._stuck:
+            raise StoreUnavailableError(self._stuck)
 
     async def stop(self) -> None:
         """Finish what was submitted and end the task."""
@@ -149,17 +156,16 @@ class GroupCommit:
     async def _commit(self, batch: list[_Job]) -> None:
         careful = False
         for number in range(_TRIES):
-            attempt = _Attempt(os.urandom(16))
+            attempt = _Attempt(new_mark())
             connection = await self._line.get()
             try:
                 await self._attempt(connection, batch, attempt, careful=careful)
             except _LostError:
                 self._line.drop(connection)
-                self._finding_out = True
                 try:
                     await self._find_out(batch, attempt)
                 finally:
-                    self._finding_out = False
+                    self._stuck = ""
                 return
             except (psycopg.Error, OSError, StoreError) as error:
                 if is_away(error) or connection.closed:
@@ -197,7 +203,7 @@ class GroupCommit:
         work = Batch(connection, lease, self._node)
         async with connection.pipeline():
             await connection.execute("BEGIN")
-            await connection.execute(_MARK, (attempt.mark,))
+            await put_mark(connection, attempt.mark)
             if units:
                 await work.send(units)
         await work.check()
@@ -208,7 +214,7 @@ class GroupCommit:
 
     async def _one_by_one(self, connection: Connection, batch: list[_Job], attempt: _Attempt, lease: int) -> None:
         await connection.execute("BEGIN")
-        await connection.execute(_MARK, (attempt.mark,))
+        await put_mark(connection, attempt.mark)
         attempt.tally, place = Counter(), 0
         for job in batch:
             job.error = None
@@ -235,16 +241,22 @@ class GroupCommit:
 
     @staticmethod
     async def _finish(connection: Connection, attempt: _Attempt) -> None:
-        async with connection.pipeline():
-            await write_sums(connection, attempt.tally or Counter(), attempt.bytes)
-            attempt.is_sent = True
-            committed = await connection.execute("COMMIT")
+        with Reservations(connection) as heard:
+            async with connection.pipeline():
+                await write_sums(connection, attempt.tally or Counter(), attempt.bytes)
+                attempt.is_sent = True
+                committed = await connection.execute("COMMIT")
         if committed.statusmessage != "COMMIT":
             raise StoreError("the database undid the transaction instead of committing it")
+        if heard.any:
+            _log.error("commit_not_confirmed", warning=heard.any)
+            raise _LostError
 
     @staticmethod
     async def _undo(connection: Connection, attempt: _Attempt, error: BaseException) -> None:
         """Roll back, where there still is a connection to do it on."""
+        if isinstance(error, _LostError):
+            return
         if connection.closed or is_away(error):
             if attempt.is_sent:
                 raise _LostError from error
@@ -260,9 +272,10 @@ class GroupCommit:
         Clients that wait for their 250 are told after a while that it failed: a second copy at worst. What an attempt
         or a claim waits for goes on waiting: it must not be done twice.
         """
-        asking = asyncio.ensure_future(self._ask(attempt))
+        asking = asyncio.ensure_future(ask(self._line, attempt.mark))
         await asyncio.wait([asking], timeout=_PATIENCE)
         if not asking.done():
+            self._stuck = self._line.why_away or "commits are not confirmed: a standby may be away"
             self._shed()
             await asyncio.wait([asking], timeout=self._settle)
         told: list[_Job] = []
@@ -285,26 +298,8 @@ class GroupCommit:
         """Tell those that have not been begun, at once."""
         waiting = list(self._jobs)
         self._jobs.clear()
-        _fail(waiting, StoreUnavailableError(self._line.why_away or "the database does not answer"))
+        _fail(waiting, StoreUnavailableError(self._stuck))
         _resolve(waiting)
-
-    async def _ask(self, attempt: _Attempt) -> bool:
-        """Whether the transaction was committed; waits until the database can say."""
-        while True:
-            try:
-                async with self._line.use() as connection:
-                    await connection.execute("SELECT set_config('lock_timeout', '0', false)")
-                    await connection.execute(_MARK, (attempt.mark,))
-                    await connection.execute("SELECT set_config('lock_timeout', '10s', false)")
-            except StoreUnavailableError:
-                await asyncio.sleep(0.05)
-            except StoreError as error:
-                if isinstance(error.__cause__, psycopg.errors.UniqueViolation):
-                    return True
-                _log.error("commit_question_failed", detail=str(error))
-                await asyncio.sleep(1.0)
-            else:
-                return False
 
 
 def _leased(jobs: list[_Job]) -> list[str]:
