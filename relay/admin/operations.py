@@ -30,11 +30,10 @@ from relay.admin.wire import (
     SuppressAddRequest,
     SuppressListRequest,
     SuppressRemoveRequest,
-    TlsProbeRequest,
-    TlsReportRequest,
     UnsealRequest,
     UnsealResult,
 )
+from relay.admin.wire_tls import TlsProbeRequest, TlsReportRequest, TlsReportsRequest
 from relay.core.change import AuditEvent, Change, Note, Settle
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
@@ -109,6 +108,10 @@ class Parts:
     retry: RetryOptions = field(default_factory=RetryOptions)
 
 
+_READS: Final = ListRequest | ShowRequest | StatsRequest | TlsReportRequest | TlsReportsRequest | SuppressListRequest
+"""What changes nothing, and is not logged."""
+
+
 class Operations:
     """All operations over one store."""
 
@@ -123,7 +126,7 @@ class Operations:
             StoreError: the store cannot do it now.
         """
         result = await self._dispatch(request, operator)
-        if not isinstance(request, ListRequest | ShowRequest | StatsRequest | TlsReportRequest | SuppressListRequest):
+        if not isinstance(request, _READS):
             log.warning("operator action", operation=request.op, operator=operator.name, uid=operator.uid)
         return result
 
@@ -134,7 +137,7 @@ class Operations:
             return await self._show(request)
         if isinstance(request, StatsRequest):
             return await self._stats()
-        if isinstance(request, TlsReportRequest | TlsProbeRequest):
+        if isinstance(request, TlsReportRequest | TlsProbeRequest | TlsReportsRequest):
             if self._parts.tls is None:
                 raise ControlError("this Postern looks at no mail servers")
             return await answer_tls(self._parts.tls, request)

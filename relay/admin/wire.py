@@ -3,33 +3,30 @@
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from relay.core.errors import PosternError
+from relay.admin.wire_base import MAX_LISTED, ControlError, Done, Wire
+from relay.admin.wire_tls import (
+    TlsProbeRequest,
+    TlsReportRequest,
+    TlsReportsRequest,
+    TlsReportsResult,
+    TlsResult,
+)
 from relay.core.suppression import FOREVER
+
+__all__ = ["MAX_LISTED", "ControlError", "Done", "Wire"]
 
 MAX_REQUEST: Final = 64 * 1024
 """Octets of a request line."""
 MAX_RESULT: Final = 16 * 1024 * 1024
 """Octets of a result line."""
-MAX_LISTED: Final = 10_000
-"""Entries that one list shows."""
 MAX_SUPPRESSED: Final = 100
 """Mailboxes that one request puts on the suppression list; their evidence may be long."""
 MAX_CHANGED: Final = 1_000
 """Entries that one request changes."""
 
 Reason: TypeAlias = Annotated[str, Field(min_length=3, max_length=300)]
-
-
-class ControlError(PosternError):
-    """The control socket refused a request, cannot be reached, or answered something unreadable."""
-
-
-class Wire(BaseModel):
-    """Base of all: frozen, and strict about unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # --- requests ---------------------------------------------------------
@@ -87,25 +84,6 @@ class UnsealRequest(Wire):
     reason: Reason
 
 
-Destination: TypeAlias = Annotated[str, Field(min_length=1, max_length=300)]
-
-
-class TlsReportRequest(Wire):
-    """What is known of the mail servers of these destinations, or of all; ``fallen``: of those that can less now."""
-
-    op: Literal["tls-report"] = "tls-report"
-    destinations: tuple[Destination, ...] = Field(default=(), max_length=MAX_CHANGED)
-    fallen: bool = False
-
-
-class TlsProbeRequest(Wire):
-    """Meet the mail servers of these destinations now, without any mail, and report."""
-
-    op: Literal["tls-probe"] = "tls-probe"
-    destinations: tuple[Destination, ...] = Field(min_length=1, max_length=50)
-    fallen: bool = False
-
-
 class SuppressListRequest(Wire):
     """A page of the suppression list, or all that is known of one mailbox."""
 
@@ -156,6 +134,7 @@ Request: TypeAlias = Annotated[
     | UnsealRequest
     | TlsReportRequest
     | TlsProbeRequest
+    | TlsReportsRequest
     | SuppressListRequest
     | SuppressAddRequest
     | SuppressRemoveRequest,
@@ -223,13 +202,6 @@ class ShowResult(Wire):
     recipients: tuple[RecipientView, ...]
 
 
-class Done(Wire):
-    """What became of an entry."""
-
-    id: str
-    outcome: str
-
-
 class ChangeResult(Wire):
     """``refused`` says why nothing happened to an entry."""
 
@@ -260,38 +232,6 @@ class UnsealResult(Wire):
     truncated: bool
 
 
-class TlsServerView(Wire):
-    """One mail server of one destination; see ``relay.trust.capability.Capability``."""
-
-    domain: str
-    host: str
-    best: str
-    best_at: float
-    best_how: str
-    level: str
-    seen_at: float
-    how: str
-    vouched_by: str
-    checked_by: str
-    failure: str
-    tls_version: str
-    cipher: str
-    certificate_sha256: str
-    issuer: str
-    not_after: float
-    mta_sts: str
-    dane: str
-    downgraded_at: float
-
-
-class TlsResult(Wire):
-    """``failed``: destinations whose servers were not found, and why; ``more``: there are further servers."""
-
-    servers: tuple[TlsServerView, ...]
-    failed: tuple[Done, ...] = ()
-    more: bool = False
-
-
 class SuppressionRow(Wire):
     """One suppression, for the operator who looks at the list."""
 
@@ -319,7 +259,15 @@ class SuppressDone(Wire):
 
 
 Result: TypeAlias = (
-    ListResult | ShowResult | ChangeResult | StatsResult | UnsealResult | TlsResult | SuppressListResult | SuppressDone
+    ListResult
+    | ShowResult
+    | ChangeResult
+    | StatsResult
+    | UnsealResult
+    | TlsResult
+    | TlsReportsResult
+    | SuppressListResult
+    | SuppressDone
 )
 
 RESULT_OF: Final[dict[str, type[Wire]]] = {
@@ -332,6 +280,7 @@ RESULT_OF: Final[dict[str, type[Wire]]] = {
     "suppress-remove": SuppressDone,
     "tls-report": TlsResult,
     "tls-probe": TlsResult,
+    "tls-reports": TlsReportsResult,
 }
 """Operation to its result; all others have :class:`ChangeResult`."""
 

@@ -14,7 +14,9 @@ from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options, scanning
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, CONFIGURED, Life, every
+from relay.app.publish import policy_context, policy_files, policy_host
 from relay.app.queue import build_store, incarnation, node_is_draining
+from relay.app.reports import ReportMail, received, reporter
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.trust import Outward, Probes
 from relay.app.worker import new_id
@@ -44,6 +46,8 @@ _WATCH: Final = 15.0
 """Seconds between looks at our certificates, and at whether a configuration was refused."""
 _PROBE: Final = 600.0
 """Seconds between looks for mail servers that nobody met for long."""
+_REPORT: Final = 600.0
+"""Seconds between looks for reports about TLS that are due."""
 _POLITE: Final = 5.0
 """Seconds between two destinations that are probed unasked."""
 _FSYNC_FAILED: Final = 70
@@ -79,6 +83,7 @@ class AdminService:
             self._metrics,
             tell=lambda event: self._store.commit((Note(events=(event,)),)),
         )
+        self._received = received(settings, self._store, self._metrics)
         self._archiver = self._compose_archiver(settings)
         await self._archiver.open()
         self._control = ControlServer(_control_options(settings), Operations(self._parts(settings)), self._metrics)
@@ -86,14 +91,25 @@ class AdminService:
         address = HttpOptions(address=str(settings.admin.address), port=settings.admin.port)
         self._http = HttpServer(address, application(self._render, self._checks()))
         await self._http.start()
+        self._policy_host = policy_host(settings, self._metrics)
+        if self._policy_host is not None:
+            await self._policy_host.start()
         self._tasks = [
             asyncio.create_task(self._archive()),
             asyncio.create_task(every(_CHECKPOINT, self._store.checkpoint, self._metrics)),
             asyncio.create_task(every(_WATCH, self._watch, self._metrics)),
             asyncio.create_task(every(_PROBE, self._probe, self._metrics)),
+            *self._reporting(settings),
         ]
 
     # --- composing ---------------------------------------------------------
+
+    def _reporting(self, settings: Settings) -> list[asyncio.Task[None]]:
+        mail = ReportMail(
+            store=self._store, routes=lambda: self._routes, settings=lambda: self._life.settings, new_id=new_id
+        )
+        sends = reporter(settings, self._store, self._resolver, self._outward, mail, self._metrics)
+        return [asyncio.create_task(every(_REPORT, sends.run, self._metrics))] if sends is not None else []
 
     def _compose_archiver(self, settings: Settings) -> Archiver:
         audit = settings.audit
@@ -126,7 +142,7 @@ class AdminService:
             notify=self._notify,
             suppressions=SuppressionList(self._store, self._vault, CLOCK),
             retry=options.retry_options(settings),
-            tls=Probes(self._outward, lambda: self._routes),
+            tls=Probes(self._outward, lambda: self._routes, self._received),
         )
 
     def _write_notices(self, settings: Settings) -> None:
@@ -191,13 +207,16 @@ class AdminService:
         settings = self._life.settings
         ours = [(one.name, one.certificate) for one in settings.listeners]
         ours += [(f"client:{rule.destinations[0]}", rule.client_certificate) for rule in settings.tls.rules]
+        ours.append(("mta-sts", settings.tls.publish.certificate))
         return [(name, checks.certificate_end(path)) for name, path in ours if path is not None]
 
     async def _probe(self) -> None:
         """Meet servers that nobody met for long, so that a downgrade is known before mail waits for it."""
         age = self._life.settings.tls.probe_known
         if age:
-            await Probes(self._outward, lambda: self._routes).meet_known(older_than=CLOCK() - age, pause=_POLITE)
+            await Probes(self._outward, lambda: self._routes, self._received).meet_known(
+                older_than=CLOCK() - age, pause=_POLITE
+            )
 
     async def _watch(self) -> None:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
@@ -221,6 +240,7 @@ class AdminService:
             site = self._life.site.again()
             policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
             ring = open_vault(site.settings).ring
+            context = policy_context(site.settings)
             self._vault.adopt(ring)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
@@ -228,6 +248,8 @@ class AdminService:
         self._life.adopt(site)
         self._policy.current = policy.current
         self._write_notices(site.settings)
+        if self._policy_host is not None and context is not None:
+            self._policy_host.adopt(policy_files(site.settings), context)
         control = site.settings.control
         self._control.admit(control.operators, control.operator_groups)
 
@@ -235,6 +257,8 @@ class AdminService:
         """Stop answering; archive what is in the outbox, sign the head, close the store last."""
         await self._control.stop()
         await self._http.stop()
+        if self._policy_host is not None:
+            await self._policy_host.stop()
         self._stopping.set()
         await self._tasks[0]
         for task in self._tasks[1:]:

@@ -7,8 +7,8 @@ from typing import Final, Self
 
 from relay.app import options
 from relay.app.base import CLOCK
-from relay.config.delivery import CipherPreset, TlsRuleSettings
 from relay.config.settings import Settings
+from relay.config.tls import CipherPreset, TlsRuleSettings
 from relay.core.address import Address
 from relay.core.ports import ConnectError, Knowledge, Metrics
 from relay.delivery.routing import ROUTE_PREFIX, RouteTable
@@ -18,11 +18,14 @@ from relay.net.dane import TlsaFinder
 from relay.net.fetch import FetchOptions, HttpsFetcher
 from relay.net.mta_sts import PolicyCache, PolicyCacheOptions
 from relay.net.mx import HostFinder
+from relay.net.received import ReceivedReports
 from relay.net.resolver import Resolver
 from relay.net.rules import Rule, Rules
+from relay.net.tally import SessionTally
 from relay.net.tls import SP800_52R2, TlsContexts, TlsOptions, make_contexts
 from relay.net.vouch import Vouchers
 from relay.trust.capability import Capability
+from relay.trust.tlsrpt import TlsReport
 
 _AT_ONCE: Final = 5
 """Destinations probed side by side."""
@@ -30,11 +33,18 @@ _AT_ONCE: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outward:
-    """What reaches other servers. ``policies`` is ``None`` where MTA-STS is switched off."""
+    """What reaches other servers.
+
+    Attributes:
+        policies: ``None`` where MTA-STS is switched off.
+        sessions: ``None`` where no reports about TLS are sent, or this process delivers nothing.
+    """
 
     connector: SmtpConnector
     policies: PolicyCache | None
     capabilities: Capabilities
+    fetcher: HttpsFetcher
+    sessions: SessionTally | None = None
 
     @classmethod
     def of(
@@ -44,8 +54,10 @@ class Outward:
         knowledge: Knowledge,
         metrics: Metrics | None,
         tell: Tell | None = None,
+        *,
+        writer: str = "",
     ) -> Self:
-        """Compose it.
+        """Compose it; ``writer`` is a name unique to this process's life, under which sessions are counted.
 
         Raises:
             ProblemsError: a trust file or a route's password cannot be read.
@@ -55,11 +67,14 @@ class Outward:
         contexts = make_contexts(general)
         sts = settings.tls.mta_sts
         policies = None
+        fetcher = HttpsFetcher(finder, contexts.verifying, FetchOptions(port=sts.port, timeout=sts.timeout))
         if sts.enabled:
-            fetcher = HttpsFetcher(finder, contexts.verifying, FetchOptions(port=sts.port, timeout=sts.timeout))
             how = PolicyCacheOptions(refresh=sts.refresh)
             policies = PolicyCache(resolver, fetcher, knowledge, CLOCK, how, metrics=metrics)
         capabilities = Capabilities(knowledge, tell=tell, metrics=metrics)
+        sessions = None
+        if writer and settings.tls.reports.sender is not None:
+            sessions = SessionTally(knowledge, writer, CLOCK, metrics=metrics)
         dane = TlsaFinder(resolver) if settings.tls.dane and settings.dns.validating else None
         connector = SmtpConnector(
             options.connector_options(settings),
@@ -70,12 +85,17 @@ class Outward:
             metrics=metrics,
             clock=CLOCK,
             seen=capabilities.saw,
+            session=sessions.saw if sessions is not None else None,
         )
-        return cls(connector=connector, policies=policies, capabilities=capabilities)
+        return cls(
+            connector=connector, policies=policies, capabilities=capabilities, fetcher=fetcher, sessions=sessions
+        )
 
     async def close(self) -> None:
         """Give up what is on the way; write down what was seen."""
         await self.capabilities.settle()
+        if self.sessions is not None:
+            await self.sessions.flush()
         if self.policies is not None:
             await self.policies.close()
 
@@ -83,9 +103,18 @@ class Outward:
 class Probes:
     """Looks at other domains' mail servers without any mail; implements ``relay.admin.tls.TlsDesk``."""
 
-    def __init__(self, outward: Outward, routes: Callable[[], RouteTable]) -> None:
+    def __init__(self, outward: Outward, routes: Callable[[], RouteTable], received: ReceivedReports) -> None:
         self._outward = outward
         self._routes = routes
+        self._received = received
+
+    def reports(self, domains: frozenset[str]) -> AsyncIterator[TlsReport]:
+        """Reports that others sent about these domains of ours, or all, the oldest first.
+
+        Raises:
+            StoreError: they cannot be read now.
+        """
+        return self._received.known(domains)
 
     def known(self, destinations: frozenset[str]) -> AsyncIterator[Capability]:
         """What is known of the servers of these destinations, or of all.

@@ -50,6 +50,8 @@ _REFRESH: Final = 600.0
 """Seconds between looks for policies to refresh."""
 _POLITE: Final = 1.0
 """Seconds between two policies that are refreshed."""
+_WRITE: Final = 300.0
+"""Seconds between two writings of what was counted for reports about TLS."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -98,6 +100,8 @@ class WorkerService:
         await self._standing.start()
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run())]
+        if self._outward.sessions is not None:
+            self._tasks.append(asyncio.create_task(every(_WRITE, self._outward.sessions.flush, self._metrics)))
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
             self._tasks.append(asyncio.create_task(every(_REFRESH, self._refresh_policies, self._metrics)))
 
@@ -113,6 +117,7 @@ class WorkerService:
             self._store,
             self._metrics,
             tell=lambda event: self._store.commit((Note(events=(event,)),)),
+            writer=incarnation(settings, self._life.name),
         )
         self._standing = Standing(settings, self._store, self._store, self._vault, self._metrics)
         self._recorder = Recorder(

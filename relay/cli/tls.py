@@ -1,7 +1,6 @@
 """``postern tls``: what other domains' mail servers can do, and what we publish about ours."""
 
 import datetime as dt
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,9 @@ from relay.cli.control import connected, control_options
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
-    from relay.admin.wire import TlsResult, TlsServerView
+    from relay.admin.wire_tls import TlsResult, TlsServerView
+    from relay.core.address import Address
+    from relay.trust.mta_sts import Policy
 
 _COLUMNS: Final = (
     "destination",
@@ -42,7 +43,7 @@ def command(ctx: click.Context, config: Path | None, socket: Path | None) -> Non
 @click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
 def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_html: bool) -> None:
     """Print what is known."""
-    from relay.admin.wire import TlsReportRequest, TlsResult
+    from relay.admin.wire_tls import TlsReportRequest, TlsResult
 
     with connected() as client:
         result = client.ask(TlsReportRequest(destinations=destinations, fallen=fallen), TlsResult)
@@ -54,7 +55,7 @@ def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_htm
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
     """Probe, then print what is known; the exit status is 1 when a domain's servers were not found."""
-    from relay.admin.wire import TlsProbeRequest, TlsResult
+    from relay.admin.wire_tls import TlsProbeRequest, TlsResult
 
     if len(destinations) > 50:
         raise PosternError("probe 50 destinations at a time, at the most")
@@ -65,30 +66,85 @@ def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@command.command(help="Print the MTA-STS record and policy file that a domain of ours is to publish (RFC 8461).")
-@click.argument("domain")
-@click.option("--mx", "hosts", multiple=True, required=True, help="Host name of a mail server, or *.x; give each.")
+@command.command(help="Show reports that others sent about TLS with our servers: of these domains of ours, or of all.")
+@click.argument("domains", nargs=-1)
+@click.option("--file", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False, exists=True),
+              help="Read a report from a file or saved message instead; give each.")  # fmt: skip
+@click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
+def reports(domains: tuple[str, ...], files: tuple[Path, ...], *, failed: bool, as_json: bool, as_html: bool) -> None:
+    """Print reports."""
+    from relay.cli import tls_reports
+
+    found = tls_reports.of_files(files) if files else tls_reports.kept(domains)
+    tls_reports.show(found, failed=failed, as_json=as_json, as_html=as_html)
+
+
+@command.command(help="Print the records and the policy file that domains of ours are to publish (RFC 8461, RFC 8460).")
+@click.argument("domain", required=False)
+@click.option("--mx", "hosts", multiple=True, help="Host name of a mail server, or *.x; none: as tls.publish says.")
 @click.option("--mode", type=click.Choice(["testing", "enforce", "none"]), default="testing", show_default=True)
 @click.option("--max-age", type=click.IntRange(86_400, 31_557_600), default=604_800, show_default=True, help="Seconds.")
 @click.option("--reports", metavar="MAILBOX", help="Where reports about TLS are to be sent (RFC 8460).")
-def policy(domain: str, hosts: tuple[str, ...], mode: str, max_age: int, reports: str | None) -> None:
-    """Print what to put where."""
+@click.option("--file-only", is_flag=True, help="Print the policy file alone, as it is to be served.")
+@click.pass_context
+def policy(
+    ctx: click.Context,
+    domain: str | None,
+    hosts: tuple[str, ...],
+    mode: str,
+    max_age: int,
+    reports: str | None,
+    *,
+    file_only: bool,
+) -> None:
+    """Print what to put where: of one domain as the options say, or of those in the configuration."""
     from relay.core.address import Address, normalise_domain
     from relay.trust.mta_sts import Mode, Policy, PolicyError
 
-    name = normalise_domain(domain)
+    name = normalise_domain(domain) if domain else ""
+    if not hosts:
+        _print_configured(ctx.obj[0], name, file_only=file_only)
+        return
+    if not name:
+        raise PosternError("name the domain that --mx is of")
     try:
-        text = Policy(mode=Mode(mode), max_age=max_age, mx=hosts).text()
-        Policy.parse(text.encode())
+        asked = Policy(mode=Mode(mode), max_age=max_age, mx=hosts)
+        Policy.parse(asked.text().encode())
     except PolicyError as error:
         raise PosternError(str(error)) from None
-    identity = hashlib.sha256(text.encode()).hexdigest()[:32]  # a new policy has a new id, and only then
-    click.echo("; records")
-    click.echo(f'_mta-sts.{name}. IN TXT "v=STSv1; id={identity};"')
-    if reports:
-        click.echo(f'_smtp._tls.{name}. IN TXT "v=TLSRPTv1; rua=mailto:{Address.parse(reports)}"')
-    click.echo(f"; to be served as text/plain at https://mta-sts.{name}/.well-known/mta-sts.txt")
-    click.echo(text.replace("\r\n", "\n"), nl=False)
+    _print_policy(name, asked, Address.parse(reports) if reports else None, file_only=file_only)
+
+
+def _print_configured(config: Path | None, name: str, *, file_only: bool) -> None:
+    from relay.app.publish import policy_of
+    from relay.cli.options import DEFAULT_CONFIG
+    from relay.config.load import load
+    from relay.core.address import Address
+
+    settings = load(config or DEFAULT_CONFIG)
+    wanted = [one for one in settings.tls.publish.domains if name in ("", one.domain)]
+    if not wanted:
+        raise PosternError(
+            f"tls.publish.domains names {name or 'no domain'}{' not' if name else ''}: give --mx instead"
+        )
+    if file_only and len(wanted) > 1:
+        raise PosternError("name the domain whose policy file you want")
+    for one in wanted:
+        _print_policy(one.domain, policy_of(one), Address.parse(one.reports) if one.reports else None,
+                      file_only=file_only)  # fmt: skip
+
+
+def _print_policy(name: str, policy: "Policy", reports: "Address | None", *, file_only: bool) -> None:
+    from relay.trust.published import records
+
+    if not file_only:
+        click.echo("; records")
+        for line in records(name, policy, reports):
+            click.echo(line)
+        click.echo(f"; to be served as text/plain at https://mta-sts.{name}/.well-known/mta-sts.txt")
+    click.echo(policy.text().replace("\r\n", "\n"), nl=False)
 
 
 # --- showing ----------------------------------------------------------

@@ -9,12 +9,10 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema, field_vali
 from relay.config.types import (
     AUTO,
     Boolean,
-    Destination,
     Domain,
     DomainPattern,
     Duration,
     FilePath,
-    Fingerprint,
     Host,
     Integer,
     Ip,
@@ -22,13 +20,10 @@ from relay.config.types import (
     Network,
     Number,
     OptionalIp,
-    OptionalPath,
-    OptionalSecret,
     Port,
     Secret,
     Section,
     TlsFloor,
-    TlsVersion,
     refuse,
     setting,
     switch,
@@ -62,74 +57,6 @@ class DnsSettings(Section):
         if self.lifetime < self.timeout:
             raise ValueError("lifetime is shorter than timeout|give lifetime room for at least one timeout")
         return self
-
-
-class MtaStsSettings(Section):
-    """The policies that domains publish about the TLS of their mail servers (RFC 8461)."""
-
-    enabled: Boolean = switch("Look for policies and heed them.", on=True)
-    port: Port = setting(443, "Port of policy hosts; another one only makes sense in tests.", "TCP port")
-    timeout: Duration = setting("1m", "A whole fetch, look-up to last octet.", "duration", ge=0.1, le=600)
-    refresh: Duration = setting(
-        "1d", "Known policies are fetched anew after this long, or half their own age.", "duration", ge=60, le=2_592_000
-    )
-
-
-class CipherPreset(StrEnum):
-    """Cipher suites that are taken."""
-
-    DEFAULT = "default"
-    """What OpenSSL takes for good."""
-    SP800_52R2 = "sp800-52r2"
-    """Those of NIST SP 800-52 rev. 2 with forward secrecy; not a FIPS validation."""
-
-
-class TlsRuleSettings(Section):
-    """How TLS is spoken with some destinations; the first rule that names a destination holds."""
-
-    destinations: tuple[Destination, ...] = setting(
-        ..., "Recipient domains (*.x means below x, * all) and routes (route:NAME).", "list of destinations",
-        min_length=1, max_length=1000, examples=[["partner.example"]],
-    )  # fmt: skip
-    pins: tuple[Fingerprint, ...] = setting(
-        [], "SHA-256 of certificates or public keys: the server's must be one of these, and nothing else is checked.",
-        "list of fingerprints", max_length=100,
-    )  # fmt: skip
-    roots: OptionalPath = setting(None, "PEM file of the only roots trusted there; null: those of tls.", "file")
-    client_certificate: OptionalPath = setting(None, "PEM file of the certificate we show there; null: none.", "file")
-    client_key: OptionalSecret = setting(None, "PEM file of its private key, or credential:NAME.", "file")
-    minimum: TlsVersion = setting("1.2", "Oldest TLS version there: 1.2 or 1.3.", "TLS version")
-    ciphers: CipherPreset = setting(CipherPreset.DEFAULT, "Cipher suites taken: default or sp800-52r2.")
-
-    @model_validator(mode="after")
-    def _means_something(self) -> "TlsRuleSettings":
-        faults = []
-        if (self.client_certificate is None) != (self.client_key is None):
-            faults.append(("client_certificate and client_key go together", "give both or none"))
-        if self.pins and self.roots:
-            faults.append(("pins decide alone, so roots would mean nothing", "give one of the two"))
-        refuse(faults)
-        return self
-
-
-class TlsSettings(Section):
-    """What certificates of other servers are checked against, and by whose word their names are believed."""
-
-    trust_roots: OptionalPath = setting(None, "PEM file of trusted roots; null: those of the system.", "file")
-    extra_roots: tuple[FilePath, ...] = setting(
-        [], "PEM files of roots trusted besides, such as a hospital's.", "list of files"
-    )
-    minimum: TlsVersion = setting("1.2", "Oldest TLS version that counts as encrypted: 1.2 or 1.3.", "TLS version")
-    dane: Boolean = switch(
-        "Heed TLSA records (RFC 7672) and signed MX answers; of effect only with dns.validating.", on=True
-    )
-    mta_sts: MtaStsSettings = setting({}, "Policies that domains publish (RFC 8461).")
-    probe_known: Duration = setting(
-        "1d", "Servers not met for so long are met without mail, one by one; 0: never.", "duration", ge=0, le=2_592_000
-    )
-    rules: tuple[TlsRuleSettings, ...] = setting(
-        [], "Own rules for some destinations; the first that names one holds.", max_length=10_000
-    )
 
 
 class RouteAuthSettings(Section):

@@ -19,7 +19,6 @@ from relay.config.proof_files import (
     prove_certificate,
     prove_dkim_key,
     prove_password,
-    prove_roots,
     read_key,
     warning,
 )
@@ -34,6 +33,7 @@ from relay.config.proof_system import (
     prove_trusted_path,
     prove_user,
 )
+from relay.config.proof_tls import prove_tls
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.config.settings import Settings
 from relay.core.decision import MethodName
@@ -91,8 +91,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _space(loaded) if extent.space else ()
     found += _listener_files(loaded, now, owners)
     found += _listening(loaded) if extent.ports else ()
-    found += _roots(loaded, now)
-    found += _client_certificates(loaded, now, owners)
+    found += prove_tls(loaded, now, owners)
     found += _routes(loaded, owners)
     found += _dkim(loaded, now, owners)
     found += _key_ring(loaded) if extent.key_ring else ()
@@ -195,27 +194,11 @@ def _listening(loaded: Loaded) -> Iterator[Finding]:
     yield from prove_listening(
         settings.admin.address, settings.admin.port, loaded.where("admin", "port"), running=running
     )
-
-
-def _roots(loaded: Loaded, now: datetime) -> Iterator[Finding]:
-    tls = loaded.settings.tls
-    if tls.trust_roots:
-        yield from prove_roots(tls.trust_roots, loaded.where("tls", "trust_roots"), now)
-    for number, path in enumerate(tls.extra_roots):
-        yield from prove_roots(path, loaded.where("tls", "extra_roots", number), now)
-    for number, rule in enumerate(tls.rules):
-        if rule.roots:
-            yield from prove_roots(rule.roots, loaded.where("tls", "rules", number, "roots"), now)
-
-
-def _client_certificates(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:
-    for number, rule in enumerate(loaded.settings.tls.rules):
-        if rule.client_certificate is not None and rule.client_key is not None:
-            found: list[Finding] = []
-            key = read_key(rule.client_key, loaded.where("tls", "rules", number, "client_key"), owners, found)
-            yield from found
-            where = loaded.where("tls", "rules", number, "client_certificate")
-            yield from prove_certificate(rule.client_certificate, key, where, hostname="", now=now)
+    publish = settings.tls.publish
+    if publish.address is not None:
+        yield from prove_listening(
+            publish.address, publish.port, loaded.where("tls", "publish", "port"), running=running
+        )
 
 
 def _routes(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import WithJsonSchema, field_validator
 
-from relay.config.delivery import DeliverySettings, DkimSettings, DnsSettings, DsnSettings, RouteSettings, TlsSettings
+from relay.config.delivery import DeliverySettings, DkimSettings, DnsSettings, DsnSettings, RouteSettings
 from relay.config.operation import (
     AdminSettings,
     AuditSettings,
@@ -23,6 +23,7 @@ from relay.config.operation import (
 from relay.config.reception import AuthSettings, LimitSettings, ListenerSettings
 from relay.config.reputation import BounceSettings, SuppressionSettings
 from relay.config.store import node_name, store_url
+from relay.config.tls import TlsSettings
 from relay.config.types import AUTO, FilePath, Integer, OptionalSecret, Section, domain_name, name_of, setting
 from relay.core.address import Address
 from relay.core.errors import AddressError

@@ -109,6 +109,10 @@ def _address(value: object) -> IPAddress:
         raise ValueError("is not an IP address, such as 192.0.2.1 or 2001:db8::1") from None
 
 
+def _optional_mailbox(value: object) -> str | None:
+    return None if value is None else _mailbox(value)
+
+
 def _optional_address(value: object) -> IPAddress | None:
     return None if value is None else _address(value)
 
@@ -273,6 +277,7 @@ Network = Annotated[IPNetwork, PlainValidator(_network), _AS_TEXT, _text({})]
 Domain = Annotated[str, PlainValidator(domain_name), _text({})]
 DomainPattern = Annotated[str, PlainValidator(domain_pattern), _text({})]
 Mailbox = Annotated[str, PlainValidator(_mailbox), _text({})]
+OptionalMailbox = Annotated[str | None, PlainValidator(_optional_mailbox), _nullable({})]
 Name = Annotated[str, PlainValidator(name_of), _text({"pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"})]
 Host = Annotated[HostPort, PlainValidator(HostPort.parse), _AS_TEXT, _text({})]
 TlsVersion = Annotated[str, PlainValidator(_tls_version), WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]})]

@@ -1,4 +1,4 @@
-"""A small HTTPS client for documents that other domains publish: verified, bounded, and led nowhere.
+"""A small HTTPS client for documents that other domains publish or ask for: verified, bounded, and led nowhere.
 
 Names are looked up by our own resolver, and special-purpose addresses are refused (RFC 6890): a stranger's DNS must not
 make us knock inside the hospital's network. Redirects are answers like any other, not followed.
@@ -7,7 +7,7 @@ make us knock inside the hospital's network. Redirects are answers like any othe
 import asyncio
 import contextlib
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import h11
@@ -17,6 +17,7 @@ from relay.net.mx import HostFinder
 
 _CHUNK: Final = 16_384
 _OK: Final = 200
+_NOT_DONE: Final = 300
 
 
 class FetchError(Exception):
@@ -48,8 +49,21 @@ class FetchOptions:
     addresses: int = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """One request."""
+
+    method: str
+    host: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    media_type: str = ""
+    port: int = 0
+    body: bytes = field(default=b"", repr=False)
+
+
 class HttpsFetcher:
-    """Fetches documents by GET."""
+    """Fetches documents by GET, and brings others by POST."""
 
     def __init__(self, finder: HostFinder, context: ssl.SSLContext, options: FetchOptions | None = None) -> None:
         if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
@@ -64,13 +78,27 @@ class HttpsFetcher:
         Raises:
             FetchError: anything else came, too much of it, or not in time.
         """
+        headers = (("Accept", media_type),)
+        return await self._ask(_Request(method="GET", host=host, path=path, headers=headers, media_type=media_type))
+
+    async def post(self, host: str, path: str, body: bytes, *, media_type: str, port: int = 0) -> None:
+        """Bring a document; done when the answer is 2xx, whose body does not matter. Port 0 is that of the options.
+
+        Raises:
+            FetchError: another answer came, or none in time.
+        """
+        headers = (("Content-Type", media_type), ("Content-Length", str(len(body))))
+        await self._ask(_Request(method="POST", host=host, path=path, headers=headers, body=body, port=port))
+
+    async def _ask(self, request: _Request) -> bytes:
         try:
             async with asyncio.timeout(self._options.timeout):
-                return await self._get(host, path, media_type)
+                return await self._any(request)
         except TimeoutError:
-            raise FetchError("timeout", f"{host} took too long to answer") from None
+            raise FetchError("timeout", f"{request.host} took too long to answer") from None
 
-    async def _get(self, host: str, path: str, media_type: str) -> bytes:
+    async def _any(self, request: _Request) -> bytes:
+        host = request.host
         try:
             found = await self._finder.named(host)
         except ConnectError as error:
@@ -80,17 +108,18 @@ class HttpsFetcher:
         last = FetchError("dns", f"{host} has no address")
         for address in found.addresses[: self._options.addresses]:
             try:
-                return await self._from(address, host, path, media_type)
+                return await self._from(address, request)
             except FetchError as error:
                 if error.kind != "connect":
                     raise
                 last = error
         raise last
 
-    async def _from(self, address: str, host: str, path: str, media_type: str) -> bytes:
+    async def _from(self, address: str, request: _Request) -> bytes:
+        host = request.host
         try:
             reader, writer = await asyncio.open_connection(
-                address, self._options.port, ssl=self._context, server_hostname=host, limit=_CHUNK
+                address, request.port or self._options.port, ssl=self._context, server_hostname=host, limit=_CHUNK
             )
         except ssl.SSLCertVerificationError as error:
             reason = (error.verify_message or "it does not verify")[:200]
@@ -102,7 +131,7 @@ class HttpsFetcher:
             reason = (error.strerror or type(error).__name__).lower()
             raise FetchError("connect", f"connecting to {host} failed: {reason}") from None
         try:
-            return await self._exchange(reader, writer, host, path, media_type)
+            return await self._exchange(reader, writer, request)
         except (OSError, h11.ProtocolError):
             raise FetchError("http", f"{host} did not answer in HTTP") from None
         finally:
@@ -110,12 +139,13 @@ class HttpsFetcher:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str, media_type: str
-    ) -> bytes:
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: _Request) -> bytes:
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_CHUNK)
-        headers = [("Host", host), ("User-Agent", "Postern"), ("Accept", media_type), ("Connection", "close")]
-        writer.write(http.send(h11.Request(method="GET", target=path, headers=headers)) or b"")
+        host = f"{request.host}:{request.port}" if request.port else request.host
+        headers = [("Host", host), ("User-Agent", "Postern"), ("Connection", "close"), *request.headers]
+        writer.write(http.send(h11.Request(method=request.method, target=request.path, headers=headers)) or b"")
+        if request.body:
+            writer.write(http.send(h11.Data(data=request.body)) or b"")
         writer.write(http.send(h11.EndOfMessage()) or b"")
         await writer.drain()
         body = bytearray()
@@ -124,18 +154,27 @@ class HttpsFetcher:
             if event is h11.NEED_DATA:
                 http.receive_data(await reader.read(_CHUNK))
             elif isinstance(event, h11.Response):
-                _check(event, host, media_type)
+                _check(event, request)
+                if not request.media_type:
+                    return b""
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > self._options.max_size:
-                    raise FetchError("http", f"what {host} serves is larger than {self._options.max_size} octets")
+                    raise FetchError(
+                        "http", f"what {request.host} serves is larger than {self._options.max_size} octets"
+                    )
             elif isinstance(event, h11.EndOfMessage):
                 return bytes(body)
             elif not isinstance(event, h11.InformationalResponse):
-                raise FetchError("http", f"{host} closed the connection early")
+                raise FetchError("http", f"{request.host} closed the connection early")
 
 
-def _check(response: h11.Response, host: str, media_type: str) -> None:
+def _check(response: h11.Response, request: _Request) -> None:
+    host, media_type = request.host, request.media_type
+    if not media_type:
+        if not _OK <= response.status_code < _NOT_DONE:
+            raise FetchError("http", f"{host} answered {response.status_code} to what was brought")
+        return
     if response.status_code != _OK:
         raise FetchError("http", f"{host} answered {response.status_code}, not 200")
     given = next((value for name, value in response.headers if name == b"content-type"), b"")

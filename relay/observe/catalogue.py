@@ -108,8 +108,19 @@ TLS_VERSION: Final = Label(
     name="version", help="TLS version, `none` in the clear", values=("none", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 )
 CLIENT_TLS: Final = Label(name="tls_version", help="TLS version", values=("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
-CODE: Final = Label(name="code", help="SMTP reply code", pool="code", limit=40)
+CODE: Final = Label(name="code", help="reply code", pool="code", limit=40)
 RESULT: Final = Label(name="result", help="how it went", values=("ok", "failed"))
+PUBLISHED: Final = Label(
+    name="policy", help="what the domain publishes (RFC 8460 section 4.2)", values=("tlsa", "sts", "no-policy-found")
+)
+SESSION_RESULT: Final = Label(
+    name="result", help="how the session went (RFC 8460 section 4.3)",
+    values=(
+        "success", "starttls-not-supported", "certificate-host-mismatch", "certificate-expired",
+        "certificate-not-trusted", "validation-failure", "tlsa-invalid", "dnssec-invalid", "dane-required",
+        "sts-policy-fetch-error", "sts-policy-invalid", "sts-webpki-invalid",
+    ),
+)  # fmt: skip
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ATTEMPT_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
@@ -207,6 +218,16 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     _counter("tls_downgrades", "Mail servers that fell below the level they had reached before.", RECIPIENT_DOMAIN),
     _counter("mta_sts_fetches", "MTA-STS policies fetched.", RESULT),
+    _counter("mta_sts_served", "Requests that the server of our own MTA-STS policies answered.", CODE),
+    _counter("tls_sessions", "Sessions of deliveries that count in reports about TLS.", PUBLISHED, SESSION_RESULT),
+    _counter("tls_sessions_unreported", "Sessions with more domains than reports have room for."),
+    _counter("tls_reports_sent", "Reports about TLS brought to a domain that asks for them.", Label(
+        name="how", help="the way", values=("mail", "https")), RESULT),
+    _counter("tls_reports_received", "Reports about TLS that others sent us.", Label(
+        name="result", help="what was done with it",
+        values=("kept", "repeated", "not-ours", "too-many", "unreadable"))),
+    _counter("tls_reported_sessions", "Sessions with our mail servers, as others report them.", PUBLISHED,
+             SESSION_RESULT),
     _counter("dkim_signatures", "DKIM signatures made.", Label(
         name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),
     _counter("dkim_failures", "Messages that should have been signed and could not be."),

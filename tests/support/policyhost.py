@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import ssl
 
 from relay.demo.authority import Authority, Certificate
@@ -19,13 +20,14 @@ class PolicyHost:
 
     Attributes:
         raw: the octets of the answer; ``None``: it is silent.
-        requests: request heads so far.
+        requests, bodies: request heads, and what came with them, so far.
         names: SNI names asked for.
     """
 
     def __init__(self, certificate: Certificate, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.raw: bytes | None = answer()
         self.requests: list[bytes] = []
+        self.bodies: list[bytes] = []
         self.names: list[str | None] = []
         self.connections = 0
         self.host, self.port = host, port
@@ -56,6 +58,8 @@ class PolicyHost:
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                if size := re.search(rb"content-length: (\d+)", self.requests[-1], re.IGNORECASE):
+                    self.bodies.append(await reader.readexactly(int(size[1])))
                 self.asked.set()
                 await self.gate.wait()
                 if self.raw is None:

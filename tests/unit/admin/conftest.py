@@ -12,6 +12,7 @@ from relay.core.level import Level
 from relay.observe.metrics import NoMetrics
 from relay.store import StoreOptions
 from relay.trust.capability import Capability
+from relay.trust.tlsrpt import FailureDetail, PolicyReport, TlsReport
 from tests.support.queue import NOW, ManualClock, MemoryHarness, SqliteHarness, keeping
 
 ALICE = Operator(name="alice", uid=1000, pid=1)
@@ -39,6 +40,18 @@ class FakeTls:
         for name, one in self.servers.items():
             if not destinations or name in destinations:
                 yield one
+
+    async def reports(self, domains):
+        for number in range(3):
+            policy = PolicyReport(
+                kind="sts", domain="clinic.example", succeeded=1000, failed=number,
+                details=(FailureDetail(result="certificate-expired", count=number, reason="<b>late</b>"),),
+            )  # fmt: skip
+            if not domains or "clinic.example" in domains:
+                yield TlsReport(
+                    organization=f"Reporter {number}", contact="", report_id=f"id-{number}", begin=NOW, end=NOW + 1,
+                    policies=(policy,),
+                )  # fmt: skip
 
     async def probe(self, destinations):
         self.probed += destinations

@@ -8,10 +8,13 @@ import structlog
 from click.testing import CliRunner
 
 from relay.admin.control import ControlOptions, ControlServer
-from relay.admin.wire import ControlError, TlsProbeRequest, TlsReportRequest
+from relay.admin.wire import ControlError
+from relay.admin.wire_tls import TlsProbeRequest, TlsReportRequest, TlsReportsRequest
 from relay.cli import main
 from relay.trust.mta_sts import Mode, Policy, record_id
+from tests.support.configs import furnish
 from tests.unit.admin.conftest import ALICE
+from tests.unit.trust.test_tlsrpt import packed
 
 
 @pytest.fixture
@@ -102,3 +105,67 @@ async def test_a_report_is_bounded_and_says_so(postern, monkeypatch):
     told = json.loads(done.stdout)
     assert (len(told["servers"]), told["more"]) == (1, True)
     assert "There are more" in (await postern("report")).stderr
+
+
+async def test_reports_of_others_are_shown(postern):
+    whole = (await postern("reports")).output
+    assert "Reporter 2" in whole
+    assert "certificate-expired: <b>late</b>" in whole
+    told = json.loads((await postern("reports", "Clinic.example", "--json")).output)
+    assert [one["report_id"] for one in told["reports"]] == ["id-0", "id-1", "id-2"]
+    assert "Reporter 0" not in (await postern("reports", "--failed")).output
+    assert "No report has come yet" in (await postern("reports", "other.example")).output
+    assert (await postern("reports", "a b")).exit_code == 1
+
+
+async def test_the_page_of_reports_trusts_no_text_and_has_the_sums(postern):
+    page = (await postern("reports", "--html")).output
+    assert "&lt;b&gt;late&lt;/b&gt;" in page
+    assert "<b>late" not in page
+    assert "3 reports; sessions that went well: 3,000; that failed: 3." in page
+
+
+async def test_the_newest_reports_are_shown_when_there_are_many(desk):
+    result = await desk.operations.run(TlsReportsRequest(limit=2), ALICE)
+    assert ([one.report_id for one in result.reports], result.more) == (["id-1", "id-2"], True)
+
+
+def test_a_report_in_a_file_is_read_without_a_running_postern(tmp_path):
+    good, none, bad = tmp_path / "good.json.gz", tmp_path / "none", tmp_path / "bad"
+    good.write_bytes(packed())
+    none.write_bytes(b"Subject: hello\r\n\r\n")
+    bad.write_bytes(b"\x1f\x8bxxxx")
+    run = CliRunner().invoke
+    assert "Company-X" in run(main, ["tls", "reports", "--file", str(good)]).output
+    for path in (none, bad):
+        done = run(main, ["tls", "reports", "--file", str(path)])
+        assert (done.exit_code, str(path) in done.stderr) == (1, True)
+
+
+def test_the_policies_of_the_configuration_are_printed(tmp_path):
+    etc = furnish(tmp_path)
+    (etc / "postern.yaml").write_text(PUBLISHING)
+
+    def run(*more):
+        return CliRunner().invoke(main, ["tls", "--config", str(etc / "postern.yaml"), "policy", *more])
+
+    whole = run().output
+    assert "_mta-sts.reports.clinic.example. IN TXT" in whole
+    assert "_mta-sts.clinic.example. IN TXT" in whole
+    assert whole.count("rua=mailto:tls@clinic.example") == 1
+    served = run("reports.clinic.example", "--file-only").output
+    assert Policy.parse(served.encode()) == Policy(mode=Mode.ENFORCE, max_age=604_800, mx=("mx.clinic.example",))
+    assert run("other.example").exit_code == 1
+    assert run("--file-only").exit_code == 1
+
+
+PUBLISHING = """\
+hostname: relay.clinic.example
+listeners:
+  - {name: ehr, kind: submission, address: 127.0.0.1, port: 0, certificate: tls/good.pem, key: tls/good.key}
+tls:
+  publish:
+    domains:
+      - {domain: reports.clinic.example, mx: [mx.clinic.example], mode: enforce, reports: tls@clinic.example}
+      - {domain: clinic.example, mx: ["*.clinic.example"]}
+"""

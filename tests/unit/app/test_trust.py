@@ -1,6 +1,7 @@
 """From the configuration to the parts that judge other servers."""
 
 import ssl
+from dataclasses import replace
 
 import pytest
 
@@ -90,7 +91,7 @@ async def test_destinations_nobody_met_for_long_are_probed_over_their_routes(out
     made = outward("")
     connector = Connector()
     routes = RouteTable((Route(name="partner", domains=("routed.example",)),))
-    probes = Probes(Outward(connector=connector, policies=None, capabilities=made.capabilities), lambda: routes)
+    probes = Probes(replace(made, connector=connector), lambda: routes, None)
     made.capabilities._knowledge._clock.now = 1000.0
     for domain, host, at in (("old.example", "a", 10), ("mixed.example", "a", 10), ("mixed.example", "b", 900)):
         proof = Proof(level=Level.VERIFIED, host=host)
