@@ -1,14 +1,29 @@
-/* LD_PRELOAD shim: the wall clock is CLOCK_SHIFT seconds fast (or slow, when negative); monotonic clocks are as they are. */
+/* LD_PRELOAD shim: moves the time of day; monotonic clocks go on as they are.
+ *
+ *   CLOCK_OFFSET_FILE=/path   holds seconds as a 64-bit integer of this machine; read at every call, so that a test
+ *                             moves the clock of a running process by writing the file
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
-static long shift(void)
+static int64_t offset(void)
 {
-    const char *text = getenv("CLOCK_SHIFT");
-    return text == NULL ? 0 : atol(text);
+    static int file = -2;
+    static int64_t last;
+    int64_t now;
+    if (file == -2) {
+        const char *path = getenv("CLOCK_OFFSET_FILE");
+        file = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    }
+    if (file >= 0 && pread(file, &now, sizeof now, 0) == sizeof now)
+        last = now; /* while the file is written anew it may be short: then as before */
+    return last;
 }
 
 int clock_gettime(clockid_t id, struct timespec *ts)
@@ -18,7 +33,7 @@ int clock_gettime(clockid_t id, struct timespec *ts)
         real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int result = real(id, ts);
     if (result == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
-        ts->tv_sec += shift();
+        ts->tv_sec += offset();
     return result;
 }
 
