@@ -241,12 +241,13 @@ class Attempter:
     ) -> tuple[Sent, DeliverySession | None]:
         """Send over the lane's session if it is good enough, else over a new one; again if a kept one was stale."""
         kept = session is not None and _serves(session, floor)
+        passes_over = claimed.entry.treatment.passes_over and not claimed.message.envelope.require_tls
         if session is not None and not kept:
             await session.close()
             session = None
         if session is None:
             try:
-                session = await self._connect(claimed, floor)
+                session = await self._connect(claimed, floor, heed=not passes_over)
             except ConnectError as error:
                 return Sent(results=self._all(claimed, last(error))), None
         try:
@@ -257,15 +258,17 @@ class Attempter:
         if kept and not session.alive and was_stale(sent.results):
             await session.close()
             return await self._send(claimed, rendering, floor, None)
-        if not session.alive:
-            await session.close()
+        if not session.alive or (passes_over and not kept):
+            await session.close()  # where nothing published was heeded, no other copy may follow
             return sent, None
         return sent, session
 
-    async def _connect(self, claimed: Claimed, floor: Level) -> DeliverySession:
+    async def _connect(self, claimed: Claimed, floor: Level, *, heed: bool) -> DeliverySession:
         destination, started = claimed.entry.destination, self._clock()
         try:
-            session = await self._connector.connect(destination, floor=floor, tls_failures=claimed.entry.tls_failures)
+            session = await self._connector.connect(
+                destination, floor=floor, tls_failures=claimed.entry.tls_failures, heed=heed
+            )
         except ConnectError as error:
             self._unreachable.learn(destination, last(error), started=started, now=self._clock())
             self._metrics.count("postern_delivery_connections_total", {"result": "failed"})

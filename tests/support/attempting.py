@@ -80,9 +80,11 @@ class FakeConnector:
     def __init__(self):
         self.next = deque()
         self.asked = []
+        self.heeded = []
 
     async def connect(self, destination, *, floor, tls_failures=0, heed=True):
         self.asked.append((destination, floor, tls_failures))
+        self.heeded.append(heed)
         given = self.next.popleft() if self.next else FakeSession()
         if isinstance(given, Failure):
             raise ConnectError((given,))

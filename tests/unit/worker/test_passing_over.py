@@ -1,0 +1,49 @@
+"""Copies that pass over what the recipient's domain publishes of its TLS (RFC 8689, RFC 8460 section 3)."""
+
+import dataclasses
+
+import pytest
+
+from relay.core.decision import Treatment
+from relay.core.level import Level
+from tests.support.attempting import Attempting, FakeSession
+from tests.support.queue import a_message
+
+PASSES = Treatment(floor=Level.CLEAR, passes_over=True)
+
+
+@pytest.fixture
+async def it():
+    async with Attempting() as attempting:
+        yield attempting
+
+
+async def test_no_other_copy_follows_on_a_connection_that_heeded_nothing(it):
+    await it.keep(treatment=PASSES)
+    it.connector.next.append(session := FakeSession())
+    assert await it.attempt() is None
+    assert (it.connector.heeded, session.closed, len(session.transactions)) == ([False], 1, 1)
+
+
+async def test_a_connection_that_heeded_all_serves_and_goes_on(it):
+    await it.keep(treatment=PASSES)
+    kept = FakeSession()
+    assert await it.attempt(session=kept) is kept
+    assert (it.connector.heeded, len(kept.transactions)) == ([], 1)
+
+
+async def test_the_floor_stays_and_other_copies_heed_all(it):
+    await it.keep(treatment=dataclasses.replace(PASSES, floor=Level.VERIFIED))
+    await it.over(FakeSession())
+    await it.keep(treatment=Treatment(floor=Level.CLEAR))
+    await it.over(FakeSession())
+    assert it.connector.heeded == [False, True]
+    assert [floor for _, floor, _ in it.connector.asked] == [Level.VERIFIED, Level.CLEAR]
+
+
+async def test_requiretls_goes_before_it(it):
+    message = a_message("m1")
+    demanding = dataclasses.replace(message, envelope=dataclasses.replace(message.envelope, require_tls=True))
+    await it.keep(message=demanding, treatment=PASSES)
+    await it.over(FakeSession(level=Level.AUTHENTICATED))
+    assert it.connector.heeded == [True]
