@@ -41,8 +41,8 @@ _LINE: Final = re.compile(r"^(Active-From|Active-Until):\s*(\S+)\s*$", re.MULTIL
 # --- private files ------------------------------------------------------
 
 
-def read_private(path: Path) -> bytes:
-    """A secret file's bytes, of which only its owner may know anything.
+def read_private(path: Path, *, group: bool = False) -> bytes:
+    """A secret file's bytes, of which only its owner may know anything; with ``group`` its group may read it too.
 
     Raises:
         ProblemsError: missing, unreadable, too large, not a plain file, another's, or one that others can read.
@@ -51,7 +51,7 @@ def read_private(path: Path) -> bytes:
         # A pipe must not keep us waiting; what was opened is what is judged, so that nothing can be swapped in between.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            _check_private(path, os.fstat(descriptor))
+            _check_private(path, os.fstat(descriptor), group=group)
             content = b"".join(iter(lambda: os.read(descriptor, MAX_KEY_FILE), b""))
         finally:
             os.close(descriptor)
@@ -60,14 +60,15 @@ def read_private(path: Path) -> bytes:
     return content
 
 
-def _check_private(path: Path, status: os.stat_result) -> None:
+def _check_private(path: Path, status: os.stat_result, *, group: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _problem(path, "is not a plain file")
     if status.st_size > MAX_KEY_FILE:
         raise _problem(path, "is larger than 1 MiB: not a key")
-    if status.st_mode & 0o077:
+    if status.st_mode & (0o037 if group else 0o077):
         mode = stat.S_IMODE(status.st_mode)
-        raise _problem(path, f"others can read or change it (mode {mode:04o})", f"chmod 600 {path}")
+        hint = f"chmod {'640' if group else '600'} {path}"
+        raise _problem(path, f"others can read or change it (mode {mode:04o})", hint)
     if status.st_uid not in {0, os.geteuid()}:
         raise _problem(path, "belongs to another user", "give it to the user Postern runs as")
 
@@ -162,6 +163,18 @@ def load_ring(keys_dir: Path) -> KeyRing:
     if not path.exists():
         raise _problem(path, "there is no key ring", "make one with `postern keys init`, once")
     return parse_ring(read_private(path), where=str(path))
+
+
+def load_portal_ring(keys_dir: Path) -> KeyRing:
+    """The portal's own ring; its group may read it, for workers seal what the portal's user opens.
+
+    Raises:
+        ProblemsError: missing, damaged, or readable by others.
+    """
+    path = ring_path(keys_dir)
+    if not path.exists():
+        raise _problem(path, "the portal has no key ring", "make it with `postern portal init`, once")
+    return parse_ring(read_private(path, group=True), where=str(path))
 
 
 def create_ring(keys_dir: Path, ring: KeyRing) -> Path:

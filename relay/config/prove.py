@@ -13,6 +13,7 @@ from datetime import datetime
 from relay.config.clients import ClientDirectory, load_clients
 from relay.config.keyfiles import load_ring, load_signing_keys
 from relay.config.load import Loaded
+from relay.config.methods import configured
 from relay.config.proof_files import (
     Finding,
     error,
@@ -22,6 +23,7 @@ from relay.config.proof_files import (
     read_key,
     warning,
 )
+from relay.config.proof_portal import prove_portal
 from relay.config.proof_store import prove_store
 from relay.config.proof_system import (
     answers,
@@ -66,7 +68,6 @@ class Extent:
         key_ring: that the key ring is there.
         store: that the database answers, where the store is one.
         space: that the disk has room for new mail; a system that has none must still deliver what it holds.
-        methods: the methods of protection that are configured, which the policy is judged by.
     """
 
     ports: bool = True
@@ -75,7 +76,6 @@ class Extent:
     key_ring: bool = True
     store: bool = True
     space: bool = True
-    methods: frozenset[MethodName] = frozenset({MethodName.TLS})
 
 
 EVERYTHING = Extent()
@@ -100,8 +100,9 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
         where, password = loaded.where("store"), loaded.where("store_password")
         found += prove_store(loaded.settings, where, password, owners)
     found += _bounce_rules(loaded)
+    found += prove_portal(loaded, now, owners)
     found += _nameservers(loaded) if extent.dns else ()
-    found += _policy(loaded, extent.methods, now) if extent.policy else ()
+    found += _policy(loaded, configured(loaded.settings), now) if extent.policy else ()
     return Proof(
         errors=tuple(dict.fromkeys(one.problem for one in found if not one.warning)),
         warnings=tuple(dict.fromkeys(one.problem for one in found if one.warning)),
@@ -194,6 +195,9 @@ def _listening(loaded: Loaded) -> Iterator[Finding]:
     yield from prove_listening(
         settings.admin.address, settings.admin.port, loaded.where("admin", "port"), running=running
     )
+    portal = settings.portal
+    if portal is not None and portal.supervised:
+        yield from prove_listening(portal.address, portal.port, loaded.where("portal", "port"), running=running)
     publish = settings.tls.publish
     if publish.address is not None:
         yield from prove_listening(

@@ -16,6 +16,7 @@ def cross_check(settings: Settings, document: Document) -> list[Problem]:
         *_tls_rules(settings, document),
         *_dkim(settings, document),
         *_sizes(settings, document),
+        *_portal(settings, document),
     ]
 
 
@@ -46,6 +47,20 @@ def _listeners(settings: Settings, document: Document) -> list[Problem]:
             where = document.where(("listeners", number, "port"))
             problems.append(Problem(where=where, what=f"port {one.port} is also admin.port", hint="change one of them"))
     return problems
+
+
+def _portal(settings: Settings, document: Document) -> list[Problem]:
+    portal = settings.portal
+    if portal is None or not portal.port:
+        return []
+    others = [(one.address, one.port, f"the listener {one.name}") for one in settings.listeners]
+    others.append((settings.admin.address, settings.admin.port, "admin"))
+    where = document.where(("portal", "port"))
+    return [
+        Problem(where=where, what=f"port {port} of {address} is also wanted by {name}", hint="change one of them")
+        for address, port, name in others
+        if (address, port) == (portal.address, portal.port)
+    ]
 
 
 def _routes(settings: Settings, document: Document) -> list[Problem]:

@@ -20,6 +20,7 @@ from relay.config.operation import (
     ProcessSettings,
     ScanSettings,
 )
+from relay.config.portal import PortalSettings
 from relay.config.reception import AuthSettings, LimitSettings, ListenerSettings
 from relay.config.reputation import BounceSettings, SuppressionSettings
 from relay.config.store import node_name, store_url
@@ -95,6 +96,7 @@ class Settings(Section):
     dsn: DsnSettings = setting({}, "Delivery status notifications.")
     bounces: BounceSettings = setting({}, "How answers and returned mail are understood.")
     suppression: SuppressionSettings = setting({}, "Mailboxes that get no more mail for a while.")
+    portal: PortalSettings | None = setting(None, "The secure page, the method portal; null: there is none.")
     scan: ScanSettings = setting({}, "The search for patients' data.")
     dkim: DkimSettings = setting({}, "DKIM signatures of outgoing mail.")
     log: LogSettings = setting({}, "The log.")
@@ -156,6 +158,13 @@ class Settings(Section):
         if value.dir != Path(AUTO):
             return value
         return value.model_copy(update={"dir": info.data.get("data_dir", Path("/var/lib/postern")) / "audit"})
+
+    @field_validator("portal")
+    @classmethod
+    def _portal_in_data_dir(cls, value: PortalSettings | None, info: Any) -> PortalSettings | None:
+        if value is None or value.dir != Path(AUTO):
+            return value
+        return value.model_copy(update={"dir": info.data.get("data_dir", Path("/var/lib/postern")) / "portal"})
 
     def route_for(self, domain: str) -> RouteSettings | None:
         """The first route whose domains match; ``domain`` in A-labels."""
