@@ -4,7 +4,7 @@ It faces the Internet, so a connection gets one request, a few seconds and a few
 """
 
 import asyncio
-import contextlib
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ log = structlog.get_logger("policyhost")
 PATH: Final = b"/.well-known/mta-sts.txt"
 _MAX_HEAD: Final = 8192
 _CHUNK: Final = 4096
+_PAUSE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ class PolicyHost:
         self._context = context
         self._metrics = metrics
         self._hosts = _by_host(options.policies)
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = options.port
 
@@ -60,13 +62,20 @@ class PolicyHost:
             ProblemsError: the address cannot be bound.
         """
         address, port = self._options.address, self._options.port
+        listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            self._server = await asyncio.start_server(self._meet, address, port, limit=_CHUNK)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((address, port))
+            listening.listen(128)
         except OSError as error:
+            listening.close()
             what = f"cannot listen for MTA-STS policies: {error.strerror}"
             hint = "change tls.publish.address or tls.publish.port"
             raise ProblemsError(Problem(where=f"{address}:{port}", what=what, hint=hint)) from error
-        self.port = self._server.sockets[0].getsockname()[1]
+        listening.setblocking(False)  # noqa: FBT003  the standard library's signature
+        self._listening = listening
+        self.port = listening.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept(listening))
 
     def adopt(self, policies: Mapping[str, bytes], context: ssl.SSLContext) -> None:
         """Serve these from now on, under this certificate."""
@@ -74,30 +83,47 @@ class PolicyHost:
 
     async def stop(self) -> None:
         """Close, whatever is under way."""
-        if self._server is not None:
-            self._server.close()
-        for task in tuple(self._tasks):
+        tasks = [*self._tasks, *([self._accepting] if self._accepting is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.close()
 
-    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._tasks) >= self._options.connections:
-            writer.transport.abort()
-            return
-        self._tasks.add(task)
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listening)
+            except OSError as error:  # out of file descriptors, or the client was gone already
+                log.warning("a connection was not accepted", why=error.strerror)
+                await asyncio.sleep(_PAUSE)
+                continue
+            if len(self._tasks) >= self._options.connections:
+                sock.close()
+                continue
+            task = loop.create_task(self._meet(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _meet(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_CHUNK, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport: asyncio.Transport | None = None
         try:
-            with contextlib.suppress(OSError, TimeoutError, h11.ProtocolError):
-                async with asyncio.timeout(self._options.deadline):
-                    await writer.start_tls(self._context)
-                    await self._answer(reader, writer)
-                    writer.close()
-                    await writer.wait_closed()
+            async with asyncio.timeout(self._options.deadline):
+                transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._context)
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                await self._answer(reader, writer)
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError, h11.ProtocolError):
+            return  # whoever comes with anything but one good request is of no interest
         finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+            if transport is not None:
+                transport.abort()
+            sock.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
