@@ -165,6 +165,19 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redemption:
+    """What became of an answer to a code.
+
+    Attributes:
+        mailbox: whose code it was, if it fitted; else ``None``.
+        tries: how many wrong answers the code bears after this one; 0 when there is none any more.
+    """
+
+    mailbox: Address | None = None
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """How often something may happen: at most ``most`` times in a window of ``window`` seconds.
 
@@ -238,14 +251,16 @@ class Accounts(Protocol):
 
     # --- codes
 
-    async def challenge(self, challenge: Challenge, *, again_after: float, told: Told = UNTOLD) -> bool:
-        """Keep it in the place of an older one for the same visit and subject; whether it was kept.
+    async def challenge(
+        self, challenge: Challenge, *, again_after: float, limits: Sequence[Limit] = (), told: Told = UNTOLD
+    ) -> Limit | None:
+        """Keep it in the place of an older one for the same visit and subject, and tell; the limit that forbids it.
 
-        One that was made less than ``again_after`` seconds ago stays as it is, and nothing is told.
+        While one stands that was made less than ``again_after`` seconds ago nothing happens and nothing is counted.
         """
 
-    async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Address | None:
-        """Use up the code: the mailbox if it fits, in time, for this visit and subject, and the first time.
+    async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Redemption:
+        """Use up the code if it fits, in time, for this visit and subject, and the first time.
 
         A wrong answer takes one of its tries.
         """

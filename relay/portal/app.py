@@ -1,6 +1,7 @@
 """The application: routes, what stands before them, and what is said when something is wrong."""
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlencode
 
 import structlog
@@ -13,14 +14,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
 from relay.core.errors import StoreError
+from relay.core.portal import DepositState
+from relay.portal import account, arrival, inbox, recovery, signin
 from relay.portal.gate import ElsewhereError, GoneError
 from relay.portal.middleware import Bounds, Doorway, TooBigError, TooSlowError, Visits
 from relay.portal.rooms import Rooms, rooms_of
-from relay.portal.sessions import SESSION, RefusedError, SignInNeededError, cookie, drop_cookie
+from relay.portal.sessions import SESSION, RefusedError, SignInNeededError, cookie, drop_cookie, onward_path
 
 log = structlog.get_logger("portal")
 
-_KEYS = {404: "not_found", 403: "forbidden", 413: "too_big", 429: "too_many", 503: "unavailable"}
+_FRAMES: Final = 8
+_KEYS: Final = {404: "not_found", 403: "forbidden", 413: "too_big", 429: "too_many", 503: "unavailable"}
 
 
 def application(rooms: Rooms, more: Sequence[BaseRoute] = ()) -> Starlette:
@@ -65,6 +69,11 @@ def _routes() -> list[BaseRoute]:
         Route("/static/{name}", _static),
         Route("/brand/{name}", _brand),
         Route("/robots.txt", _robots),
+        *arrival.routes(),
+        *signin.routes(),
+        *recovery.routes(),
+        *account.routes(),
+        *inbox.routes(),
     ]
 
 
@@ -100,13 +109,16 @@ async def _sign_in_needed(request: Request, error: Exception) -> Response:
 
 async def _elsewhere(request: Request, error: Exception) -> Response:
     assert isinstance(error, ElsewhereError)  # noqa: S101
-    query = urlencode({"next": request.url.path}) if request.method in {"GET", "HEAD"} else ""
-    return RedirectResponse(error.path + (f"?{query}" if query else ""), 303)
+    onward = onward_path(request.url.path) if request.method in {"GET", "HEAD"} else "/inbox"
+    query = "" if onward == "/inbox" else ("&" if "?" in error.path else "?") + urlencode({"next": onward})
+    return RedirectResponse(error.path + query, 303)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
     assert isinstance(error, GoneError)  # noqa: S101
-    context = {"state": error.deposit.state.value}
+    is_expired = error.deposit.state not in {DepositState.RECALLED, DepositState.WITHDRAWN}
+    words = "gone.expired" if is_expired else "gone.recalled"
+    context = {"title": f"{words}_title", "words": words}
     pages = rooms_of(request).pages
     return pages.render(
         request, "gone.html", context, status=410, tenant=error.deposit.tenant, language=error.deposit.language
@@ -141,12 +153,13 @@ def _fault(scope: Scope, error: Exception) -> Response:
     return problem(Request(scope), 500, "fault")
 
 
-def _where(error: BaseException) -> str:
-    """File and line of a fault, without values: what a traceback shows of frames may hold a patient's data (law 4)."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+def _where(error: BaseException) -> list[str]:
+    """Files and lines of a fault, without values: what a traceback shows may hold a patient's data (law 4)."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
+    return frames[-_FRAMES:]
 
 
 def problem(request: Request, status: int, key: str, *, wait: float = 0.0, closing: bool = False) -> Response:
@@ -159,7 +172,8 @@ def problem(request: Request, status: int, key: str, *, wait: float = 0.0, closi
         wait: seconds after which it may be tried again; 0 when that does not matter.
         closing: the connection cannot be used again: part of the body was not read.
     """
-    context = {"key": key, "minutes": max(1, round(wait / 60))}
+    title = "error.title" if key == "fault" else f"error.{key}_title"
+    context = {"title": title, "words": f"error.{key}", "minutes": max(1, round(wait / 60))}
     response = rooms_of(request).pages.render(request, "error.html", context, status=status)
     if wait:
         response.headers["retry-after"] = str(int(wait) + 1)

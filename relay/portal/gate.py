@@ -40,7 +40,7 @@ class Admitted:
     deposit: Deposit
 
 
-async def admit(request: Request, deposit_id: str, *, also_locked: bool = False) -> Admitted:
+async def admit(request: Request, deposit_id: str, *, also_locked: bool = False, even_closed: bool = False) -> Admitted:
     """Let the reader of a message pass: it is theirs, it is there, and what it asks for was given.
 
     Nothing tells a message of another mailbox from one that does not exist.
@@ -49,6 +49,7 @@ async def admit(request: Request, deposit_id: str, *, also_locked: bool = False)
         request: of the page.
         deposit_id: which message.
         also_locked: as for :func:`relay.portal.sessions.require`: to keep a draft, and for nothing else.
+        even_closed: the secret that it asks for need not be given: for pages that show nothing of it.
 
     Raises:
         SignInNeededError: nobody is signed in.
@@ -66,8 +67,8 @@ async def admit(request: Request, deposit_id: str, *, also_locked: bool = False)
         raise RefusedError(404, "hidden")
     if deposit.state in FINAL_STATES or deposit.expires_at <= rooms.clock():
         raise GoneError(deposit)
-    if not await is_open_to(rooms, session, deposit):
-        step = f"/inbox/{deposit.id}/secret" if deposit.secret is Secret.SHARED else "/account/choose"
+    if not even_closed and not await is_open_to(rooms, session, deposit):
+        step = f"/inbox/{deposit.id}/secret" if deposit.secret is Secret.SHARED else "/account/choose?must=1"
         raise ElsewhereError(step)
     return Admitted(session=session, deposit=deposit)
 

@@ -36,7 +36,8 @@ class SessionOptions:
         life: however busy it is.
         kept_locked: after ``idle``, in which a draft that was being written can still be kept.
         device: how long a browser is known that is not used.
-        ceremony: how long a passkey's challenge can be answered.
+        ceremony: how long a new key of an app, or a passkey's challenge, can be answered.
+        fresh: how long after a sign-in the ways to sign in can be changed.
     """
 
     idle: float = 900.0
@@ -44,7 +45,8 @@ class SessionOptions:
     life: float = 8 * 3600.0
     kept_locked: float = 3600.0
     device: float = 180 * 86400.0
-    ceremony: float = 300.0
+    ceremony: float = 600.0
+    fresh: float = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,13 @@ from relay.portal.options import PortalOptions
 from relay.portal.tokens import Entropy
 
 if TYPE_CHECKING:
+    from relay.portal.ledger import Ledger
     from relay.portal.mails import Mails
     from relay.portal.pages import Pages
+    from relay.portal.passkeys import Passkeys
     from relay.portal.passphrase import Passphrases
     from relay.portal.sessions import Sessions
+    from relay.portal.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Rooms:
     Attributes:
         options: what it was told at start.
         deposits, accounts: its store.
+        ledger: what happens to a message: opened, not me.
         vault: of the portal's own key ring.
         clock: unix seconds.
         entropy: a cryptographic random source.
@@ -32,12 +36,15 @@ class Rooms:
         pages: renders templates.
         sessions: who is signed in.
         passphrases: hashes and judges secrets.
+        passkeys: asks browsers for passkeys, and judges their answers.
+        tickets: seals what a page needs again from its own form.
         mails: writes the mail it sends.
     """
 
     options: PortalOptions
     deposits: Deposits
     accounts: Accounts
+    ledger: "Ledger"
     vault: Vault
     clock: Clock
     entropy: Entropy
@@ -45,6 +52,8 @@ class Rooms:
     pages: "Pages"
     sessions: "Sessions"
     passphrases: "Passphrases"
+    passkeys: "Passkeys"
+    tickets: "Tickets"
     mails: "Mails"
 
 

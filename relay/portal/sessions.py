@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay.core.address import Address
+from relay.core.change import AuditEvent
+from relay.core.portal import Post
 from relay.core.portal_accounts import UNTOLD, Accounts, Assurance, Device, Session, Told
 from relay.core.ports import Clock
 from relay.portal.options import SessionOptions
@@ -24,6 +26,26 @@ _SEEN_EVERY: Final = 30.0  # seconds: a page loads in a burst, and one write a b
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _NEXT: Final = re.compile(r"/(?:inbox|account)(?:/[A-Za-z0-9_-]{1,64}){0,4}\Z")
 _MAX_FIELDS: Final = 64
+_BROWSERS: Final = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser", "Samsung Internet"),
+    ("Firefox", "Firefox"),
+    ("FxiOS", "Firefox"),
+    ("Chrome", "Chrome"),
+    ("CriOS", "Chrome"),
+    ("Safari", "Safari"),
+)
+"""Signs in the order in which they must be looked for: most browsers say that they are some others, too."""
+_SYSTEMS: Final = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Macintosh", "Mac"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
 
 
 class SignInNeededError(Exception):
@@ -108,9 +130,9 @@ class Sessions:
         return await self._issue(request, mailbox, Assurance.PENDING, tenant=tenant, device=None, told=UNTOLD)
 
     async def start(
-        self, request: Request, mailbox: Address, assurance: Assurance, *, tenant: str, name: str, told: Told
+        self, request: Request, mailbox: Address, assurance: Assurance, *, tenant: str, event: AuditEvent, post: Post
     ) -> Issued:
-        """Begin a session; a browser that is new to the mailbox is remembered, and ``told`` goes out for it.
+        """Begin a session; a browser that is new to the mailbox is remembered, and ``post`` goes out for it.
 
         The session that the browser had ends: no token from before a sign-in is of use after it.
 
@@ -119,16 +141,23 @@ class Sessions:
             mailbox: whose.
             assurance: what it rests on.
             tenant: whose pages it shows.
-            name: of the browser, should it be new.
-            told: goes out with a new device.
+            event: for the audit trail.
+            post: tells the mailbox of a new device.
         """
-        device = await self.known_device(request, mailbox)
+        now, device = self._clock(), await self.known_device(request, mailbox)
         if device is not None:
-            seen = replace(device, last_seen=self._clock())
-            return await self._issue(request, mailbox, assurance, tenant=tenant, device=seen, told=UNTOLD)
-        now = self._clock()
+            seen = replace(device, last_seen=now)
+            told = Told(events=(event,))
+            return await self._issue(request, mailbox, assurance, tenant=tenant, device=seen, told=told)
         token = cookie(request, DEVICE) or new_token(self._entropy)
-        device = Device(id=new_token(self._entropy)[:22], token=digest(token), name=name, first_seen=now, last_seen=now)
+        device = Device(
+            id=new_token(self._entropy)[:22],
+            token=digest(token),
+            name=browser_name(request.headers.get("user-agent", "")),
+            first_seen=now,
+            last_seen=now,
+        )
+        told = Told(posts=(post,), events=(event,))
         issued = await self._issue(request, mailbox, assurance, tenant=tenant, device=device, told=told)
         return replace(issued, device_token=token, is_new_device=True)
 
@@ -171,6 +200,19 @@ class Sessions:
         set_cookie(response, SESSION, issued.session_token)
         if issued.device_token:
             set_cookie(response, DEVICE, issued.device_token, lasts=self._options.device)
+
+
+def browser_name(agent: str) -> str:
+    """What a person recognises a browser by, such as ``Firefox, Android``; nothing of the header is repeated."""
+    browser = next((name for sign, name in _BROWSERS if sign in agent), "")
+    system = next((name for sign, name in _SYSTEMS if sign in agent), "")
+    return ", ".join(part for part in (browser, system) if part) or "?"
+
+
+def visit_of(request: Request) -> str:
+    """The digest of this browser's visit: what codes and tickets are bound to. Empty for one that keeps no cookies."""
+    token = cookie(request, VISIT) or getattr(request.state, "visit", "")
+    return digest(token) if token else ""
 
 
 def cookie(request: Request, name: str) -> str | None:

@@ -18,6 +18,7 @@ from relay.core.portal_accounts import (
     Limit,
     Passkey,
     Plea,
+    Redemption,
     Session,
     SharedSecret,
     Told,
@@ -104,7 +105,13 @@ def a_session(key="s1", **changes) -> Session:
 
 
 def a_device(device_id="d1", **changes) -> Device:
-    values = {"id": device_id, "token": f"t-{device_id}", "name": "Firefox on Linux", "first_seen": NOW, "last_seen": NOW}
+    values = {
+        "id": device_id,
+        "token": f"t-{device_id}",
+        "name": "Firefox on Linux",
+        "first_seen": NOW,
+        "last_seen": NOW,
+    }
     return Device(**(values | changes))
 
 
@@ -148,44 +155,60 @@ async def test_a_nonce_is_used_once(portal):
 
 # --- codes
 
+GONE = Redemption()
+FITS = Redemption(mailbox=PAT)
+
 
 async def test_a_code_is_good_once(accounts):
-    assert await accounts.challenge(a_challenge(), again_after=30.0)
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 599) == PAT
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 599) is None
+    assert await accounts.challenge(a_challenge(), again_after=30.0) is None
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 599) == FITS
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 599) == GONE
 
 
 async def test_a_code_is_bound_to_its_browser_its_message_and_its_time(accounts):
     await accounts.challenge(a_challenge(), again_after=30.0)
-    assert await accounts.redeem("visit-two", "deposit-1", "12345678", now=NOW) is None
-    assert await accounts.redeem("visit-one", "deposit-2", "12345678", now=NOW) is None
-    assert await accounts.redeem("visit-one", "", "12345678", now=NOW) is None
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 600) is None
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 1) == PAT
+    assert await accounts.redeem("visit-two", "deposit-1", "12345678", now=NOW) == GONE
+    assert await accounts.redeem("visit-one", "deposit-2", "12345678", now=NOW) == GONE
+    assert await accounts.redeem("visit-one", "", "12345678", now=NOW) == GONE
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 600) == GONE
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 1) == FITS
 
 
 async def test_wrong_answers_use_up_the_code(accounts):
     await accounts.challenge(a_challenge(tries=3), again_after=30.0)
-    for wrong in ("00000000", "", "123456789", "\udcff"):
-        assert await accounts.redeem("visit-one", "deposit-1", wrong, now=NOW) is None
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) is None
+    answers = [await accounts.redeem("visit-one", "deposit-1", wrong, now=NOW) for wrong in ("00000000", "", "\udcff")]
+    assert answers == [Redemption(tries=2), Redemption(tries=1), GONE]
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == GONE
 
 
 async def test_asking_again_soon_changes_nothing_and_later_replaces(portal, accounts):
-    assert await accounts.challenge(a_challenge(), again_after=30.0, told=TOLD)
+    limit = [Limit(name="codes", key="x", most=2, window=3600.0)]
+    assert await accounts.challenge(a_challenge(), again_after=30.0, limits=limit, told=TOLD) is None
     again = a_challenge(code="87654321", made_at=NOW + 29, expires_at=NOW + 629)
-    assert not await accounts.challenge(again, again_after=30.0, told=TOLD)
+    for _ in range(5):
+        assert await accounts.challenge(again, again_after=30.0, limits=limit, told=TOLD) is None
     assert await portal.handed_out() == HANDED
     later = replace(again, made_at=NOW + 30)
-    assert await accounts.challenge(later, again_after=30.0, told=TOLD)
+    assert await accounts.challenge(later, again_after=30.0, limits=limit, told=TOLD) is None
     assert await portal.handed_out() == HANDED
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 31) is None
-    assert await accounts.redeem("visit-one", "deposit-1", "87654321", now=NOW + 31) == PAT
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 31) == Redemption(tries=2)
+    assert await accounts.redeem("visit-one", "deposit-1", "87654321", now=NOW + 31) == FITS
+
+
+async def test_a_limit_keeps_the_code_that_was_sent_before(portal, accounts):
+    limit = [Limit(name="codes", key="x", most=1, window=3600.0)]
+    assert await accounts.challenge(a_challenge(), again_after=30.0, limits=limit, told=TOLD) is None
+    assert await portal.handed_out() == HANDED
+    later = a_challenge(code="87654321", made_at=NOW + 60)
+    assert await accounts.challenge(later, again_after=30.0, limits=limit, told=TOLD) == limit[0]
+    assert await portal.handed_out() == []
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 61) == FITS
 
 
 async def test_no_code_fits_where_there_is_no_account(accounts):
-    assert await accounts.challenge(a_challenge(mailbox=None), again_after=30.0)
-    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) is None
+    assert await accounts.challenge(a_challenge(mailbox=None), again_after=30.0) is None
+    assert await accounts.redeem("visit-one", "deposit-1", "00000000", now=NOW) == Redemption(tries=2)
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == GONE
 
 
 async def test_of_those_who_race_one_alone_gets_in(portal):
@@ -193,7 +216,7 @@ async def test_of_those_who_race_one_alone_gets_in(portal):
     await stores[0].challenge(a_challenge(tries=100), again_after=30.0)
     tries = [stores[n % 2].redeem("visit-one", "deposit-1", "12345678", now=NOW) for n in range(12)]
     answers = await asyncio.gather(*tries)
-    assert [answer for answer in answers if answer] == [PAT]
+    assert sorted(answer == FITS for answer in answers) == [False] * 11 + [True]
 
 
 # --- accounts

@@ -1,13 +1,13 @@
 """What keeps guessers out, over the portal's database: limits, single use, mailed codes, shared secrets."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from relay.core.address import Address
 from relay.core.errors import CorruptError, SealError
-from relay.core.portal_accounts import UNTOLD, Challenge, Limit, SharedSecret, Told
+from relay.core.portal_accounts import UNTOLD, Challenge, Limit, Redemption, SharedSecret, Told
 from relay.core.ports import Vault
 from relay.store.codec import dump, load
 from relay.store.portal.database import Cursor, Database
@@ -56,25 +56,11 @@ class Guards:
 
     async def allow(self, limits: Sequence[Limit], *, now: float) -> Limit | None:
         """Count one more under each of the limits, or under none: the first that is reached, else ``None``."""
-        named = sorted((self._vault.digest(f"limit:{limit.name}:{limit.key}"), limit) for limit in limits)
-        order = {id(limit): place for place, limit in enumerate(limits)}
+        named = self._named(limits)
+        return await self._database.transact(lambda cursor: _allow(cursor, named, now))
 
-        def work(cursor: Cursor) -> Limit | None:
-            reached = []
-            for name, limit in named:
-                cursor.run("DELETE FROM limits WHERE name = ? AND ends_at <= ?", name, now)
-                insert = "INSERT INTO limits(name, used, ends_at) VALUES(?, 0, ?) ON CONFLICT(name) DO NOTHING"
-                cursor.run(insert, name, now + limit.window)
-                row = cursor.row("SELECT used FROM limits WHERE name = ? FOR UPDATE", name)
-                if row is None or row[0] >= limit.most:
-                    reached.append(limit)
-            if reached:
-                return min(reached, key=lambda limit: order[id(limit)])
-            for name, _ in named:
-                cursor.run("UPDATE limits SET used = used + 1 WHERE name = ?", name)
-            return None
-
-        return await self._database.transact(work)
+    def _named(self, limits: Sequence[Limit]) -> dict[str, Limit]:
+        return {self._vault.digest(f"limit:{limit.name}:{limit.key}"): limit for limit in limits}
 
     async def use_once(self, nonce: str, *, until: float) -> bool:
         """Whether this is the first time that this is used; kept until then."""
@@ -83,45 +69,50 @@ class Guards:
 
     # --- codes
 
-    async def challenge(self, challenge: Challenge, *, again_after: float, told: Told = UNTOLD) -> bool:
-        """Keep it in the place of an older one, unless that is too young; whether it was kept."""
-        key = challenge.visit, challenge.subject
+    async def challenge(
+        self, challenge: Challenge, *, again_after: float, limits: Sequence[Limit] = (), told: Told = UNTOLD
+    ) -> Limit | None:
+        """Keep it in the place of an older one, unless that is too young; the limit that forbids it, if one does."""
+        key, now = (challenge.visit, challenge.subject), challenge.made_at
         asked = _Asked(mailbox=challenge.mailbox, code=challenge.code)
         sealed, item = self._seal("code", "\0".join(key), asked), self._told(told)
+        named = self._named(limits)
 
-        def work(cursor: Cursor) -> bool:
+        def work(cursor: Cursor) -> Limit | None:
             sql = "SELECT made_at, ends_at FROM challenges WHERE visit = ? AND subject = ? FOR UPDATE"
             row = cursor.row(sql, *key)
-            if row is not None and row[0] + again_after > challenge.made_at and row[1] > challenge.made_at:
-                return False
+            if row is not None and row[0] + again_after > now and row[1] > now:
+                return None
+            if reached := _allow(cursor, named, now):
+                return reached
             if row is not None:
                 cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", *key)
             insert = (
                 "INSERT INTO challenges(visit, subject, tries, made_at, ends_at, sealed) VALUES(?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT(visit, subject) DO NOTHING"
             )
-            kept = cursor.run(insert, *key, challenge.tries, challenge.made_at, challenge.expires_at, sealed)
-            if kept:
+            if cursor.run(insert, *key, challenge.tries, now, challenge.expires_at, sealed):
                 insert_item(cursor, item)
-            return bool(kept)
+            return None
 
         return await self._database.transact(work, tell=item is not None)
 
-    async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Address | None:
-        """Use up the code: the mailbox if it fits; a wrong answer takes one of its tries."""
+    async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Redemption:
+        """Use up the code if it fits; a wrong answer takes one of its tries."""
 
-        def work(cursor: Cursor) -> Address | None:
+        def work(cursor: Cursor) -> Redemption:
             sql = "SELECT tries, sealed FROM challenges WHERE visit = ? AND subject = ? AND ends_at > ? FOR UPDATE"
             row = cursor.row(sql, visit, subject, now)
             if row is None:
-                return None
+                return Redemption()
             asked = self._open(_Asked, "code", f"{visit}\0{subject}", row[1])
             fits = hmac.compare_digest(asked.code.encode(), code.encode("utf-8", "surrogatepass"))
-            if fits or row[0] <= 1:
-                cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", visit, subject)
+            left = 0 if fits else row[0] - 1
+            if left > 0:
+                cursor.run("UPDATE challenges SET tries = ? WHERE visit = ? AND subject = ?", left, visit, subject)
             else:
-                cursor.run("UPDATE challenges SET tries = tries - 1 WHERE visit = ? AND subject = ?", visit, subject)
-            return asked.mailbox if fits else None
+                cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", visit, subject)
+            return Redemption(mailbox=asked.mailbox if fits else None, tries=left)
 
         return await self._database.transact(work)
 
@@ -184,6 +175,24 @@ class Guards:
         tokens = self._tokens(mailbox)
         sql = f"UPDATE shared_secrets SET used = 0 WHERE mailbox IN ({marks(tokens)}) AND scope = ?"  # noqa: S608  marks
         await self._database.transact(lambda cursor: cursor.run(sql, *tokens, scope))
+
+
+def _allow(cursor: Cursor, named: Mapping[str, Limit], now: float) -> Limit | None:
+    reached = set()
+    for name in sorted(named):  # one order for all, so that two transactions never wait for each other
+        limit = named[name]
+        cursor.run("DELETE FROM limits WHERE name = ? AND ends_at <= ?", name, now)
+        insert = "INSERT INTO limits(name, used, ends_at) VALUES(?, 0, ?) ON CONFLICT(name) DO NOTHING"
+        cursor.run(insert, name, now + limit.window)
+        row = cursor.row("SELECT used FROM limits WHERE name = ? FOR UPDATE", name)
+        if row is None or row[0] >= limit.most:
+            reached.add(name)
+    for name, limit in named.items():
+        if name in reached:
+            return limit
+    for name in named:
+        cursor.run("UPDATE limits SET used = used + 1 WHERE name = ?", name)
+    return None
 
 
 def _drop_shared(cursor: Cursor, tokens: Sequence[bytes], scope: str) -> None:
