@@ -79,6 +79,7 @@ def listener_options(settings: Settings, listener: ListenerSettings) -> Listener
         idle_timeout=listener.idle_timeout,
         command_timeout=listener.command_timeout,
         data_timeout=listener.data_timeout,
+        reports=listener.reports,
     )
 
 

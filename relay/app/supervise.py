@@ -31,6 +31,7 @@ log = structlog.get_logger("supervisor")
 
 _OF_LISTENERS: Final = (
     "listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth", "suppression",
+    "returns",
 )  # fmt: skip
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
 _FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")

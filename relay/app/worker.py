@@ -15,7 +15,7 @@ from relay.app import options, scanning
 from relay.app.base import CLOCK, CONFIGURED, Life, every
 from relay.app.node import NodeSwitch
 from relay.app.queue import build_store, incarnation, node_position, on_nodes
-from relay.app.reputation import Standing
+from relay.app.reputation import Returns, Standing
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
 from relay.config.clients import load_clients
@@ -27,6 +27,7 @@ from relay.core.change import Note
 from relay.core.decision import MethodName, Treatment
 from relay.core.errors import PosternError
 from relay.core.ids import ENTROPY_BYTES, queue_id
+from relay.core.returning import REPORTS
 from relay.delivery.limits import Pacer
 from relay.intake.accept import Acceptor, Parts
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
@@ -35,7 +36,7 @@ from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import server_context
 from relay.methods.tls import TlsMethod
 from relay.net.resolver import Resolver
-from relay.reputation.load import load_classifier
+from relay.reputation.load import load_classifier, load_providers
 from relay.worker.attempt import Attempter
 from relay.worker.dispatch import Dispatcher
 from relay.worker.notices import Notices
@@ -48,6 +49,8 @@ _REAP: Final = 5.0
 """Seconds between looks for leases of dead workers."""
 _REFRESH: Final = 600.0
 """Seconds between looks for policies to refresh."""
+_RENEW: Final = 300.0
+"""Seconds between looks for suppressions that are sealed under older keys."""
 _POLITE: Final = 1.0
 """Seconds between two policies that are refreshed."""
 _WRITE: Final = 300.0
@@ -104,6 +107,7 @@ class WorkerService:
             self._tasks.append(asyncio.create_task(every(_WRITE, self._outward.sessions.flush, self._metrics)))
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
             self._tasks.append(asyncio.create_task(every(_REFRESH, self._refresh_policies, self._metrics)))
+            self._tasks.append(asyncio.create_task(every(_RENEW, self._standing.renew, self._metrics)))
 
     def _compose_delivery(self, settings: Settings) -> Dispatcher:
         retry = options.retry_options(settings)
@@ -119,9 +123,11 @@ class WorkerService:
             tell=lambda event: self._store.commit((Note(events=(event,)),)),
             writer=incarnation(settings, self._life.name),
         )
-        self._standing = Standing(settings, self._store, self._store, self._vault, self._metrics)
+        providers, rules = load_providers(), load_classifier(settings.bounces.rules)
+        self._standing = Standing(settings, self._store, self._store, self._vault, self._metrics, providers)
+        self._returns = Returns(settings, self._store, self._vault, self._metrics, self._standing)
         self._recorder = Recorder(
-            self._notices, retry, _CHANCE.random, self._metrics, classifier=load_classifier(settings.bounces.rules)
+            self._notices, retry, _CHANCE.random, self._metrics, classifier=rules, providers=providers
         )
         self._recorder.meanings.listen(self._standing.keeper.heed)
         self._attempter = Attempter(
@@ -136,17 +142,23 @@ class WorkerService:
             clock=CLOCK,
             metrics=self._metrics,
             strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
+            returning=self._returns.leaving(self._routes),
+            reports=self._returns.reader(dsn_writer(settings), self._notices, self._recorder.meanings, providers),
         )
         self._position = position = node_position(self._store)
         self._pacer = Pacer(options.pace(settings, position[1]))
         return Dispatcher(
             self._store,
             self._attempter,
-            lambda destination: self._pacer.take(destination, time.monotonic()),
+            self._pace,
             options.dispatch_options(settings, self._number(), position),
             CLOCK,
             self._metrics,
         )
+
+    def _pace(self, destination: str) -> float:
+        """What comes to report addresses goes to nobody, so no rate holds it back."""
+        return 0.0 if destination.startswith(REPORTS) else self._pacer.take(destination, time.monotonic())
 
     def _share_anew(self) -> None:
         """A node came or went: limits by destination are divided over those that serve now."""
@@ -176,6 +188,7 @@ class WorkerService:
             tell=self._notices.decided,
             clock=CLOCK,
             entropy=os.urandom,
+            reports=self._returns.desk,
         )
         return Acceptor(options.accept_options(settings), parts)
 
@@ -194,6 +207,7 @@ class WorkerService:
             metrics=self._metrics,
             clock=CLOCK,
             suppressed=self._standing.view.refusal,
+            reports=self._returns.desk,
         )
         directory = options.clients(load_clients(settings.clients_dir))
         for configured in settings.listeners:

@@ -100,6 +100,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
         where, password = loaded.where("store"), loaded.where("store_password")
         found += prove_store(loaded.settings, where, password, owners)
     found += _bounce_rules(loaded)
+    found += _returns(loaded)
     found += prove_portal(loaded, now, owners)
     found += _nameservers(loaded) if extent.dns else ()
     found += _policy(loaded, configured(loaded.settings), now) if extent.policy else ()
@@ -128,6 +129,21 @@ def _bounce_rules(loaded: Loaded) -> Iterator[Finding]:
             yield error(loaded.where("bounces", "rules", number), f"{path} cannot be read: {fault.strerror}")
         except ProblemsError as fault:
             yield from (Finding(problem=problem) for problem in fault.problems)
+
+
+def _returns(loaded: Loaded) -> Iterator[Finding]:
+    settings = loaded.settings
+    takers = [(number, one) for number, one in enumerate(settings.listeners) if one.reports]
+    if settings.returns.domains and not takers:
+        what = "no listener has reports: true: what comes back must be brought by a client"
+        yield warning(loaded.where("returns"), what, "see docs/bounces.md")
+    for number, one in takers:
+        if one.tls is ListenerTls.REQUIRED:
+            what = f"{one.name} wants TLS: bounces of servers without it are lost (RFC 3207 section 4)"
+            yield warning(loaded.where("listeners", number, "tls"), what, "tls: optional")
+        if not settings.returns.domains and not settings.returns.mailboxes():
+            what = f"{one.name} takes reports, and no address for them is set"
+            yield warning(loaded.where("listeners", number, "reports"), what, "see returns")
 
 
 def _name(loaded: Loaded) -> Iterator[Finding]:

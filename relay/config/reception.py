@@ -130,6 +130,9 @@ class ListenerSettings(Section):
         {}, "Network to client name: who connects from there is that client without AUTH. No other network is trusted.",
         "network: client name",
     )  # fmt: skip
+    reports: Boolean = switch(
+        "Take mail to return and report addresses (see returns) from anyone who may connect, without AUTH.", on=False
+    )
     bare_newlines: BareNewlines = setting(
         BareNewlines.REFUSE, "A bare CR or LF in a message: refuse, or normalise to CRLF before anything else sees it."
     )
@@ -158,7 +161,7 @@ class ListenerSettings(Section):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "ListenerSettings":
-        refuse([*self._tls_faults(), *self._trust_faults()])
+        refuse([*self._tls_faults(), *self._report_faults(), *self._trust_faults()])
         return self
 
     def _tls_faults(self) -> Iterator[tuple[str, str]]:
@@ -171,6 +174,10 @@ class ListenerSettings(Section):
             yield "auth needs TLS: passwords never travel in the clear", "set tls, or auth: off"
         if self.legacy_tls and self.minimum_tls == "1.3":
             yield "legacy_tls and minimum_tls: 1.3 contradict one another", "remove one of them"
+
+    def _report_faults(self) -> Iterator[tuple[str, str]]:
+        if self.reports and self.kind is not ListenerKind.RELAY:
+            yield "reports: true needs kind: relay: other mail servers do not log in", "give it a listener of its own"
 
     def _trust_faults(self) -> Iterator[tuple[str, str]]:
         if self.kind is ListenerKind.RELAY and not self.networks:

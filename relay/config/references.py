@@ -17,6 +17,7 @@ def cross_check(settings: Settings, document: Document) -> list[Problem]:
         *_dkim(settings, document),
         *_sizes(settings, document),
         *_portal(settings, document),
+        *_returns(settings, document),
     ]
 
 
@@ -124,3 +125,13 @@ def _sizes(settings: Settings, document: Document) -> list[Problem]:
         what = "limits.message_size is above limits.bytes_in_flight: the largest messages could never be taken"
         problems.append(Problem(where=where, what=what, hint="make limits.bytes_in_flight larger"))
     return problems
+
+
+def _returns(settings: Settings, document: Document) -> list[Problem]:
+    """Where every address is a signed one, no other mailbox can be."""
+    postmaster = settings.dsn.postmaster.rpartition("@")[2]
+    where = document.where(("returns", "domain" if settings.returns.domain == postmaster else "by_sender"))
+    if postmaster not in settings.returns.domains:
+        return []
+    what = f"{postmaster} is also the postmaster's domain: mail to its other addresses would be refused"
+    return [Problem(where=where, what=what, hint="use a domain of its own, such as return.clinic.example")]

@@ -22,7 +22,7 @@ from relay.config.operation import (
 )
 from relay.config.portal import PortalSettings
 from relay.config.reception import AuthSettings, LimitSettings, ListenerSettings
-from relay.config.reputation import BounceSettings, SuppressionSettings
+from relay.config.reputation import BounceSettings, ReturnSettings, SuppressionSettings
 from relay.config.store import node_name, store_url
 from relay.config.tls import TlsSettings
 from relay.config.types import AUTO, FilePath, Integer, OptionalSecret, Section, domain_name, name_of, setting
@@ -95,6 +95,7 @@ class Settings(Section):
     delivery: DeliverySettings = setting({}, "How mail goes out.")
     dsn: DsnSettings = setting({}, "Delivery status notifications.")
     bounces: BounceSettings = setting({}, "How answers and returned mail are understood.")
+    returns: ReturnSettings = setting({}, "Return addresses, and addresses for reports.")
     suppression: SuppressionSettings = setting({}, "Mailboxes that get no more mail for a while.")
     portal: PortalSettings | None = setting(None, "The secure page, the method portal; null: there is none.")
     scan: ScanSettings = setting({}, "The search for patients' data.")

@@ -15,7 +15,8 @@ class Origin(StrEnum):
     RECEIPT = "receipt"
     NOTICE = "notice"
     REPORT = "report"
-    """Sent to a report address of ours: read here, and it goes nowhere."""
+    RETURNED = "returned"
+    """Sent to a return or report address of ours: read here, and it goes nowhere."""
     PORTAL = "portal"
 
 

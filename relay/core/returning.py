@@ -1,11 +1,13 @@
 """Mail that comes back: the kinds of addresses of ours that take it, and what is remembered of what it is about."""
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from relay.core.address import ReversePath
-from relay.core.entry import RecipientState
+from relay.core.change import Change
+from relay.core.entry import Claimed, RecipientState
 
 REPORTS: Final = "report:"
 """Destination keys of messages to our report addresses begin so: they are read here and go nowhere."""
@@ -56,3 +58,26 @@ class Dispatched:
     envelope_id: str = ""
     smtputf8: bool = False
     host: str = ""
+
+
+def _nothing() -> None:
+    """Nothing follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """What reading a message to a report address came to.
+
+    Attributes:
+        why: one clause, for its fate.
+        changes: to be committed with its end.
+        then: called once that is on disk: counts and logs.
+    """
+
+    why: str
+    changes: tuple[Change, ...] = ()
+    then: Callable[[], None] = field(default=_nothing, compare=False)
+
+
+ReadReport: TypeAlias = Callable[[Claimed], Awaitable[Handled]]
+"""Reads a message to a report address. Doing it again does no harm: all that must be done once is in the changes."""

@@ -163,6 +163,7 @@ class Verdict:
         code: the SMTP code read, 0 where there was none.
         status: the enhanced status read, or ``None``.
         pattern: the pattern that was found, for ``explain``; empty when codes alone decided.
+        host: who said it, or empty.
     """
 
     klass: BounceClass
@@ -172,6 +173,7 @@ class Verdict:
     code: int = 0
     status: EnhancedStatus | None = None
     pattern: str = ""
+    host: str = ""
 
     @property
     def family(self) -> Family:
@@ -216,4 +218,5 @@ def of_trouble(failure: Failure, *, permanent: bool) -> Verdict:
         rule=f"trouble:{failure.trouble.value}",
         permanent=permanent,
         status=failure.status,
+        host=failure.host,
     )

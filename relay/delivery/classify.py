@@ -63,11 +63,11 @@ class Classifier:
         for rule in self._rules:
             holds, pattern = self._holds(rule, words, found)
             if holds:
-                return _verdict(rule, words, pattern, permanent=lasting)
+                return _verdict(rule, words, pattern, permanent=lasting, host=host)
         action = action_of(BounceClass.OTHER, permanent=lasting)
         return Verdict(
             klass=BounceClass.OTHER, action=action, rule=_UNKNOWN, permanent=lasting, code=words.code,
-            status=words.status,
+            status=words.status, host=host,
         )  # fmt: skip
 
     def of_failure(self, failure: Failure, *, permanent: bool) -> Verdict:
@@ -114,7 +114,7 @@ def _single(pattern: str) -> Any:
     return re2.compile(pattern, options)
 
 
-def _verdict(rule: BounceRule, words: Words, pattern: str, *, permanent: bool) -> Verdict:
+def _verdict(rule: BounceRule, words: Words, pattern: str, *, permanent: bool, host: str) -> Verdict:
     own = action_of(rule.klass, permanent=permanent)
     action = rule.action if rule.action is not None and permanent else own
     return Verdict(
@@ -125,4 +125,5 @@ def _verdict(rule: BounceRule, words: Words, pattern: str, *, permanent: bool) -
         code=words.code,
         status=words.status,
         pattern=pattern,
+        host=host,
     )

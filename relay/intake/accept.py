@@ -9,7 +9,7 @@ import structlog
 from relay.core.address import Address
 from relay.core.change import Change, Keep, Note
 from relay.core.decision import Action, MethodName, PolicyDecision
-from relay.core.entry import Claimed, EntryState
+from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import ClientSession, Envelope, Message, MessageFacts, Origin, Recipient
 from relay.core.errors import AddressError, StoreError, StoreFullError
 from relay.core.ids import ENTROPY_BYTES, queue_id
@@ -27,6 +27,7 @@ from relay.intake.entries import (
     undecided,
     under_required_tls,
 )
+from relay.intake.reports import ReportDesk
 from relay.intake.trail import trail
 from relay.mail.received import from_addresses, inspect, mend, received
 
@@ -91,6 +92,7 @@ class Parts:
     Attributes:
         bounce: builds the failure DSN for recipients that policy refused while others were taken.
         tell: builds the notices that the deciding rules ask for (``notify``).
+        reports: keeps mail to report addresses; ``None``: there are none.
         entropy: ``n -> n`` random bytes from a cryptographic source.
     """
 
@@ -104,6 +106,7 @@ class Parts:
     clock: Clock
     entropy: Callable[[int], bytes]
     tell: Tell = _tell_nobody
+    reports: ReportDesk | None = None
 
 
 class Acceptor:
@@ -151,7 +154,11 @@ class Acceptor:
     ) -> Reply:
         envelope = distinct(envelope)
         seen = inspect(content)
-        refusal = self._refusal(seen.hops, seen.head_end, client, content)
+        desk = self._parts.reports
+        kind = desk.kind_of(envelope) if desk is not None else None
+        refusal = self._refusal(seen.hops, seen.head_end, client if kind is None else None, content)
+        if refusal is None and desk is not None and kind is not None:
+            refusal = await desk.refusal(kind, envelope, content)
         if refusal is not None:
             return refusal
         mended = mend(
@@ -164,6 +171,12 @@ class Acceptor:
             now=now,
         )
         report, failure = await self._scan(message_id, mended.content)
+        if desk is not None and kind is not None:
+            message, entry, event = desk.keep(
+                kind, message_id, session, envelope,
+                size=len(mended.content), verdict=report.verdict, header_id=mended.message_id, now=now,
+            )  # fmt: skip
+            return await self._commit(message, mended.content, (entry,), [Note(events=(event,))])
         message = Message(
             id=message_id,
             origin=Origin.CLIENT,
@@ -256,31 +269,31 @@ class Acceptor:
         if not plan.entries:
             await self._parts.store.commit((Note(events=events), *told))
             return plan.rejected[0][2]
+        more: list[Change] = [Note(events=events), *told]
+        if plan.rejected:
+            more += self._parts.bounce(
+                message,
+                content,
+                [
+                    (state.recipient, reply, f"refused by the rule {decision.treatment.rule}")
+                    for state, decision, reply in plan.rejected
+                ],
+            )
+        return await self._commit(message, content, plan.entries, more)
+
+    async def _commit(
+        self, message: Message, content: bytes, entries: Sequence[QueueEntry], more: Iterable[Change]
+    ) -> Reply:
+        """Keep a message with what belongs to it, and hand over what this worker has room for."""
         leased = [
-            entry for entry in plan.entries
+            entry for entry in entries
             if entry.state is EntryState.READY and self._parts.hand.reserve(entry.destination)
         ]  # fmt: skip
-        unit: list[Change] = [
-            Keep(
-                message=message,
-                content=content,
-                entries=plan.entries,
-                leased=frozenset(entry.id for entry in leased),
-            ),
-            Note(events=events),
-            *told,
-        ]
+        keep = Keep(
+            message=message, content=content, entries=tuple(entries), leased=frozenset(entry.id for entry in leased)
+        )
         try:
-            if plan.rejected:
-                unit += self._parts.bounce(
-                    message,
-                    content,
-                    [
-                        (state.recipient, reply, f"refused by the rule {decision.treatment.rule}")
-                        for state, decision, reply in plan.rejected
-                    ],
-                )
-            await self._parts.store.commit(tuple(unit))
+            await self._parts.store.commit((keep, *more))
         except BaseException:
             self._parts.hand.give_up(len(leased))
             raise

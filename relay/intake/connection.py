@@ -16,7 +16,7 @@ from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import Deadline
 from relay.intake.limits import NO_ROOM, Share, address_key
-from relay.intake.rights import authenticate, may_begin, may_receive
+from relay.intake.rights import authenticate, largest, may_begin, may_receive
 from relay.intake.tls import describe, reason
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
@@ -45,10 +45,9 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key",
-        "_listener",
-        "_loop", "_paused", "_progress", "_session", "_share", "_task", "_transport", "address", "client", "identity",
-        "tls_cipher", "tls_version",
+        "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key", "_listener", "_loop",
+        "_paused", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address", "client",
+        "identity", "tls_cipher", "tls_version",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop) -> None:
@@ -64,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._paused = self._closing = self._draining = self._counted = self._eof = False
         self._key = ""
+        self._reports: bool | None = None
         self.address = ""
         self.client: Client | None = None
         self.identity = self.tls_version = self.tls_cipher = ""
@@ -173,10 +173,9 @@ class Connection(asyncio.Protocol):
     def _identify(self, client: Client | None) -> None:
         self.client = client
         limits = self._listener.options.limits
-        self._session.max_size = limits.max_size
+        self._session.max_size = largest(self._listener, client)
         self._session.max_recipients = limits.max_recipients
         if client is not None:
-            self._session.max_size = min(limits.max_size, client.max_size or limits.max_size)
             self._session.max_recipients = min(limits.max_recipients, client.max_recipients or limits.max_recipients)
 
     def _drive(self, events: list[Event]) -> None:
@@ -235,6 +234,7 @@ class Connection(asyncio.Protocol):
         return []
 
     def _on_mail(self, event: Mail) -> list[Event]:
+        self._reports = None
         refusal = say.SHUTTING_DOWN if self._draining else may_begin(self._listener, self.client, event)
         if refusal is not None:
             self._listener.refused(self.address, "MAIL", refusal)
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
 
     def _on_rcpt(self, event: Rcpt) -> list[Event]:
         """Where mail may go is the policy's business; to whom none may go is known at once."""
-        refusal = may_receive(self._listener, self.client, event)
+        refusal, self._reports = may_receive(self._listener, self.client, event, reports=self._reports)
         if refusal is not None:
             self._listener.refused(self.address, "RCPT", refusal)
         return self._session.reply(refusal)

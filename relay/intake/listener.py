@@ -18,6 +18,7 @@ from relay.intake.clients import Client, ClientDirectory, Network, contains
 from relay.intake.connection import Connection
 from relay.intake.implicit import ImplicitOptions, ImplicitServer
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
+from relay.intake.reports import ReportDesk
 from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import LEGACY_VERSIONS
 from relay.smtp.server_limits import SessionLimits
@@ -53,6 +54,7 @@ class ListenerOptions:
         data_idle_timeout: seconds between two pieces of a message.
         close_timeout: seconds for the last reply to be read.
         backlog: connections the kernel queues.
+        reports: whether who is no client may write to report addresses.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ListenerOptions:
     data_idle_timeout: float = 180.0
     close_timeout: float = 5.0
     backlog: int = 1024
+    reports: bool = False
 
 
 Suppressed: TypeAlias = Callable[[Address, str, str], Reply | None]
@@ -91,6 +94,7 @@ class Rooms:
     metrics: Metrics
     clock: Clock
     suppressed: Suppressed = _nobody
+    reports: ReportDesk | None = None
 
 
 class Listener:
@@ -113,6 +117,7 @@ class Listener:
         self.throttle, self.rates = rooms.throttle, rooms.rates
         self.budget, self.metrics, self.clock = rooms.budget, rooms.metrics, rooms.clock
         self.suppressed = rooms.suppressed
+        self.reports = rooms.reports
         self._all = rooms.connections
         self._mine = ConnectionCount(options.connections)
         self._open: set[Connection] = set()

@@ -30,6 +30,13 @@ _MAX_HEADER: Final = 16_384  # octets of a header that is read for addresses
 _MAX_ADDRESSES: Final = 50
 _DEFERRED: Final = EnhancedStatus(4, 4, 7)
 _FAILED: Final = EnhancedStatus(5, 0, 0)
+_DELIVERED: Final = EnhancedStatus(2, 0, 0)
+_KINDS: Final = {
+    "done": ("Message delivered", "success-notice"),
+    "failed": ("Message not delivered", "failure-notice"),
+    "delayed": ("Message delayed, delivery is still being tried", "delay-notice"),
+}
+"""Subject, and what the Message-ID says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,7 @@ class Report:
         host: the server that answered, or empty.
         at: when it was last tried, unix seconds; 0 when unknown.
         will_retry_until: for a delay: when the retries end, unix seconds; 0 when unknown.
+        action: the Action field, where it is not that of the notice's kind.
     """
 
     recipient: Recipient
@@ -53,6 +61,7 @@ class Report:
     host: str = ""
     at: float = 0.0
     will_retry_until: float = 0.0
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +108,21 @@ class DsnWriter:
         """Tell ``to`` that recipients do not have the message yet, and until when it is tried."""
         return _Notice(self._options, message, content, tuple(reports), to, now, failed=False, double=False).encode()
 
+    def success(self, message: Message, reports: Sequence[Report], *, to: Address, now: float) -> bytes:
+        """Tell ``to`` that recipients have the message, where its client asked for that (NOTIFY=SUCCESS)."""
+        return _Notice(
+            self._options, message, None, tuple(reports), to, now, failed=False, double=False, done=True
+        ).encode()
+
+    @property
+    def herald(self) -> Herald:
+        """Who tells, for notices that are no DSN."""
+        options = self._options
+        return Herald(name=_display(options.from_name), mailbox=options.postmaster, host=options.reporting_mta)
+
     def decision(self, message: Message, decided: Sequence[Ruling], *, to: Address, now: float) -> bytes:
         """Tell ``to`` what rules decided of a message, as their ``notify`` asks."""
-        options = self._options
-        herald = Herald(name=_display(options.from_name), mailbox=options.postmaster, host=options.reporting_mta)
-        return decision_notice(herald, message, decided, to=to, now=now)
+        return decision_notice(self.herald, message, decided, to=to, now=now)
 
 
 class _Notice:
@@ -120,6 +139,7 @@ class _Notice:
         *,
         failed: bool,
         double: bool,
+        done: bool = False,
     ) -> None:
         self._options = options
         self._message = message
@@ -129,6 +149,7 @@ class _Notice:
         self._now = now
         self._failed = failed
         self._double = double
+        self._done = done
         self._global = not to.is_ascii  # RFC 6533: UTF-8 types only for a reader who can take them
         parts = (message.id, str(failed), repr(now), str(to), *(str(one.recipient.address) for one in reports))
         self._token = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -142,8 +163,7 @@ class _Notice:
 
     def _headers(self, boundary: str, original: list[str]) -> str:
         mta = self._options.reporting_mta
-        subject = "Message not delivered" if self._failed else "Message delayed, delivery is still being tried"
-        kind = "failure-notice" if self._failed else "delay-notice"
+        subject, kind = _KINDS["done" if self._done else "failed" if self._failed else "delayed"]
         lines = [
             f"From: {_display(self._options.from_name)} <{self._options.postmaster}>",
             f"To: <{self._to}>",
@@ -175,6 +195,8 @@ class _Notice:
                 f"A message without a return address, taken on {when}, could not be delivered. It has no sender to "
                 "tell, so this notice goes to the postmaster."
             )
+        elif self._done:
+            words = f"Your message of {when} was delivered to:"
         elif self._failed:
             words = f"Your message of {when} could not be delivered to:"
         else:
@@ -194,7 +216,9 @@ class _Notice:
 
     def _closing(self) -> str:
         words = [
-            "You need not do anything now. Should the message be urgent, reach the recipient another way."
+            "You asked to be told so."
+            if self._done
+            else "You need not do anything now. Should the message be urgent, reach the recipient another way."
             if not self._failed
             else "Nobody will try again: who is named above does not have this message."
         ]
@@ -223,7 +247,7 @@ class _Notice:
         if original := self._original_recipient(report.recipient):
             lines.append(f"Original-Recipient: {original}")
         lines.append(f"Final-Recipient: {self._typed(report.recipient.address)}")
-        lines.append(f"Action: {'failed' if self._failed else 'delayed'}")
+        lines.append(f"Action: {report.action or ('failed' if self._failed else 'delayed')}")
         lines.append(f"Status: {status}")
         if _HOST.match(report.host) and not report.host.startswith("route:"):
             lines.append(f"Remote-MTA: dns; {report.host}")
@@ -237,7 +261,7 @@ class _Notice:
 
     def _status(self, report: Report) -> EnhancedStatus:
         given = report.status or (report.reply.enhanced if report.reply is not None else None)
-        return given or (_FAILED if self._failed else _DEFERRED)
+        return given or (_DELIVERED if self._done else _FAILED if self._failed else _DEFERRED)
 
     def _answer(self, report: Report, reply: Reply) -> str:
         status = f" {reply.enhanced}" if reply.enhanced else ""

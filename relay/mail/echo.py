@@ -12,6 +12,7 @@ from relay.core.outcome import RecipientResult
 from relay.core.reply import Reply
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
+from relay.mail.scrub import LIMIT, scrub
 from relay.mail.text import text_of
 
 _WORD: Final = re.compile(r"[^\W_](?:[\w'-]*[^\W_])?")
@@ -20,6 +21,8 @@ _LOOKED_AT: Final = 262_144  # octets of the message's beginning
 _LIMITS: Final = MimeLimits(parts=50)
 _ENCODED: Final = ("base64", "quoted-printable", "=?")
 _WITHHELD: Final = "[withheld]"
+_RUN: Final = re.compile(r"[\[(<]*\[withheld\](?:[^\w\[]{0,4}\[withheld\])*[\])>]*")
+_REPLY_CODE: Final = re.compile(r"[245]\d\d\Z")
 
 _ORDINARY: Final = frozenset(
     """
@@ -51,6 +54,7 @@ _ORDINARY: Final = frozenset(
     """.split()  # noqa: SIM905  a list of words is read as words
 )
 """What servers say by themselves: kept even where the message says it too, so that an answer stays readable."""
+_SAID_BY_ALL: Final = _ORDINARY | {"withheld", "token", "number"}
 
 
 def withheld(result: RecipientResult, content: bytes | None) -> RecipientResult:
@@ -66,6 +70,19 @@ def withheld(result: RecipientResult, content: bytes | None) -> RecipientResult:
     if failure is not None and failure.reply is not None:
         failure = replace(failure, reply=_unechoed(failure.reply, content))
     return replace(result, reply=reply, failure=failure)
+
+
+def ordinary(text: str, *, limit: int = LIMIT) -> str:
+    """What is left of a stranger's text when only words stay that servers say by themselves, and their codes.
+
+    For answers to messages that are no longer at hand, so that what they repeat cannot be found by comparing.
+    """
+    line = _WORD.sub(lambda match: match[0] if _is_ordinary(match[0]) else _WITHHELD, scrub(text, limit=limit))
+    return _RUN.sub(_WITHHELD, line)[:limit]
+
+
+def _is_ordinary(word: str) -> bool:
+    return len(word) < _SHORTEST or word.casefold() in _SAID_BY_ALL or _REPLY_CODE.match(word) is not None
 
 
 def _unechoed(reply: Reply, content: bytes | None) -> Reply:

@@ -93,6 +93,10 @@ COURSE: Final = Label(
     name="course", help="`failed` for good, `deferred`, or `returned` later by mail",
     values=("failed", "deferred", "returned"),
 )  # fmt: skip
+PROVIDER: Final = Label(
+    name="provider", help="who runs the recipient's mail, by relay/delivery/data/providers.yaml", pool="provider",
+    limit=80,
+)  # fmt: skip
 LEVEL: Final = Label(
     name="level",
     help="level reached on the live connection",
@@ -206,6 +210,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("bounce_families", "The same by family and sending domain.", BOUNCE_FAMILY, COURSE, SENDING_DOMAIN),
     _counter("suppressions", "Mailboxes put on the suppression list.", Label(
         name="cause", help="why", values=("hard-bounce", "complaint", "operator")), RECIPIENT_DOMAIN),
+    _counter("provider_bounces", "The same by provider and family.", PROVIDER, BOUNCE_FAMILY, COURSE),
+    _counter("deferrals", "Recipients that wait, by why and provider.", BOUNCE_CLASS, PROVIDER),
+    _counter("provider_suppressions", "Mailboxes put on the suppression list, by provider.", Label(
+        name="cause", help="why", values=("hard-bounce", "complaint", "operator")), PROVIDER),
+    _counter("complaints", "Complaints of recipients, by feedback report.", PROVIDER, SENDING_DOMAIN),
+    _counter("auto_replies", "Automatic replies to mail of ours.", PROVIDER, SENDING_DOMAIN),
+    _counter("returned_mail", "Messages to return and report addresses.", Label(
+        name="kind", help="what the address takes", values=("return", "bounce", "complaint", "dmarc", "tls")), Label(
+        name="result", help="what came of it; `forged`, `expired` and `refused` were not taken", values=(
+            "matched", "repeated", "unmatched", "unclear", "auto-reply", "receipt", "complaint", "feedback", "report",
+            "unreadable", "unread", "forged", "expired", "refused"))),
+    _counter("dmarc_messages", "Messages that DMARC aggregate reports count, by our domain.", SENDING_DOMAIN, Label(
+        name="result", help="whether DMARC passed", values=("pass", "fail"))),
     _counter("suppressed_recipients", "RCPT refused because the mailbox is suppressed.", RECIPIENT_DOMAIN),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),

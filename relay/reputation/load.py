@@ -8,6 +8,7 @@ from typing import Final
 from relay.core.errors import Problem, ProblemsError
 from relay.delivery.bouncerules import BounceRule, read_rules
 from relay.delivery.classify import Classifier
+from relay.delivery.provider import Providers, read_providers
 
 _MAX_FILE: Final = 4 * 1024 * 1024
 
@@ -42,3 +43,8 @@ def _read(path: Path) -> bytes:
     if len(content) > _MAX_FILE:
         raise ProblemsError(Problem(where=str(path), what="is larger than 4 MiB", hint="split or trim the rules"))
     return content
+
+
+def load_providers() -> Providers:
+    """The table of providers that comes with Postern."""
+    return read_providers((files("relay.delivery") / "data" / "providers.yaml").read_bytes(), "providers.yaml")

@@ -76,6 +76,7 @@ class Returned:
         message_id: Message-ID of the message that it is about, with brackets, or empty.
         envelope_id: Original-Envelope-Id, or empty.
         feedback_type: of a feedback report: ``abuse``, ``fraud``, ``not-spam`` ...
+        mail_from: the reverse-path of the message that it is about, as text, or empty.
         truncated: it was longer than is read.
     """
 
@@ -85,6 +86,7 @@ class Returned:
     message_id: str = ""
     envelope_id: str = ""
     feedback_type: str = ""
+    mail_from: str = ""
     truncated: bool = False
 
 
@@ -119,6 +121,7 @@ def read_returned(content: bytes) -> Returned:
         message_id=_original_id(parts) if found.kind is not Kind.OTHER else "",
         envelope_id=found.envelope_id,
         feedback_type=found.feedback_type,
+        mail_from=found.mail_from,
         truncated=len(content) > LIMIT,
     )
 
@@ -274,10 +277,15 @@ def _feedback(blocks: list[dict[str, str]], parts: _Parts) -> Returned:
     match = _MAILBOX.search(named)
     recipient = ReturnedRecipient(address=match[1] if match else "", action="complained")
     kind = fields.get("feedback-type", "other").lower()[:40]
-    return Returned(kind=Kind.FEEDBACK, form="arf", recipients=(recipient,), feedback_type=kind)
+    path = _MAILBOX.search(fields.get("original-mail-from", ""))
+    if path is None:
+        path = next((match for text in parts.originals if (match := _RETURN_PATH.search(text))), None)
+    mail_from = path[1] if path else ""
+    return Returned(kind=Kind.FEEDBACK, form="arf", recipients=(recipient,), feedback_type=kind, mail_from=mail_from)
 
 
 _TO: Final = re.compile(r"^(?:x-original-to|delivered-to|to):[ \t]*(.{1,500})", re.IGNORECASE | re.MULTILINE)
+_RETURN_PATH: Final = re.compile(r"^return-path:[ \t]*<?([^\s<>]{1,320}@[\w.-]{1,253})>?", re.IGNORECASE | re.MULTILINE)
 _AWAY: Final = re.compile(
     r"^(?:re: ?)?(?:auto(?:matic|mated)?[ -]?(?:reply|response|answer|matic reply)|autoreply|out[ -]of[ -](?:the[ -])?"
     r"office|ooo\b|vacation|away from|on (?:leave|holiday|vacation)|i(?:'m| am) (?:away|out)|abwesen|automatische? "

@@ -1,13 +1,13 @@
 """The suppression list: kept sealed among what the store knows, looked up in memory, filled by hard bounces.
 
 A row is named by the mailbox's token (AES-SIV, law 7) with tenant and stream, so that a look-up needs no open text. Its
-first octet says the cause; the rest is sealed.
+last octet says the cause; the rest is sealed.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -22,6 +22,7 @@ from relay.core.ports import Clock, Knowledge, Known, Metrics, QueueStore, Vault
 from relay.core.reply import Reply
 from relay.core.suppression import Cause, Suppression
 from relay.delivery.bounce import BounceAction, Verdict
+from relay.delivery.provider import Providers
 
 log = structlog.get_logger("suppression")
 
@@ -29,6 +30,8 @@ _KIND: Final = "suppressed"
 _ALLOWED: Final = "suppression-exempt"
 _PURPOSE: Final = "suppression"
 _PAGE: Final = 1000
+_VERSIONED: Final = 7
+"""Octets at a token's beginning that say its form and key version."""
 _LETTERS: Final = {Cause.HARD_BOUNCE: b"b", Cause.COMPLAINT: b"c", Cause.OPERATOR: b"o"}
 _REPLIES: Final = {
     b"b": Reply.of(550, "5.1.1", "This mailbox refused earlier mail for good and is suppressed; see postern suppress"),
@@ -68,7 +71,8 @@ class SuppressionList:
             was_on |= await self._knowledge.known(_KIND, name) is not None
             await self._knowledge.forget(_KIND, name)
         if exempt_until > self._clock():
-            await self._knowledge.learn(Known(kind=_ALLOWED, name=names[0], value=b"", until=exempt_until))
+            token = bytes.fromhex(names[0].partition("/")[0])
+            await self._knowledge.learn(Known(kind=_ALLOWED, name=names[0], value=token, until=exempt_until))
         return was_on
 
     async def is_exempt(self, address: Address, *, tenant: str, stream: str) -> bool:
@@ -76,6 +80,40 @@ class SuppressionList:
         scopes = {(tenant, stream), (tenant, ""), ("", stream), ("", "")}
         names = [name for scope in scopes for name in self.names(address, *scope)]
         return any([await self._knowledge.known(_ALLOWED, name) is not None for name in names])
+
+    async def renew(self) -> int:
+        """Seal again, under the newest key version, what is sealed under older ones; how many rows.
+
+        So that a version can be retired: what it alone opens would be lost, and a suppression with it.
+
+        Raises:
+            StoreError: the list cannot be read or changed now.
+        """
+        newest = self._vault.seal_address("")[:_VERSIONED].hex()
+        renewed = 0
+        for kind in (_KIND, _ALLOWED):
+            after = ""
+            while rows := await self._knowledge.all_known(kind, after=after, limit=_PAGE):
+                for row in rows:
+                    renewed += not row.name.startswith(newest) and await self._renew(row)
+                after = rows[-1].name
+        return renewed
+
+    async def _renew(self, row: Known) -> bool:
+        if row.kind == _KIND:
+            item = self._open(row)
+            if item is not None:
+                await self.suppress(item)
+            return item is not None
+        token, _, scope = row.name.partition("/")
+        try:
+            fresh = self._vault.seal_address(self._vault.open_address(bytes.fromhex(token)))
+        except (SealError, ValueError) as error:
+            log.error("an exemption cannot be read", row=row.name[:12], error=type(error).__name__)
+            return False
+        await self._knowledge.learn(replace(row, name=f"{fresh.hex()}/{scope}", value=fresh))
+        await self._knowledge.forget(row.kind, row.name)
+        return True
 
     async def page(self, *, after: str = "", limit: int = 200) -> tuple[Sequence[Suppression], str]:
         """Suppressions in the order of their names, and where the next page begins; empty at the end.
@@ -102,7 +140,7 @@ class SuppressionList:
         after = ""
         while True:
             rows = await self._knowledge.all_known(_KIND, after=after, limit=_PAGE)
-            found |= {row.name: (row.until, row.value[:1]) for row in rows}
+            found |= {row.name: (row.until, row.value[-1:]) for row in rows}
             if len(rows) < _PAGE:
                 return found
             after = rows[-1].name
@@ -130,11 +168,11 @@ class SuppressionList:
                 "by": item.by,
             }
         )
-        return _LETTERS[item.cause] + self._vault.seal(_PURPOSE, name, plain)
+        return self._vault.seal(_PURPOSE, name, plain) + _LETTERS[item.cause]
 
     def _open(self, row: Known) -> Suppression | None:
         try:
-            fields = orjson.loads(self._vault.open(_PURPOSE, row.name, row.value[1:]))
+            fields = orjson.loads(self._vault.open(_PURPOSE, row.name, row.value[:-1]))
             address = Address.parse(fields.pop("address"))
             return Suppression(**{**fields, "cause": Cause(fields["cause"])}, address=address, until=row.until)
         except (SealError, AddressError, ValueError, KeyError, TypeError) as error:
@@ -206,14 +244,21 @@ class SuppressionKeeper:
     """Puts mailboxes on the list that refused mail for good. Runs beside delivery and never holds it up."""
 
     def __init__(
-        self, listed: SuppressionList, store: QueueStore, options: KeeperOptions, clock: Clock, metrics: Metrics
+        self,
+        listed: SuppressionList,
+        store: QueueStore,
+        options: KeeperOptions,
+        clock: Clock,
+        metrics: Metrics,
+        providers: Providers | None = None,
     ) -> None:
         self._list = listed
         self._store = store
         self._options = options
         self._clock = clock
         self._metrics = metrics
-        self._waiting: asyncio.Queue[tuple[Suppression, AuditEvent]] = asyncio.Queue(options.waiting)
+        self._providers = providers or Providers({}, {})
+        self._waiting: asyncio.Queue[tuple[Suppression, AuditEvent, str]] = asyncio.Queue(options.waiting)
 
     def heed(self, claimed: Claimed, number: int, fate: Fate, verdict: Verdict) -> None:
         """Note a refusal, if it is one that suppresses. What finds no room is counted: the next bounce tells again."""
@@ -233,16 +278,16 @@ class SuppressionKeeper:
         )
         event = suppression_event(item, now, message_id=claimed.message.id)
         try:
-            self._waiting.put_nowait((item, event))
+            self._waiting.put_nowait((item, event, self._providers.of(item.address.domain, verdict.host)))
         except asyncio.QueueFull:
             self._metrics.count("postern_alerts_total", {"kind": "suppression-lost"})
 
     async def run(self) -> None:
         """Note what waits, until cancelled."""
         while True:
-            item, event = await self._waiting.get()
+            item, event, provider = await self._waiting.get()
             try:
-                await self._note(item, event)
+                await self._note(item, event, provider)
             except StoreError as error:
                 log.warning("a bounce could not be noted for suppression", error=str(error))
                 self._metrics.count("postern_alerts_total", {"kind": "suppression-lost"})
@@ -254,13 +299,15 @@ class SuppressionKeeper:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waiting.join(), deadline)
 
-    async def _note(self, item: Suppression, event: AuditEvent) -> None:
+    async def _note(self, item: Suppression, event: AuditEvent, provider: str) -> None:
         if await self._list.is_exempt(item.address, tenant=item.tenant, stream=item.stream):
             return
         await self._store.commit((Note(events=(event,)),))
         await self._list.suppress(item)
         labels = {"cause": item.cause.value, "recipient_domain": item.address.domain}
         self._metrics.count("postern_suppressions_total", labels)
+        labels = {"cause": item.cause.value, "provider": provider}
+        self._metrics.count("postern_provider_suppressions_total", labels)
         log.info("suppressed", message_id=event.message_id, domain=item.address.domain, cause=item.cause.value)
 
 

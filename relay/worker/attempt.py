@@ -31,6 +31,7 @@ from relay.core.ports import (
     Rendering,
     Unavailable,
 )
+from relay.core.returning import ReadReport
 from relay.delivery import plan as planning
 from relay.delivery.plan import Move, Plan
 from relay.delivery.routing import RouteTable
@@ -39,7 +40,7 @@ from relay.worker.outgoing import Outgoing
 from relay.worker.portal import Endings, Portal, ours
 from relay.worker.record import Recorder, Settlement
 from relay.worker.results import last, one_each, was_stale
-from relay.worker.returning import ReadReport, Returning, without
+from relay.worker.returning import Returning, without
 from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
@@ -163,7 +164,7 @@ class Attempter:
         content = claimed.content or b""
         if entry.state is EntryState.HELD:
             return self._recorder.keep_held(claimed, now=now), session
-        if claimed.message.origin is Origin.REPORT:
+        if claimed.message.origin is Origin.RETURNED:
             return await self._read(claimed, now), session
         plan = planning.plan(entry, now=now, configured=self._methods.keys())
         if plan.move is not Move.ATTEMPT:

@@ -12,6 +12,7 @@ from relay.core.reply import EnhancedStatus
 from relay.delivery.bounce import BounceAction, BounceClass, Verdict, action_of
 from relay.delivery.brake import Brakes
 from relay.delivery.classify import Classifier
+from relay.delivery.provider import Providers
 from relay.delivery.trouble import Course, Disposition
 
 EXPIRED: Final = Verdict(
@@ -35,17 +36,30 @@ class Meanings:
         metrics: counts classes and families.
         classifier: without rules every reply is ``other``.
         brakes: what is known of destinations that complained.
+        providers: who runs recipients' mail; without it everybody is ``other``.
     """
 
-    def __init__(self, metrics: Metrics, classifier: Classifier | None = None, brakes: Brakes | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        classifier: Classifier | None = None,
+        brakes: Brakes | None = None,
+        providers: Providers | None = None,
+    ) -> None:
         self._metrics = metrics
         self._classifier = classifier or Classifier(())
         self.brakes = brakes or Brakes()
+        self._providers = providers or Providers({}, {})
         self._hearers: list[Refused] = []
 
     def listen(self, hear: Refused) -> None:
         """Tell ``hear`` of refusals from now on."""
         self._hearers.append(hear)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The rules in force."""
+        return self._classifier
 
     def adopt(self, classifier: Classifier) -> None:
         """Understand by other rules from now on."""
@@ -78,6 +92,12 @@ class Meanings:
         self._metrics.count("postern_bounces_total", klass)
         family = {"family": verdict.family.value, "course": course, "sending_domain": sender}
         self._metrics.count("postern_bounce_families_total", family)
+        provider = self._providers.of(domain, verdict.host)
+        labels = {"provider": provider, "family": verdict.family.value, "course": course}
+        self._metrics.count("postern_provider_bounces_total", labels)
+        if course == "deferred":
+            deferral = {"class": verdict.klass.value, "provider": provider}
+            self._metrics.count("postern_deferrals_total", deferral)
         # What we have set up wrongly keeps every copy waiting until somebody mends it: that is told while they wait.
         if verdict.action is BounceAction.TELL and (course == "failed" or verdict.klass is BounceClass.CONFIGURATION):
             self._metrics.count("postern_alerts_total", {"kind": f"bounce-{verdict.klass.value}"})

@@ -24,7 +24,7 @@ from relay.mail.told import Ruling
 log = structlog.get_logger("notices")
 
 
-_UNANSWERED = frozenset({Origin.NOTICE, Origin.REPORT})
+_UNANSWERED = frozenset({Origin.NOTICE, Origin.RETURNED})
 """Nobody is told of their failure: whom they are from is the postmaster, or a stranger who may be forged."""
 
 
@@ -91,8 +91,8 @@ class Notices:
             log.exception("a failure notice could not be written", message_id=message.id)
             return Notice(told=Told.NOBODY)
         if sender is not None:
-            return Notice(changes=self._keep(body, to, Origin.DSN, message, now=now), told=Told.SENDER)
-        return Notice(changes=self._keep(body, to, Origin.NOTICE, message, now=now), told=Told.POSTMASTER)
+            return Notice(changes=self.keep(body, to, Origin.DSN, message, now=now), told=Told.SENDER)
+        return Notice(changes=self.keep(body, to, Origin.NOTICE, message, now=now), told=Told.POSTMASTER)
 
     def refused(
         self, message: Message, content: bytes, refusals: Sequence[tuple[Recipient, Reply, str]]
@@ -125,7 +125,7 @@ class Notices:
             try:
                 to = Address.parse(mailbox)
                 body = self._writer.decision(message, told, to=to, now=now)
-                changes += self._keep(body, to, Origin.NOTICE, message, now=now)
+                changes += self.keep(body, to, Origin.NOTICE, message, now=now)
             except Exception:
                 log.exception("a notice of a decision could not be written", message_id=message.id)
         return changes
@@ -148,9 +148,10 @@ class Notices:
         except Exception:
             log.exception("a delay notice could not be written", message_id=message.id)
             return Notice(told=Told.NOBODY)
-        return Notice(changes=self._keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
+        return Notice(changes=self.keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
 
-    def _keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:
+    def keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:
+        """The changes that keep a notice of ours, to one mailbox."""
         message_id = self._new_id(now)
         destination = self._routes.destination(to)
         route = self._routes.route_of(destination)

@@ -14,19 +14,20 @@ from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, RecipientResult
 from relay.core.ports import Ended, Metrics
 from relay.core.reply import EnhancedStatus, Reply
+from relay.core.returning import Handled
 from relay.delivery import plan as planning
 from relay.delivery import schedule
 from relay.delivery.bounce import Verdict
 from relay.delivery.brake import Brakes, Pause
 from relay.delivery.classify import Classifier
 from relay.delivery.plan import Move, Plan
+from relay.delivery.provider import Providers
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, belongs_in_next_transaction, disposition, of_result
 from relay.mail.echo import withheld
 from relay.mail.scrub import scrub
 from relay.worker.meaning import EXPIRED, Meanings, named, understood
 from relay.worker.notices import Notices, Told
-from relay.worker.returning import Handled
 from relay.worker.trail import context, fate_events, proof_facts
 
 log = structlog.get_logger("delivery")
@@ -69,6 +70,7 @@ class Recorder:
         metrics: counts, in :meth:`tell`.
         classifier: understands refusals; without rules every reply is ``other``.
         brakes: heed what refusals ask for, in :meth:`tell`.
+        providers: who runs recipients' mail, for metrics.
     """
 
     def __init__(
@@ -80,12 +82,13 @@ class Recorder:
         *,
         classifier: Classifier | None = None,
         brakes: Brakes | None = None,
+        providers: Providers | None = None,
     ) -> None:
         self._notices = notices
         self._retry = retry
         self._chance = chance
         self._metrics = metrics
-        self.meanings = Meanings(metrics, classifier, brakes)
+        self.meanings = Meanings(metrics, classifier, brakes, providers)
 
     # --- what an attempt can come to ---------------------------------------
 

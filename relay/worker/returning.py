@@ -1,11 +1,11 @@
 """What a worker does for mail that comes back: signed senders on what leaves, what is remembered, whom to leave out."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from relay.core.address import Address
-from relay.core.change import Change, Remember
+from relay.core.change import Remember
 from relay.core.entry import Claimed, RecipientState
 from relay.core.envelope import Origin
 from relay.core.outcome import Failure, RecipientResult, Stage, Trouble
@@ -18,25 +18,6 @@ _BULK: Final = "bulk"
 
 Suppressed: TypeAlias = Callable[[Address, str, str], Reply | None]
 """Why a recipient gets no mail of a tenant and stream; ``None`` when it does. Never waits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handled:
-    """What reading a message to a report address came to.
-
-    Attributes:
-        changes: to be committed with its end.
-        why: one clause, for its fate.
-        then: called once that is on disk: counts and logs.
-    """
-
-    changes: tuple[Change, ...] = ()
-    why: str
-    then: Callable[[], None] = field(default=lambda: None)
-
-
-ReadReport: TypeAlias = Callable[[Claimed], Awaitable[Handled]]
-"""Reads a message to a report address. Doing it again does no harm: all that must be done once is in the changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
