@@ -29,7 +29,7 @@ from relay.intake.entries import (
 )
 from relay.intake.reports import ReportDesk
 from relay.intake.trail import trail
-from relay.mail.received import from_addresses, inspect, mend, received
+from relay.mail.received import from_addresses, head_end, inspect, mend, received
 
 log = structlog.get_logger("accept")
 
@@ -153,10 +153,12 @@ class Acceptor:
         judged: dict[str, Any],
     ) -> Reply:
         envelope = distinct(envelope)
+        if head_end(content) > self._options.max_header:  # before anything reads a header without end
+            return BIG_HEADER
         seen = inspect(content)
         desk = self._parts.reports
         kind = desk.kind_of(envelope) if desk is not None else None
-        refusal = self._refusal(seen.hops, seen.head_end, client if kind is None else None, content)
+        refusal = self._refusal(seen.hops, client if kind is None else None, content)
         if refusal is None and desk is not None and kind is not None:
             refusal = await desk.refusal(kind, envelope, content)
         if refusal is not None:
@@ -201,11 +203,9 @@ class Acceptor:
         )
         return await self._keep(message, mended.content, decisions, plan, failure)
 
-    def _refusal(self, hops: int, header: int, client: Client | None, content: bytes) -> Reply | None:
+    def _refusal(self, hops: int, client: Client | None, content: bytes) -> Reply | None:
         if hops >= self._options.max_hops:
             return LOOP
-        if header > self._options.max_header:
-            return BIG_HEADER
         if client is not None and client.check_from and not _writes_in_own_name(client, content):
             return FROM_REFUSED
         return None
