@@ -248,6 +248,39 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("dkim_signatures", "DKIM signatures made.", Label(
         name="algorithm", help="of the key", values=("rsa-sha256", "ed25519-sha256"))),
     _counter("dkim_failures", "Messages that should have been signed and could not be."),
+    # Portal
+    _counter("portal_fallback", "Copies that went to the portal, by why: `rule` names it first.", Label(
+        name="reason", help="why no method before it served",
+        values=("rule", "level-not-reached", "not-configured", "unavailable", "no-key", "header"))),
+    _counter("portal_events", "What happened to messages in the portal.", Label(
+        name="event", help="what", values=(
+            "notified", "opened", "downloaded", "replied", "forwarded", "reminded", "extended", "resent", "expired",
+            "recalled", "not-me", "withdrawn"))),
+    _counter("portal_posts", "Mail of the portal's that went into the queue.", Label(
+        name="kind", help="what", values=(
+            "code", "enrolled", "notice", "reminder", "receipt", "reply", "forward"))),
+    _gauge("portal_deposits", "Messages in the portal.", Label(
+        name="state", help="where they stand", values=("waiting", "opened", "expired", "recalled", "withdrawn")),
+        mode="livemostrecent"),
+    _gauge("portal_outbox_items", "What the portal handed out and no worker has taken yet.", mode="livemostrecent"),
+    _gauge("portal_oldest_waiting_seconds", "Age of the oldest unopened message.", mode="livemostrecent"),
+    _counter("portal_requests", "Requests to the portal's pages.", Label(
+        name="route", help="path with its parameters' names", pool="portal_route", limit=96), Label(
+        name="status", help="class of the status", values=("2xx", "3xx", "4xx", "5xx"))),
+    _counter("portal_codes", "Codes that were asked for.", Label(
+        name="asked", help="where", values=("link", "sign-in"))),
+    _counter("portal_answers", "Answers to codes and secrets.", Label(
+        name="way", help="what was answered", values=(
+            "code", "passphrase", "totp", "passkey", "shared", "none")), Label(
+        name="result", help="how it was", values=("right", "wrong"))),
+    _counter("portal_sign_ins", "Sessions that began.", Label(
+        name="way", help="what the session rests on", values=(
+            "code", "passkey", "passphrase", "totp", "code+passphrase", "code+totp", "code+passkey", "change",
+            "recovery"))),
+    _counter("portal_limited", "Requests to the portal that a limit refused.", Label(
+        name="limit", help="which limit", values=(
+            "codes-message", "codes-mailbox", "codes-network", "codes-sign-in", "codes-all", "answers-mailbox",
+            "answers-network", "changes", "recalls-network", "approvals-network"))),
     # Store
     _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
     _gauge("queue_entries", "Queue entries by state.", Label(
