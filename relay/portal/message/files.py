@@ -83,7 +83,8 @@ def served_type(content_type: str) -> str:
 
 def is_risky(name: str) -> bool:
     """Whether opening a file of this name can run something."""
-    return _RISKY.match(name.rpartition(".")[2]) is not None
+    stem, _, ending = name.rpartition(".")
+    return bool(stem) and _RISKY.match(ending) is not None
 
 
 def download_headers(name: str) -> dict[str, str]:

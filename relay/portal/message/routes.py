@@ -1,0 +1,194 @@
+"""The pages of one message: opened, read, saved."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from relay.core.portal import Deposit, DepositState
+from relay.mail import edit
+from relay.portal.gate import GoneError, admit
+from relay.portal.message import frame
+from relay.portal.message.files import download_headers, safe_name, served_type
+from relay.portal.message.outline import Part
+from relay.portal.message.pdf import Copy, PdfLimits, write_pdf
+from relay.portal.message.plain import linked
+from relay.portal.message.reader import Letter, MessageReader, Section
+from relay.portal.message.view import File, all_files, arrange
+from relay.portal.pages import language_of
+from relay.portal.rooms import Rooms
+from relay.portal.sessions import RefusedError, form_of
+from relay.portal.words import Words, words
+
+_HIDDEN_FIELDS = ("Bcc", "Resent-Bcc", "Return-Path")
+_MAX_HEADER = 1024 * 1024  # octets of a header section that is rewritten in memory
+
+
+def routes(rooms: Rooms, reader: MessageReader) -> list[BaseRoute]:
+    """The routes.
+
+    Args:
+        rooms: the portal's parts.
+        reader: of messages.
+    """
+    pages = _MessagePages(rooms, reader)
+    return [
+        Route("/inbox/{deposit_id}", pages.show),
+        Route("/inbox/{deposit_id}/open", pages.open, methods=["POST"]),
+        Route("/inbox/{deposit_id}/frame", pages.frame),
+        Route("/inbox/{deposit_id}/part/{index:int}", pages.part),
+        Route("/inbox/{deposit_id}/eml", pages.eml),
+        Route("/inbox/{deposit_id}/pdf", pages.pdf),
+    ]
+
+
+class _MessagePages:
+    def __init__(self, rooms: Rooms, reader: MessageReader) -> None:
+        self._rooms = rooms
+        self._reader = reader
+        self._pdf_limits = PdfLimits()
+        self._one_pdf = asyncio.Semaphore(1)  # writing one takes a processor for a second
+
+    # --- reading
+
+    async def show(self, request: Request) -> Response:
+        """``GET /inbox/ID``: the message, or the button that opens it."""
+        deposit = (await admit(request, request.path_params["deposit_id"])).deposit
+        if deposit.state is DepositState.WAITING:
+            return self._render(request, deposit, "unopened.html", {})
+        text = _words(request, deposit)
+        letter = await self._reader.letter(deposit.id, text)
+        as_text = request.query_params.get("view") == "text" or not letter.section.html
+        context = {
+            "letter": letter,
+            "section": letter.section,
+            "as_text": as_text,
+            "linked": linked,
+            "sandbox": frame.SANDBOX,
+            "may_reply_all": bool(others(deposit)),
+        }
+        return self._render(request, deposit, "message.html", context)
+
+    async def open(self, request: Request) -> Response:
+        """``POST /inbox/ID/open``: the person who is signed in opens it; the first time counts."""
+        await form_of(request)
+        deposit = (await admit(request, request.path_params["deposit_id"])).deposit
+        if await self._rooms.ledger.opened(deposit) is None:
+            raise GoneError(deposit)
+        return RedirectResponse(f"/inbox/{deposit.id}", 303)
+
+    async def frame(self, request: Request) -> Response:
+        """``GET /inbox/ID/frame``: the document inside the frame."""
+        deposit = await self._opened(request)
+        text = _words(request, deposit)
+        letter = await self._reader.letter(deposit.id, text)
+        pieces = frame.document(
+            self._reader,
+            deposit.id,
+            letter,
+            language=text.language,
+            title=str(text("message.body_frame")),
+            stylesheet=self._rooms.pages.static("letter.css"),
+        )
+        return StreamingResponse(pieces, media_type="text/html; charset=utf-8", headers=dict(frame.HEADERS))
+
+    # --- saving
+
+    async def part(self, request: Request) -> Response:
+        """``GET /inbox/ID/part/N``: one file, streamed."""
+        deposit = await self._opened(request)
+        file = await self._file(deposit, request.path_params["index"], _words(request, deposit))
+        await self._note(request, deposit, "attachment")
+        pieces = self._reader.stream(deposit.id, file.part)
+        return _download(pieces, file.name, served_type(file.part.content_type))
+
+    async def eml(self, request: Request) -> Response:
+        """``GET /inbox/ID/eml``: the message as it came, without the fields that name hidden recipients."""
+        deposit = await self._opened(request)
+        start = (await self._reader.outline(deposit.id)).parts[0].start
+        head = await self._reader.octets(deposit.id, 0, start) if start <= _MAX_HEADER else b""
+        await self._note(request, deposit, "eml")
+        return _download(self._eml(deposit.id, head, start), self._name(request, deposit, "eml"), "message/rfc822")
+
+    async def pdf(self, request: Request) -> Response:
+        """``GET /inbox/ID/pdf``: a copy to print or keep."""
+        deposit = await self._opened(request)
+        text = _words(request, deposit)
+        letter = await self._reader.letter(deposit.id, text)
+        copy = Copy(
+            section=letter.section,
+            pictures=await self._pictures(deposit.id, letter),
+            brand=self._rooms.options.brand_of(deposit.tenant).name,
+            at=self._rooms.clock(),
+        )
+        async with self._one_pdf:
+            content = await asyncio.to_thread(write_pdf, copy, text, self._rooms.pages.moments, self._pdf_limits)
+        await self._note(request, deposit, "pdf")
+        return Response(
+            content, media_type="application/pdf", headers=download_headers(self._name(request, deposit, "pdf"))
+        )
+
+    # --- inside
+
+    async def _opened(self, request: Request) -> Deposit:
+        """The message, if it was opened: nothing of it is shown before (a receipt would be missing)."""
+        deposit = (await admit(request, request.path_params["deposit_id"])).deposit
+        if deposit.state is DepositState.WAITING:
+            raise RefusedError(404, "not_found")
+        return deposit
+
+    async def _note(self, request: Request, deposit: Deposit, what: str) -> None:
+        if request.method == "GET":  # a HEAD takes nothing away
+            await self._rooms.ledger.downloaded(deposit, what)
+
+    async def _file(self, deposit: Deposit, index: int, text: Words) -> File:
+        outline = await self._reader.outline(deposit.id)
+        view = arrange(
+            outline, unnamed=str(text("message.unnamed")), message_name=str(text("message.attached_message"))
+        )
+        for file in all_files(view):
+            if file.part.index == index:
+                return file
+        raise RefusedError(404, "not_found")
+
+    async def _eml(self, deposit_id: str, head: bytes, start: int) -> AsyncIterator[bytes]:
+        if head:
+            yield edit.remove(head, *_HIDDEN_FIELDS)
+        async for piece in self._reader.raw(deposit_id, start if head else 0):
+            yield piece
+
+    async def _pictures(self, deposit_id: str, letter: Letter) -> list[bytes]:
+        limits = self._pdf_limits
+        small = [part for part in letter.section.pictures if part.end - part.start <= limits.picture_bytes * 4 // 3]
+        return [await self._whole(deposit_id, part) for part in small[: limits.pictures]]
+
+    async def _whole(self, deposit_id: str, part: Part) -> bytes:
+        return b"".join([piece async for piece in self._reader.stream(deposit_id, part)])
+
+    def _name(self, request: Request, deposit: Deposit, ending: str) -> str:
+        otherwise = str(_words(request, deposit)("common.secure_messages"))
+        return safe_name(f"{deposit.subject[:80].replace('/', '-') or otherwise}.{ending}", "", otherwise)
+
+    def _render(self, request: Request, deposit: Deposit, template: str, context: dict[str, object]) -> Response:
+        context = {"deposit": deposit, "not_me": f"/inbox/{deposit.id}/not-me"} | context
+        return self._rooms.pages.render(request, template, context, tenant=deposit.tenant, language=deposit.language)
+
+
+def others(deposit: Deposit) -> tuple[str, ...]:
+    """Whom To and Cc disclose beside the reader."""
+    return tuple(one for one in (*deposit.origin_to, *deposit.origin_cc) if deposit.mailbox.key not in one.lower())
+
+
+def _words(request: Request, deposit: Deposit) -> Words:
+    return words(language_of(request, deposit.language))
+
+
+def _download(pieces: AsyncIterator[bytes], name: str, content_type: str) -> Response:
+    return StreamingResponse(pieces, media_type=content_type, headers=download_headers(name))
+
+
+def inner_sections(section: Section) -> list[Section]:
+    """The messages inside a message, and those inside them."""
+    return [one for inner in section.inner for one in (inner, *inner_sections(inner))]
