@@ -96,6 +96,8 @@ def _decision(copy: "Copy") -> list[tuple[str, str]]:
     ]
     if facts.get("floors"):
         rows.append(("floors that held", ", ".join(facts["floors"])))
+    if facts.get("passes_over"):
+        rows.append(("passed over", "MTA-STS and DANE of the recipient's domain: the sender asked (TLS-Required: No)"))
     if facts.get("overridden"):
         rows.append(("set aside", f"{', '.join(facts['overridden'])}: {facts.get('override_reason', '')}"))
     return rows

@@ -75,6 +75,8 @@ def _treatment(treatment: Treatment) -> dict[str, Any]:
     }
     if treatment.overridden:
         facts |= {"overridden": list(treatment.overridden), "override_reason": treatment.override_reason}
+    if treatment.passes_over:
+        facts["passes_over"] = True
     return facts
 
 

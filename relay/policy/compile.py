@@ -236,6 +236,7 @@ class _Build:
             expire_after=deliver.expire,
             warn_after=deliver.warn_after,
             priority=_PRIORITY[deliver.priority],
+            passes_over=deliver.tls_required_no,
             portal=_terms(rule.portal),
             **common,
         )

@@ -61,6 +61,12 @@ class Shared:
         return tuple(name.lower() for name in names if name)
 
     @Lazy
+    def tls_not_required(self) -> bool:
+        """Whether the header says ``TLS-Required: No``, once, and REQUIRETLS does not say otherwise (RFC 8689)."""
+        values = [value for name, value in self.facts.headers if name == "tls-required"]
+        return len(values) == 1 and values[0].strip().lower() == "no" and not self.facts.envelope.require_tls
+
+    @Lazy
     def subject(self) -> str:
         """The decoded subject."""
         return clean(self.facts.subject)

@@ -81,7 +81,7 @@ class CompiledPolicy:
     files: tuple[str, ...] = ()
     _floor_checks: tuple[tuple[str, Check], ...] = field(init=False, repr=False)
     _rule_checks: tuple[tuple[CompiledRule, Check], ...] = field(init=False, repr=False)
-    _treatments: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Treatment] = field(init=False, repr=False)
+    _treatments: dict[tuple[str, tuple[str, ...], tuple[str, ...], bool], Treatment] = field(init=False, repr=False)
     _last: Shared | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -133,15 +133,18 @@ class CompiledPolicy:
 
     def _treat(self, rule: CompiledRule, copy: Copy) -> Treatment:
         tags = tuple([text for text, check in rule.tags if check(copy.shared)]) if rule.tags else ()
-        key = (rule.id, copy.held, tags)
+        passes_over = rule.treatment.passes_over and copy.shared.tls_not_required
+        key = (rule.id, copy.held, tags, passes_over)
         treatment = self._treatments.get(key)
         if treatment is None:
             if len(self._treatments) >= _MAX_TREATMENTS:
                 self._treatments.clear()
-            treatment = self._treatments[key] = self._combine(rule, copy.held, tags)
+            treatment = self._treatments[key] = self._combine(rule, copy.held, tags, passes_over=passes_over)
         return treatment
 
-    def _combine(self, rule: CompiledRule, held: tuple[str, ...], tags: tuple[str, ...]) -> Treatment:
+    def _combine(
+        self, rule: CompiledRule, held: tuple[str, ...], tags: tuple[str, ...], *, passes_over: bool
+    ) -> Treatment:
         """A rule's treatment under the floors that hold: the highest binds, save those lawfully set aside."""
         floor = rule.treatment.tls
         overridden = []
@@ -159,6 +162,8 @@ class CompiledPolicy:
             overridden=tuple(overridden),
             override_reason=rule.override_reason if overridden else "",
             strip_subject_tags=tags,
+            # Who passes over what is published reaches `authenticated` never: such a copy would wait for nothing.
+            passes_over=passes_over and floor < Level.AUTHENTICATED,
             policy_version=self.version,
         )
 

@@ -212,6 +212,17 @@ class Deliver(Model):
     expire: Duration | None = Field(None, description="Time after which the copy bounces as expired: 5d.")
     warn_after: Duration | None = Field(None, description="Time after which the sender is told of the delay: 4h.")
     priority: Literal["bulk", "ordinary", "urgent"] = Field("ordinary", description="Place in the queue.")
+    tls_required_no: bool = Field(
+        default=False,
+        description="Heed a message's `TLS-Required: No`: MTA-STS and DANE of the recipient's domain are passed over, "
+        "floors stay.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_passed_over(self) -> "Deliver":
+        if self.tls_required_no and self.tls == "authenticated":
+            raise ValueError("tls_required_no passes over what vouches for a server; it cannot go with authenticated")
+        return self
 
 
 class Portal(Model):

@@ -6,7 +6,7 @@ import pytest
 
 from relay.core.decision import Treatment
 from relay.core.level import Level
-from tests.support.attempting import Attempting, FakeSession
+from tests.support.attempting import Attempting, FakeSession, refusal
 from tests.support.queue import a_message
 
 PASSES = Treatment(floor=Level.CLEAR, passes_over=True)
@@ -47,3 +47,16 @@ async def test_requiretls_goes_before_it(it):
     await it.keep(message=demanding, treatment=PASSES)
     await it.over(FakeSession(level=Level.AUTHENTICATED))
     assert it.connector.heeded == [True]
+
+
+@pytest.mark.parametrize("ret", ["", "FULL", "HDRS"])
+async def test_a_notice_about_a_message_with_requiretls_holds_nothing_of_its_body(it, ret):
+    """RFC 8689 section 5: as if RET=HDRS were given, whatever was."""
+    body = b"From: dr@example.com\r\nSubject: x\r\nTLS-Required: no\r\n\r\nthe body of a patient\r\n"
+    message = a_message("m1", size=len(body))
+    message = dataclasses.replace(message, envelope=dataclasses.replace(message.envelope, require_tls=True, ret=ret))
+    await it.keep(message=message, body=body)
+    await it.over(FakeSession(refusal(550, "5.1.1", "no"), level=Level.AUTHENTICATED))
+    ((_, entry, notice),) = await it.notices_kept()
+    assert b"body of a patient" not in notice
+    assert entry.treatment.floor is Level.VERIFIED
