@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 import orjson
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 @click.group(name="bounce", help="Explain servers' answers and returned mail.")
 def command() -> None:
     """Hold the verbs together."""
+
+
+_REMEMBERED: Final = 50_000
+"""Answers of a bulk whose verdicts are remembered: the same few come over and over."""
+_NOT_READ: Final = {"class": "other", "family": "other", "action": "none", "rule": "not-read"}
 
 
 _rules_option = click.option(
@@ -56,7 +61,11 @@ def explain(
     """
     classifier = classifier_of(rules, config)
     if jsonl:
-        _write(_bulk(classifier, words or ("-",), host))
+        bulk = _Bulk(classifier, host)
+        _write(bulk.rows(words or ("-",)))
+        if bulk.faults:
+            what = f"{bulk.faults} rows could not be read, the first is {bulk.first_fault}"
+            raise ProblemsError(Problem(where="--jsonl", what=what, hint="they came out with the field `error`"))
         return
     answers = [" ".join(words)] if words not in {(), ("-",)} else [line.rstrip("\r\n") for line in sys.stdin]
     for answer in answers:
@@ -201,13 +210,36 @@ def classifier_of(rules: tuple[Path, ...], config: Path | None) -> "Classifier":
     return load_classifier(extra)
 
 
-def _bulk(classifier: "Classifier", names: tuple[str, ...], host: str) -> Iterator[dict[str, Any]]:
-    for name in names:
-        with open_source(name) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    identity, answer = _parse_row(line, f"{name}:{number}", number)
-                    yield {"id": identity, **row_of(classifier.classify(answer, host=host))}
+class _Bulk:
+    """Classifies rows, each answer that repeats once, and remembers how many rows could not be read."""
+
+    def __init__(self, classifier: "Classifier", host: str) -> None:
+        self._classifier = classifier
+        self._host = host
+        self._known: dict[str, dict[str, Any]] = {}
+        self.faults = 0
+        self.first_fault = ""
+
+    def rows(self, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """One row out for each row in, in order; one that cannot be read comes out with ``error``."""
+        for name in names:
+            with open_source(name) as stream:
+                for number, line in enumerate(stream, 1):
+                    if line.strip():
+                        yield self._row(line, f"{name}:{number}", number)
+
+    def _row(self, line: bytes, where: str, number: int) -> dict[str, Any]:
+        identity, answer, fault = _parse_row(line, number)
+        if fault:
+            self.faults += 1
+            self.first_fault = self.first_fault or f"{where}: {fault}"
+            return {"id": identity, **_NOT_READ, "error": fault}
+        known = self._known.get(answer)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[answer] = row_of(self._classifier.classify(answer, host=self._host))
+        return {"id": identity, **known}
 
 
 def open_source(name: str) -> BinaryIO:
@@ -224,13 +256,20 @@ def open_source(name: str) -> BinaryIO:
         raise ProblemsError(Problem(where=name, what=error.strerror or "cannot be read")) from error
 
 
-def _parse_row(line: bytes, where: str, number: int) -> tuple[Any, str]:
+def _parse_row(line: bytes, number: int) -> tuple[Any, str, str]:
+    """The row's id (its number in the file where it has none), the answer, and what is wrong with it."""
     try:
         row = orjson.loads(line)
-        return row.get("id", number), str(row["smtp_response"])
-    except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
-        what = "not a JSON object with a field `smtp_response`"
-        raise ProblemsError(Problem(where=where, what=what, hint="one object a line")) from error
+    except orjson.JSONDecodeError:
+        return number, "", "not JSON"
+    if not isinstance(row, dict):
+        return number, "", "not a JSON object"
+    identity, answer = row.get("id", number), row.get("smtp_response")
+    if isinstance(answer, list) and all(isinstance(one, str) for one in answer):
+        answer = "\n".join(answer)
+    if not isinstance(answer, str):
+        return identity, "", "no text in the field `smtp_response`"
+    return identity, answer, ""
 
 
 def _write(rows: Iterable[dict[str, Any]]) -> None:

@@ -15,22 +15,30 @@ LIMIT: Final = 1000
 
 _CODE: Final = re.compile(r"(?<![\w.#/=-])#?([245]\d\d)(?=[ \-:.,;\]\"')]|$)")
 _STATUS: Final = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+_EXIM: Final = (
+    r"smtp error from remote (?:mail |mailer )?server after [\w ]{1,40}?(?::? ?<[^>]{0,300}>[\w =]{0,60})?: "
+    r"(?:host [^\s:]{1,300}(?: \[[^\]]{1,60}\])?: )?"
+)
 _WRAPPERS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
+    (mark, re.compile(pattern, re.IGNORECASE))
+    for mark, pattern in (
         # Postfix, Exim, dma, OpenSMTPD, qmail, Sendmail and Domino quote the last server after a phrase of their own.
-        r"(?:delivery temporarily suspended: )?host \S{1,300}?(?:\[[^\]]{1,60}\])? said: ",
+        (" said: ", r"(?:delivery temporarily suspended: )?host \S{1,300}?(?:\[[^\]]{1,60}\])? said: "),
         (
-            r"smtp error from remote (?:mail |mailer )?server after [\w ]{1,40}?(?::? ?<[^>]{0,300}>[\w =]{0,60})?: "
-            r"(?:host [^\s:]{1,300}(?: \[[^\]]{1,60}\])?: )?"
+            "smtp error from",
+            _EXIM,
         ),
-        r"host \S{1,300} \[[^\]]{1,60}\](?=[: ]):? ?",
-        r"\S{1,300} \[[^\]]{1,60}\] did not like our \w+(?: \w+)?:? ?",
-        r"remote (?:host|server) (?:said|returned):? '?",
-        r"smtp:\w+ host \S{1,300}: ",
-        r"smtp server \S{1,300} rejected recipient \S{1,300} \([^)]{0,80}\)\. it responded as follows: ",
+        ("host ", r"host \S{1,300} \[[^\]]{1,60}\](?=[: ]):? ?"),
+        ("did not like our", r"\S{1,300} \[[^\]]{1,60}\] did not like our \w+(?: \w+)?:? ?"),
+        ("remote ", r"remote (?:host|server) (?:said|returned):? '?"),
+        ("smtp:", r"smtp:\w+ host \S{1,300}: "),
+        (
+            "it responded as follows",
+            r"smtp server \S{1,300} rejected recipient \S{1,300} \([^)]{0,80}\)\. it responded as follows: ",
+        ),
     )
 )
+"""What stands in a line that is wrapped so, in lower case, and the wrapper."""
 _IN_REPLY: Final = re.compile(r"\(in reply to (?:end of )?([A-Z]{4})[A-Z ]* ?(?:command)?\)", re.IGNORECASE)
 _MAILBOX: Final = re.compile(r"<?(?:\"[^\"]{0,100}\"|[^\s<>@,;:()\[\]\"']{1,200})@[\w\[\].-]{1,253}>?")
 _REPEATED: Final = re.compile(r"\s[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3} )?")
@@ -64,9 +72,13 @@ def words_of(answer: str) -> Words:
     """Take an answer apart; never raises, whatever it holds."""
     line = " ".join(answer[: LIMIT * 2].split())
     stage = _IN_REPLY.search(line)
-    for wrapper in _WRAPPERS:
-        line = wrapper.sub(" ", line, count=1)
-    line = _REPEATED.sub(" ", _MAILBOX.sub("<mailbox>", line))[:LIMIT].strip()
+    folded = line.lower()
+    for mark, wrapper in _WRAPPERS:
+        if mark in folded:  # most answers are wrapped by nobody, and to look is cheaper than to match
+            line = wrapper.sub(" ", line, count=1)
+    if "@" in line:
+        line = _MAILBOX.sub("<mailbox>", line)
+    line = _REPEATED.sub(" ", line)[:LIMIT].strip()
     code = _CODE.search(line)
     status = _STATUS.search(line)
     return Words(

@@ -43,12 +43,26 @@ def test_rows_in_bulk_keep_their_id(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"text": "x"}'])
-def test_a_row_that_is_none_is_told_with_its_place(tmp_path, line):
-    (tmp_path / "rows").write_text(f"{line}\n")
+@pytest.mark.parametrize(("line", "identity", "fault"), [
+    ("nonsense", 2, "not JSON"), ("[1]", 2, "not a JSON object"), ('{"id": 7, "text": "x"}', 7, "no text in the field"),
+    ('{"id": "n", "smtp_response": null}', "n", "no text in the field"),
+    ('{"id": "o", "smtp_response": [1]}', "o", "no text in the field"),
+])  # fmt: skip
+def test_a_row_that_cannot_be_read_comes_out_as_one_and_the_others_too(tmp_path, line, identity, fault):
+    good = '{"id": "a", "smtp_response": "550 no such user"}'
+    (tmp_path / "rows").write_text(f"{good}\n{line}\n{good}\n")
     result = run("explain", "--jsonl", tmp_path / "rows")
+    rows = [json.loads(row) for row in result.stdout.splitlines()]
+    assert [row["class"] for row in rows] == ["invalid-recipient", "other", "invalid-recipient"]
+    assert rows[1]["id"] == identity
+    assert fault in rows[1]["error"]
     assert result.exit_code == 1
-    assert f"{tmp_path / 'rows'}:1: not a JSON object" in result.output
+    assert f"1 rows could not be read, the first is {tmp_path / 'rows'}:2: {fault}" in result.stderr
+
+
+def test_a_row_may_give_its_reply_line_by_line(tmp_path):
+    (tmp_path / "rows").write_text('{"id": 1, "smtp_response": ["550-5.1.1 no such", "550 5.1.1 user"]}\n')
+    assert json.loads(run("explain", "--jsonl", tmp_path / "rows").stdout)["class"] == "invalid-recipient"
 
 
 def test_operators_rules_can_be_tried(tmp_path):
