@@ -37,13 +37,13 @@ SMALL = {
 }
 
 
-def small_site(tmp_path, **listener):
+def small_site(tmp_path, store, **listener):
     """Everything small; recipients' servers cannot be found."""
     inside = {
         "name": "inside", "kind": "relay", "tls": "none", "networks": ["127.0.0.0/8"],
         "trust_networks": {"127.0.0.0/8": "ehr"}, "max_connections_per_address": 8,
     }  # fmt: skip
-    return system(tmp_path, settings=SMALL | {"dns": {"failure_ttl": "1s"}}, inside=inside | listener)
+    return system(tmp_path, settings=SMALL | {"dns": {"failure_ttl": "1s"}}, inside=inside | listener, store=store)
 
 
 # --- what intake takes in ---------------------------------------------------
@@ -56,7 +56,7 @@ def declared_size(address):
 
 
 def real_size(address):
-    return submit(address, letter(b"x" * 70 + b"\r\n" + b"lift\r\n" * 190_000))
+    return submit(address, letter(b"x" * 70 + b"\r\n" + b"lift\r\n" * 160_000))
 
 
 def recipients(address):
@@ -176,8 +176,8 @@ def nobody_is_connected(site):
     return not any(float(figure) for figure in figures)
 
 
-async def test_every_limit_of_intake_has_its_answer(tmp_path):
-    async with small_site(tmp_path) as (site, net):
+async def test_every_limit_of_intake_has_its_answer(tmp_path, store):
+    async with small_site(tmp_path, store) as (site, net):
         for probe, answer in LIMITS.items():
             got = await asyncio.to_thread(probe, site.relay)
             assert got.startswith(answer), f"{probe.__name__}: {got}"
@@ -211,7 +211,7 @@ async def check_queue_size(site, net):
     assert (await asyncio.to_thread(submit, site.relay, content)).startswith("250")
 
 
-async def test_a_silent_client_is_given_up(tmp_path):
+async def test_a_silent_client_is_given_up(tmp_path, usual_store):
     waits = {"idle_timeout": "1s", "command_timeout": "1s", "data_timeout": "1s"}
 
     def silent(address):
@@ -230,7 +230,7 @@ async def test_a_silent_client_is_given_up(tmp_path):
             line.send(letter())
             return line.reply()
 
-    async with small_site(tmp_path, **waits) as (site, _):
+    async with small_site(tmp_path, usual_store, **waits) as (site, _):
         answers = await asyncio.gather(
             *(asyncio.to_thread(probe, site.relay) for probe in (silent, half_a_command, half_a_message))
         )
@@ -274,7 +274,7 @@ def unreachable():
 
 
 @pytest.mark.timeout(120)
-async def test_every_wait_of_delivery_and_every_state_of_the_queue_ends(tmp_path):
+async def test_every_wait_of_delivery_and_every_state_of_the_queue_ends(tmp_path, store):
     settings = {
         "delivery": {"timeouts": WAITS, "attempt_deadline": "3s", "retry": {"first": "1s", "max": "2s"}},
         "dsn": {"postmaster": "postmaster@clinic.example"},
@@ -283,7 +283,8 @@ async def test_every_wait_of_delivery_and_every_state_of_the_queue_ends(tmp_path
     with unreachable() as (host, port):
         route = {"name": "deaf", "domains": ["deaf.example"], "hosts": [f"{host}:{port}"], "internal": True}
         internet = (clinic(), *stalling())
-        async with system(tmp_path, *internet, policy=PATIENCE, settings=settings, routes=[route]) as (site, net):
+        how = {"policy": PATIENCE, "settings": settings, "routes": [route], "store": store}
+        async with system(tmp_path, *internet, **how) as (site, net):
             net.dns.set("silent-dns.example", Trouble.TIMEOUT)
             names = [one.name for one in net.domains[1:]] + ["deaf.example", "silent-dns.example", "held.example"]
             for name in names:

@@ -67,8 +67,8 @@ async def release(it, entry):
 # --- while all is well ---
 
 
-async def test_while_all_is_well_the_letter_goes_in_the_clear(tmp_path):
-    async with composed(tmp_path, bare()) as it:
+async def test_while_all_is_well_the_letter_goes_in_the_clear(tmp_path, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         assert (await it.send(TO, LETTER))[0] == 250
         await sent_in_the_clear(it)
         assert await it.alerts() == []
@@ -90,8 +90,10 @@ def helper_socket(it):
     return it.site.directory / "run" / "extract.sock"
 
 
-async def test_with_the_helper_well_the_letter_goes_in_the_clear_and_with_the_helper_killed_it_does_not(tmp_path):
-    async with composed(tmp_path, bare(), settings={"scan": {"inline_limit": "0"}}) as it:
+async def test_with_the_helper_well_the_letter_goes_in_the_clear_and_with_the_helper_killed_it_does_not(
+    tmp_path, store
+):
+    async with composed(tmp_path, bare(), settings={"scan": {"inline_limit": "0"}}, store=store) as it:
         with real_helper(it) as process:
             await until(helper_socket(it).exists)
             assert (await it.send(TO, LETTER))[0] == 250
@@ -124,8 +126,8 @@ class Raises:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, UnicodeError, RecursionError, MemoryError, TimeoutError, OSError])
-async def test_a_scanner_that_raises_holds_and_alerts(tmp_path, error):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_scanner_that_raises_holds_and_alerts(tmp_path, error, usual_store):
+    async with composed(tmp_path, bare(), store=usual_store) as it:
         it.replace_part(scanner=Raises(error))
         assert (await it.send(TO, LETTER))[0] == 250
         entry = await it.wait_entry(is_held)
@@ -182,8 +184,8 @@ HELPERS = {
 
 
 @pytest.mark.parametrize("helper", [*HELPERS, "is not there"])
-async def test_a_helper_that_fails_raises_protection(tmp_path, helper):
-    async with composed(tmp_path, bare(), settings=BY_HELPER) as it:
+async def test_a_helper_that_fails_raises_protection(tmp_path, helper, usual_store):
+    async with composed(tmp_path, bare(), settings=BY_HELPER, store=usual_store) as it:
         async with one_helper(it, HELPERS.get(helper)):
             assert (await it.send(TO, LETTER))[0] == 250
         entry = await it.wait_entry(lambda one: one.tls_failures > 0)
@@ -222,8 +224,8 @@ async def one_helper(it, answer):
 # --- the policy ---
 
 
-async def test_a_policy_that_raises_at_acceptance_holds_at_the_highest_floor_and_alerts(tmp_path):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_policy_that_raises_at_acceptance_holds_at_the_highest_floor_and_alerts(tmp_path, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         it.replace_part(policy=Raises())
         assert (await it.send(TO, LETTER))[0] == 250
         entry = await it.wait_entry(is_held)
@@ -235,8 +237,8 @@ async def test_a_policy_that_raises_at_acceptance_holds_at_the_highest_floor_and
         assert "Jane" not in it.log()
 
 
-async def test_a_condition_that_raises_holds_and_alerts(tmp_path):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_condition_that_raises_holds_and_alerts(tmp_path, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         policy = it.worker._policy.current
 
         def fail(copy):
@@ -257,8 +259,8 @@ class NewPolicy(Raises):
     version = "f" * 64
 
 
-async def test_a_policy_that_raises_at_the_attempt_defers(tmp_path):
-    async with composed(tmp_path, bare(mail="451 4.3.0 Later")) as it:
+async def test_a_policy_that_raises_at_the_attempt_defers(tmp_path, store):
+    async with composed(tmp_path, bare(mail="451 4.3.0 Later"), store=store) as it:
         assert (await it.send(TO, LETTER))[0] == 250
         await it.wait_entry(lambda one: one.attempts > 0)
         it.worker._policy.current = NewPolicy()
@@ -281,8 +283,8 @@ class BrokenMethod:
         raise ValueError("planted: Jane Roe")
 
 
-async def test_a_method_that_raises_defers(tmp_path):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_method_that_raises_defers(tmp_path, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         it.worker._attempter._methods = {MethodName.TLS: BrokenMethod()}
         assert (await it.send(TO, LETTER))[0] == 250
         await it.wait_entry(lambda one: one.attempts >= 2)
@@ -294,9 +296,9 @@ async def test_a_method_that_raises_defers(tmp_path):
     "trouble", [Trouble.SERVFAIL, Trouble.REFUSED, Trouble.TIMEOUT], ids=lambda trouble: trouble.value
 )
 @pytest.mark.parametrize("which", ["MX", "A", "all"])
-async def test_a_look_up_that_fails_defers_and_guesses_no_host(tmp_path, trouble, which):
+async def test_a_look_up_that_fails_defers_and_guesses_no_host(tmp_path, trouble, which, usual_store):
     quick = {"dns": {"timeout": "100ms", "lifetime": "200ms"}}
-    async with composed(tmp_path, bare(), settings=quick) as it:
+    async with composed(tmp_path, bare(), settings=quick, store=usual_store) as it:
         dns, address = it.internet.dns, it.internet.peers[BARE].host
         host = f"mx.{BARE}"
         if which == "MX":  # an address of the domain's own must not stand in for an MX that cannot be known
@@ -312,8 +314,8 @@ async def test_a_look_up_that_fails_defers_and_guesses_no_host(tmp_path, trouble
         assert it.internet.peers[BARE].connections == 0
 
 
-async def test_a_vouching_that_raises_defers(tmp_path):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_vouching_that_raises_defers(tmp_path, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         it.worker._attempter._connector._vouching = Raises()
         assert (await it.send(TO, LETTER))[0] == 250
         await it.wait_entry(lambda one: one.attempts > 0)
@@ -348,8 +350,8 @@ class FailingStore:
 
 
 @pytest.mark.parametrize("error", list(REFUSALS), ids=lambda error: error.__name__)
-async def test_a_store_that_cannot_keep_is_answered_4yz_and_nothing_is_sent(tmp_path, error):
-    async with composed(tmp_path, bare()) as it:
+async def test_a_store_that_cannot_keep_is_answered_4yz_and_nothing_is_sent(tmp_path, error, store):
+    async with composed(tmp_path, bare(), store=store) as it:
         store = it.store
         it.replace_part(store=FailingStore(store, error))
         code, text = await it.send(TO, LETTER)
@@ -365,8 +367,8 @@ async def test_a_store_that_cannot_keep_is_answered_4yz_and_nothing_is_sent(tmp_
 # --- keys ---
 
 
-async def test_mail_whose_key_is_missing_is_set_aside_and_delivered_when_the_key_is_back(tmp_path):
-    async with composed(tmp_path, bare(mail="451 4.3.0 Later")) as it:
+async def test_mail_whose_key_is_missing_is_set_aside_and_delivered_when_the_key_is_back(tmp_path, store):
+    async with composed(tmp_path, bare(mail="451 4.3.0 Later"), store=store) as it:
         assert (await it.send(TO, LETTER))[0] == 250
         await it.wait_entry(lambda one: one.attempts > 0)
         await it.stop()
@@ -387,8 +389,8 @@ async def test_mail_whose_key_is_missing_is_set_aside_and_delivered_when_the_key
         assert len(peer.messages) == 1
 
 
-async def test_without_a_readable_key_ring_nothing_starts(tmp_path):
-    async with composed(tmp_path, bare(), start=False) as it:
+async def test_without_a_readable_key_ring_nothing_starts(tmp_path, store):
+    async with composed(tmp_path, bare(), start=False, store=store) as it:
         ring_path(tmp_path / "keys").chmod(0o644)
         with pytest.raises(ProblemsError, match="others"):
             await it.start()

@@ -24,6 +24,7 @@ from relay.net.clear import CLEAR_TOTAL, send_in_the_clear
 from tests.support.delivering import delivering, named_recipients
 from tests.support.net import contexts, transaction
 from tests.support.policies import compile_text, finding
+from tests.support.queue import KINDS as STORES
 
 pytestmark = pytest.mark.law
 
@@ -318,11 +319,11 @@ class Run:
         assert self.it.clear_counts.get(CLEAR_TOTAL, 0) >= clear
 
 
-async def play(world, kinds, policies, copies, steps, inside, tally):
+async def play(world, kind, kinds, policies, copies, steps, inside, tally):
     tls, certificates = world
     behaviour = behaviour_of(kinds, certificates)
     first = policies[0].compiled()
-    async with delivering(behaviour, tls, first, hostname=MX, notices_inside=inside) as it:
+    async with delivering(behaviour, tls, first, hostname=MX, notices_inside=inside, kind=kind) as it:
         run = Run(it, kinds, policies, copies, tally)
         await run.accept()
         for step in steps:
@@ -331,10 +332,15 @@ async def play(world, kinds, policies, copies, steps, inside, tally):
         run.clear_copies_are_counted()
 
 
-def test_nothing_whatsoever_sends_a_copy_below_its_floor(world):
+EXAMPLES = {"memory": 400, "sqlite": 15, "postgres": 15}
+"""The store has no say in the floor: the others run to show that what they keep comes back as it was decided."""
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_nothing_whatsoever_sends_a_copy_below_its_floor(world, kind):
     tally = Tally()
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=EXAMPLES[kind], deadline=None)
     @given(
         kinds=BEHAVIOURS,
         policies=st.lists(POLICIES, min_size=1, max_size=3),
@@ -343,10 +349,12 @@ def test_nothing_whatsoever_sends_a_copy_below_its_floor(world):
         inside=st.sampled_from([None, Level.CLEAR, Level.ENCRYPTED, Level.VERIFIED]),
     )
     def every_example(kinds, policies, copies, steps, inside):
-        asyncio.run(play(world, kinds, policies, copies, steps, inside, tally))
+        asyncio.run(play(world, kind, kinds, policies, copies, steps, inside, tally))
 
     every_example()
     assert tally.withheld > 0, tally
+    if kind != "memory":
+        return  # so few examples need not meet everything
     assert tally.notices > 0, tally
     assert set(tally.delivered) >= {Level.CLEAR, Level.ENCRYPTED, Level.VERIFIED}, tally
 
@@ -396,14 +404,15 @@ async def test_a_copy_goes_as_well_as_its_peer_can_or_waits(world, domain, floor
         assert it.clear_counts.get(CLEAR_TOTAL, 0) == (version == "")
 
 
-async def test_a_floor_raised_after_acceptance_holds_and_a_lowered_one_does_not_lower(world):
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_floor_raised_after_acceptance_holds_and_a_lowered_one_does_not_lower(world, kind):
     tls, certificates = world
     low, high = PLAIN, phi_floor(Level.VERIFIED)
     copy = [("open.example", Phi.CERTAIN, True)]
     for before, after, decided in [(low, high, Level.CLEAR), (high, low, Level.VERIFIED)]:
         compiled = before.compiled()
         async with delivering(
-            behaviour_of([BARE], certificates), tls, compiled, hostname=MX, notices_inside=None
+            behaviour_of([BARE], certificates), tls, compiled, hostname=MX, notices_inside=None, kind=kind
         ) as it:
             run = Run(it, [BARE], [before, after], copy, Tally())
             await run.accept()
@@ -435,11 +444,12 @@ async def test_a_kept_connection_in_the_clear_is_not_used_for_a_protected_copy(w
         assert versions == [(False, False), (True, True)]
 
 
-async def test_a_notice_written_for_an_internal_route_needs_more_when_the_route_is_internal_no_more(world):
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_notice_written_for_an_internal_route_needs_more_when_the_route_is_internal_no_more(world, kind):
     tls, certificates = world
     compiled = PLAIN.compiled()
     bare = behaviour_of([BARE], certificates)
-    async with delivering(bare, tls, compiled, hostname=MX, notices_inside=Level.CLEAR) as it:
+    async with delivering(bare, tls, compiled, hostname=MX, notices_inside=Level.CLEAR, kind=kind) as it:
         run = Run(it, [BARE], [PLAIN], [("open.example", Phi.NONE, False)], Tally())
         await run.accept()
         await run.step("bounce", 0, 0)

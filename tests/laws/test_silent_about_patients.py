@@ -351,21 +351,19 @@ def wait_settled(site):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
+def whole_run(tmp_path_factory, one_store):
     """The run, once for all tests; its site has stopped."""
-    return asyncio.run(a_whole_run(tmp_path_factory.mktemp("silent")))
+    return asyncio.run(a_whole_run(tmp_path_factory.mktemp("silent"), one_store))
 
 
-async def a_whole_run(directory):
+async def a_whole_run(directory, store):
     faults = directory / "faults"
     faults.mkdir()
     (faults / "sitecustomize.py").write_text(FAULTS)
     settings = {"log": {"level": "debug", "format": "json", "file": str(directory / "postern.log")}}
     environment = {"PYTHONPATH": os.pathsep.join([str(faults), str(Path(__file__).parent.parent.parent)])}
-    async with system(directory, *DOMAINS, policy=POLICY, workers=2, settings=settings, environment=environment) as (
-        site,
-        internet,
-    ):
+    how = {"policy": POLICY, "workers": 2, "settings": settings, "environment": environment, "store": store}
+    async with system(directory, *DOMAINS, **how) as (site, internet):
         run = Run(site, internet)
         for step in (run.stories, run.ordinary, run.odd, run.malformed, run.faults):
             await asyncio.to_thread(step)

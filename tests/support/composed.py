@@ -108,7 +108,9 @@ class Composed:
 
 
 @contextlib.asynccontextmanager
-async def composed(directory: Path, *domains, settings=None, start=True, **options) -> AsyncIterator[Composed]:
+async def composed(
+    directory: Path, *domains, settings=None, start=True, store="sqlite", **options
+) -> AsyncIterator[Composed]:
     """A worker with the default policies and an Internet of these domains.
 
     Args:
@@ -116,12 +118,14 @@ async def composed(directory: Path, *domains, settings=None, start=True, **optio
         domains: who is on the Internet.
         settings: merged over the configuration.
         start: whether the worker starts at once.
+        store: what ``store`` says in the configuration.
         options: of the site.
     """
     site = QuickSite(directory)
     async with Internet(site.authority, domains) as internet:
         base = {
             "routes": internet.routes(),
+            "store": store,
             "delivery": {"retry": {"first": "100ms", "max": "300ms"}},
             "process": {"drain": "1s"},
             "dns": {"negative_ttl": "1s", "failure_ttl": "1s"},

@@ -3,8 +3,10 @@
 import contextlib
 import itertools
 import re
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from relay.admin.operations import Operations, Operator, Parts, Redecision
 from relay.admin.wire import ChangeRequest, Selection
@@ -35,15 +37,14 @@ from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.tls import TlsContexts
 from relay.policy.engine import CompiledPolicy
 from relay.protect.dkim import SignerSet
-from relay.store import MemoryStore
+from relay.store import StoreOptions
 from relay.worker.attempt import Attempter
 from relay.worker.facts import facts_of
 from relay.worker.notices import Notices
 from relay.worker.outgoing import Outgoing
 from relay.worker.record import Recorder
 from tests.support.net import LOOPBACK, QUICK, Counted
-from tests.support.queue import NOW, ManualClock
-from tests.support.vault import FakeVault
+from tests.support.queue import HARNESSES, NOW, ManualClock
 
 CONFIGURED = frozenset({MethodName.TLS})
 METHODS = {MethodName.TLS: TlsMethod()}
@@ -122,13 +123,15 @@ class Observed(Counted):
 class Delivering:
     """Acceptance, queue, operators and attempts over one peer that serves every destination."""
 
-    def __init__(self, peer: HearingPeer, connector: SmtpConnector, routes: RouteTable, policy: CompiledPolicy) -> None:
+    def __init__(
+        self, peer: HearingPeer, connector: SmtpConnector, routes: RouteTable, policy: CompiledPolicy, store, clock
+    ) -> None:
         self.peer = peer
-        self.clock = ManualClock(NOW)
+        self.clock = clock
         self.metrics = Observed()
         self.policy = GivenPolicy(policy)
         self.scan = GivenScan()
-        self.store = MemoryStore(FakeVault(), self.clock)
+        self.store = store
         self._numbers = itertools.count(1)
         self._sessions: dict[str, object] = {}
         writer = DsnWriter(
@@ -237,7 +240,13 @@ class Delivering:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    behaviour: PeerBehaviour, tls: TlsContexts, policy: CompiledPolicy, *, hostname: str, notices_inside: Level | None
+    behaviour: PeerBehaviour,
+    tls: TlsContexts,
+    policy: CompiledPolicy,
+    *,
+    hostname: str,
+    notices_inside: Level | None,
+    kind: str = "memory",
 ) -> AsyncIterator[Delivering]:
     """Everything up to one peer: it serves ``open.example`` by MX, ``partner.example`` by a route.
 
@@ -247,7 +256,9 @@ async def delivering(
         policy: in force at first.
         hostname: of the peer.
         notices_inside: the floor of an internal route to the sender's domain; ``None``: it is reached by MX.
+        kind: of the store.
     """
+    clock = ManualClock(NOW)
     async with HearingPeer(behaviour) as peer:
         names = ("open.example", "clinic.example")
         zone = {name: {"MX": [f"10 {hostname}."]} for name in names} | {hostname: {"A": ["127.0.0.1"]}}
@@ -267,15 +278,16 @@ async def delivering(
             resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=2, lifetime=4))
             metrics = Observed()
             connector = SmtpConnector(options, HostFinder(resolver, LOOPBACK), tls, metrics=metrics)
-            it = Delivering(peer, connector, RouteTable(tuple(routes)), policy)
-            it.clear_counts = metrics.counts
-            await it.store.open("law")
-            try:
-                yield it
-            finally:
-                await it.close()
-                await it.store.close()
-                await resolver.close()
+            with tempfile.TemporaryDirectory() as directory:
+                harness = HARNESSES[kind](Path(directory), clock, StoreOptions(reserve_bytes=0))
+                it = Delivering(peer, connector, RouteTable(tuple(routes)), policy, await harness.open(), clock)
+                it.clear_counts = metrics.counts
+                try:
+                    yield it
+                finally:
+                    await it.close()
+                    await harness.end()
+                    await resolver.close()
 
 
 def named_recipients(heard: list[Heard]) -> set[str]:

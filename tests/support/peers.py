@@ -26,11 +26,12 @@ def require(program: str) -> str:
         (str(Path(place, program)) for place in _SBIN if os.access(Path(place, program), os.X_OK)), None
     )
     if path is None:
-        _unavailable(f"the peer {program} is not installed (tools/install-peers)")
+        unavailable(f"the peer {program} is not installed (tools/install-peers)")
     return path
 
 
-def _unavailable(message: str) -> NoReturn:
+def unavailable(message: str) -> NoReturn:
+    """Skip the test that asks, or fail it under ``POSTERN_REQUIRE_PEERS=1``."""
     if os.environ.get("POSTERN_REQUIRE_PEERS") == "1":
         pytest.fail(message)
     pytest.skip(message)
@@ -77,7 +78,7 @@ class Postfix:
     ) -> None:
         self._daemon = require("postfix")
         if os.geteuid() != 0:
-            _unavailable("an instance of Postfix is started by root alone")
+            unavailable("an instance of Postfix is started by root alone")
         self.address, self.port, self.domain = address, port, domain
         # Its processes run as their own user: they cannot look into pytest's directories.
         self.directory = Path(tempfile.mkdtemp(prefix="postern-postfix-"))

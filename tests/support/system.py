@@ -42,7 +42,9 @@ def clinic(**behaviour):
 
 
 @asynccontextmanager
-async def system(directory, *domains, policy=OPEN_POLICY, start=True, inside=None, routes=(), **options):
+async def system(
+    directory, *domains, policy=OPEN_POLICY, start=True, inside=None, routes=(), store="sqlite", **options
+):
     """A site and its Internet; both are ended when the test is, whatever happened.
 
     Args:
@@ -52,6 +54,7 @@ async def system(directory, *domains, policy=OPEN_POLICY, start=True, inside=Non
         start: whether to start it.
         inside: settings of the listener for the trusted network, in place of the usual ones; its address is added.
         routes: routes of the configuration besides the Internet's own.
+        store: what ``store`` says in the configuration.
         options: of the site.
     """
     site = Site(directory)
@@ -60,6 +63,7 @@ async def system(directory, *domains, policy=OPEN_POLICY, start=True, inside=Non
             "routes": [*internet.routes(), *routes],
             "delivery": {"retry": {"first": "500ms", "max": "2s"}},
             "process": {"restart_pause": "0s"},
+            "store": store,
         } | options.pop("settings", {})
         if inside is not None:
             host, port = site.relay
