@@ -1,7 +1,9 @@
 """``postern keys``: the key ring that seals mail at rest."""
 
+import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
+    from relay.config.settings import Settings
     from relay.protect.keyring import KeyRing
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -25,7 +28,24 @@ _RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `po
 class _Places:
     keys: Path
     data: tuple[Path, ...]
-    user: str | None = None
+    settings: "Settings | None" = None
+
+    @property
+    def user(self) -> str | None:
+        return None if self.settings is None else self.settings.user
+
+    def use(self) -> dict[int, int]:
+        """Sealed objects a key version: in the directories, and in the database where the queue is in one."""
+        from relay.app.queue import postgres_options
+        from relay.config.store import is_postgres
+        from relay.observe.keyuse import count_use
+
+        counts = Counter(count_use(self.data))
+        if self.settings is not None and is_postgres(self.settings.store):
+            from relay.store.postgres import keyuse
+
+            counts.update(asyncio.run(keyuse.count_use(postgres_options(self.settings))))
+        return dict(counts)
 
 
 def _directory(text: str) -> Callable[[_Command], _Command]:
@@ -42,15 +62,14 @@ def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: P
     if only_asks(ctx):
         return
     data = [data_dir] if data_dir else []
-    user = None
+    settings = None
     if keys_dir is None or data_dir is None:
         from relay.config.load import load
 
         settings = load(config)
-        user = settings.user
         keys_dir = keys_dir or settings.keys_dir
         data = data or [settings.data_dir, settings.audit.dir]
-    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data), user=user)
+    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data), settings=settings)
 
 
 @command.command(help="Make the key ring, once.")
@@ -99,13 +118,12 @@ def rotate(places: _Places, *, audit_key: bool) -> None:
 def retire(places: _Places, version: int) -> None:
     """Remove a version after counting what needs it."""
     from relay.config.keyfiles import load_ring, ring_lock, ring_path, update_ring
-    from relay.observe.keyuse import count_use
 
     where = f"{ring_path(places.keys)}, version {version}"
     load_ring(places.keys)
     with ring_lock(places.keys):
         ring = load_ring(places.keys)
-        used = count_use(places.data).get(version, 0)
+        used = places.use().get(version, 0)
         if used:
             hint = "wait until the queue and the audit segments that need it are gone"
             raise ProblemsError(Problem(where=where, what=f"{used} sealed objects still need it", hint=hint))
@@ -142,10 +160,9 @@ def status(places: _Places, *, as_json: bool) -> None:
 
 
 def _status(ring: "KeyRing", places: _Places) -> dict[str, Any]:
-    from relay.observe.keyuse import count_use
     from relay.protect.chain import public_keys
 
-    use, now = count_use(places.data), time.time()
+    use, now = places.use(), time.time()
     versions = [
         {
             "number": version.number,
