@@ -33,6 +33,12 @@ class Meter:
         self._theoretical = at + self._spacing
         return max(at - self._slack - now, 0.0)
 
+    def adopt(self, rate: Rate) -> None:
+        """Take up another rate; places that were taken stay taken."""
+        self._rate = rate
+        self._spacing = 1 / rate.per_second
+        self._slack = self._spacing * (rate.burst - 1)
+
     def idle(self, now: float) -> bool:
         """Whether it holds nothing that a fresh meter would not."""
         return self._theoretical <= now
@@ -52,6 +58,17 @@ class Pacer:
 
     def __len__(self) -> int:
         return len(self._meters)
+
+    def adopt(self, default: Rate | None, rates: dict[str, Rate] | None = None) -> None:
+        """Take up other rates; what was taken so far still counts, so that no change opens anything by itself."""
+        self._default = default
+        self._rates = dict(rates or {})
+        for name in list(self._meters):
+            rate = self._rates.get(name, default)
+            if rate is None:
+                del self._meters[name]
+            else:
+                self._meters[name].adopt(rate)
 
     def take(self, destination: str, now: float) -> float:
         """Take the destination's next place; the seconds to wait until it comes (0 without a rate)."""

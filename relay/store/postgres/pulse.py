@@ -149,6 +149,7 @@ class Pulse:
             _log.warning("clock_differs", seconds=round(-self.behind, 1), hint="synchronise the machines' clocks")
         self._trusted_until = now + self._options.hold
         self._tell(draining)
+        await self._beat(connection)  # who else serves is known before the first delivery
 
     async def _beat(self, connection: Connection) -> bool:
         """Give a sign of life; whether this process is still known."""

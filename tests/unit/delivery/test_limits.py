@@ -45,3 +45,15 @@ def test_without_a_rate_nothing_waits_or_is_kept():
 def test_rates_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="a rate is"):
         Rate(**wrong)
+
+
+def test_another_rate_opens_nothing_by_itself():
+    pacer = Pacer(Rate(per_second=1.0))
+    assert [pacer.take("one.example", 0.0) for _ in range(3)] == [0.0, 1.0, 2.0]
+    pacer.adopt(Rate(per_second=0.5))
+    assert [pacer.take("one.example", 0.0) for _ in range(2)] == [3.0, 5.0]
+    for share in (1.0, 0.5, 1.0):  # nodes that come and go again and again
+        pacer.adopt(Rate(per_second=share))
+    assert pacer.take("one.example", 0.0) == 7.0
+    pacer.adopt(None)
+    assert pacer.take("one.example", 0.0) == 0.0
