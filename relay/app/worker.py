@@ -166,7 +166,7 @@ class WorkerService:
         if self._switch.is_on and position != self._position:
             self._position = position
             log.info("limits shared anew", node=position[0] + 1, nodes=position[1])
-            self._pacer = Pacer(options.pace(settings, position[1]))
+            self._pacer.adopt(options.pace(settings, position[1]))
             self._dispatcher.adopt(options.dispatch_options(settings, self._number(), position))
 
     def _on_settled(self) -> None:
