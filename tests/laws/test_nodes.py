@@ -38,7 +38,7 @@ async def struck(world, chance, strikes):
     await traffic.grown(MESSAGES)
     await traffic.stop()
     took = time.monotonic() - started
-    await until(lambda: world.is_empty, 180, every=0.2)
+    await until(lambda: world.is_empty, 180 + MESSAGES / 20, every=0.2)
     whole = world.nodes[0].postern("store", "check")
     await asyncio.gather(*(end(site) for site in world.nodes))
     outcome = Outcome(world, traffic)
