@@ -11,7 +11,8 @@ import structlog
 from relay.core.entry import Claimed
 from relay.core.errors import StoreError
 from relay.core.ports import Clock, Metrics, QueueStore
-from relay.worker.lanes import Attempt, Lane, LaneOptions, Pace
+from relay.worker.lanes import Attempt, Backlog, Lane, LaneOptions, Pace
+from relay.worker.strain import Strain
 
 log = structlog.get_logger("dispatch")
 
@@ -27,6 +28,7 @@ class DispatchOptions:
         lane: gives a destination's limits.
         lane_backlog: entries of one destination in hand before it is passed over in claims, so that a slow destination
             leaves room for the others.
+        behind: entries in hand that no connection has taken yet, from which on a busy worker counts as behind.
         serves: whether this worker serves a destination; ``False`` where its limit is below the number of workers and
             others were picked.
     """
@@ -36,6 +38,7 @@ class DispatchOptions:
     poll: float
     lane: Callable[[str], LaneOptions]
     lane_backlog: int
+    behind: int = 1_000_000
     serves: Callable[[str], bool] = lambda _: True
 
 
@@ -62,6 +65,7 @@ class Dispatcher:
         options: DispatchOptions,
         clock: Clock,
         metrics: Metrics,
+        strain: Strain | None = None,
     ) -> None:
         self._store = store
         self._attempt = attempt
@@ -70,6 +74,8 @@ class Dispatcher:
         self._clock = clock
         self._metrics = metrics
         self._lanes: dict[str, Lane] = {}
+        self._backlog = Backlog()
+        self._strain = strain or Strain()
         self._held = 0
         self._wake = asyncio.Event()
         self._draining = False
@@ -90,6 +96,13 @@ class Dispatcher:
     def in_hand(self) -> int:
         """Entries under this worker's lease, or reserved."""
         return self._held
+
+    def behind(self) -> bool:
+        """Whether much waits in hand for want of processor time, so that mail is better taken more slowly now.
+
+        What waits for slow destinations alone, while the processor rests, is no reason.
+        """
+        return self._backlog.entries >= self._options.behind and self._strain.felt()
 
     def reserve(self, destination: str) -> bool:
         """Take room for one fresh entry; ``False``: leave it unleased for others."""
@@ -116,7 +129,12 @@ class Dispatcher:
             lane = self._lanes.get(destination)
             if lane is None:
                 lane = self._lanes[destination] = Lane(
-                    destination, self._options.lane(destination), self._attempt, self._pace, self._set_aside
+                    destination,
+                    self._options.lane(destination),
+                    self._attempt,
+                    self._pace,
+                    self._set_aside,
+                    self._backlog,
                 )
             lane.push(item)
 

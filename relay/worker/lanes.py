@@ -39,6 +39,13 @@ class LaneOptions:
     messages_per_session: int
 
 
+@dataclass(slots=True)
+class Backlog:
+    """What waits in all lanes of a worker: entries in hand that no runner has taken yet."""
+
+    entries: int = 0
+
+
 class Lane:
     """Entries for one destination, and the runners that deliver them.
 
@@ -51,16 +58,24 @@ class Lane:
         attempt: tries one entry.
         pace: gives places in time.
         set_aside: told of an entry whose attempt raised; the lane goes on without it.
+        backlog: counts what waits here among the rest.
     """
 
     def __init__(
-        self, destination: str, options: LaneOptions, attempt: Attempt, pace: Pace, set_aside: SetAside
+        self,
+        destination: str,
+        options: LaneOptions,
+        attempt: Attempt,
+        pace: Pace,
+        set_aside: SetAside,
+        backlog: Backlog | None = None,
     ) -> None:
         self.destination = destination
         self._options = options
         self._attempt = attempt
         self._pace = pace
         self._set_aside = set_aside
+        self._backlog = backlog or Backlog()
         self._queue: deque[Claimed] = deque()
         self._idle: list[asyncio.Future[Claimed | None]] = []
         self._runners: set[asyncio.Task[None]] = set()
@@ -89,6 +104,7 @@ class Lane:
                 place.set_result(claimed)
                 return
         self._queue.append(claimed)
+        self._backlog.entries += 1
         self._staff()
 
     def _staff(self) -> None:
@@ -103,6 +119,7 @@ class Lane:
         """Take back what no runner has begun, to give it up on a drain."""
         waiting = list(self._queue)
         self._queue.clear()
+        self._backlog.entries -= len(waiting)
         return waiting
 
     async def drain(self) -> None:
@@ -150,10 +167,14 @@ class Lane:
         except TimeoutError:
             return True
         except asyncio.CancelledError:
-            self._queue.appendleft(claimed)
+            self._put_back(claimed)
             raise
-        self._queue.appendleft(claimed)
+        self._put_back(claimed)
         return False
+
+    def _put_back(self, claimed: Claimed) -> None:
+        self._queue.appendleft(claimed)
+        self._backlog.entries += 1
 
     async def _try(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
         try:
@@ -175,6 +196,7 @@ class Lane:
         if self._stop.is_set() or len(self._runners) > self._options.concurrency:
             return None  # whoever is left over when all have looked is staffed anew
         if self._queue:
+            self._backlog.entries -= 1
             return self._queue.popleft()
         if session is None:
             return None

@@ -49,10 +49,19 @@ class FlakyStore(MemoryStore):
         await super().release(entry_ids)
 
 
+class Felt:
+    """Feels as the test says."""
+
+    busy = False
+
+    def felt(self):
+        return self.busy
+
+
 class Worker:
     """A dispatcher over a memory store whose attempts end when the test says so."""
 
-    def __init__(self, *, in_hand=4, batch=3, backlog=100, concurrency=1, serves=lambda _: True, poll=3600.0):
+    def __init__(self, *, in_hand=4, batch=3, backlog=100, concurrency=1, serves=lambda _: True, poll=3600.0, behind=1):
         self.clock = ManualClock()
         self.data = MemoryData()
         self.store = FlakyStore(FakeVault(), self.clock, None, self.data)
@@ -63,9 +72,13 @@ class Worker:
             poll=poll,
             lane=lambda _: LaneOptions(concurrency=concurrency, idle=3600.0, messages_per_session=1000),
             lane_backlog=backlog,
+            behind=behind,
             serves=serves,
         )
-        self.dispatcher = Dispatcher(self.store, self._attempt, lambda _: 0.0, self.options, self.clock, self.metrics)
+        self.strain = Felt()
+        self.dispatcher = Dispatcher(
+            self.store, self._attempt, lambda _: 0.0, self.options, self.clock, self.metrics, self.strain
+        )
         self.begun = asyncio.Queue()
         self.gates = {}
         self.open = False
@@ -223,6 +236,23 @@ async def test_a_full_lane_is_passed_over_and_others_are_served():
         assert not worker.dispatcher.reserve("slow.example")
         assert worker.dispatcher.reserve("quick.example")
         worker.dispatcher.give_up(1)
+
+
+async def test_it_is_behind_when_it_is_busy_and_more_waits_than_it_likes():
+    async with working(in_hand=10, behind=2) as worker:
+        for _ in range(4):
+            await worker.keep("one.example")
+        await worker.begun.get()
+        await worker.turn(40)
+        assert not worker.dispatcher.behind(), "a slow destination alone is no reason to take mail more slowly"
+        worker.strain.busy = True
+        assert worker.dispatcher.behind()
+        worker.open = True
+        for gate in worker.gates.values():
+            gate.set()
+        await worker.turn(200)
+        assert len(worker.attempted) == 4
+        assert not worker.dispatcher.behind()
 
 
 async def test_what_others_serve_is_given_back_and_then_passed_over():
