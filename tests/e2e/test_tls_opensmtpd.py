@@ -1,0 +1,78 @@
+"""OpenSMTPD as the receiving server: certificates good and bad, or a TLS of its own that is broken."""
+
+import contextlib
+
+import pytest
+
+from relay.core.level import Level, Voucher
+from relay.core.outcome import Trouble
+from relay.core.ports import ConnectError
+from relay.demo.authority import Authority
+from relay.demo.behaviour import PeerBehaviour
+from relay.demo.site import free_port
+from tests.support.net import contexts, transaction
+from tests.support.opensmtpd import OpenSmtpd
+from tests.support.trust import GOOD, MX, world
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+async def attempt(it, floor, tls_failures=0):
+    """The proof of a delivery, or the trouble that kept it."""
+    try:
+        session = await it.connector.connect(GOOD, floor=floor, tls_failures=tls_failures)
+    except ConnectError as error:
+        return error.failures[-1].trouble
+    result = await session.transact(transaction(f"pat@{GOOD}", floor=floor))
+    await session.close()
+    assert result.results[0].delivered
+    return result.proof
+
+
+@contextlib.asynccontextmanager
+async def behind(authority, certificate):
+    """``good.example`` with OpenSMTPD as its mail server, which passes on to the peer."""
+    async with (
+        world(authority, contexts(authority), PeerBehaviour()) as it,
+        OpenSmtpd(address="127.0.0.1", port=free_port(), certificate=certificate, next_port=it.peer.port) as server,
+    ):
+        it.use_port(server.port)
+        yield it, server
+
+
+KINDS = {
+    "good": lambda authority: authority.issue(MX),
+    "expired": lambda authority: authority.issue(MX, expired=True),
+    "self-signed": lambda authority: authority.issue(MX, self_signed=True),
+    "wrong-name": lambda authority: authority.issue("mx.other.example"),
+    "private-authority": lambda authority: authority.untrusted.issue(MX),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_opensmtpd_shows_decides_and_a_tls_that_is_broken_protects_nothing(authority, kind):
+    async with behind(authority, KINDS[kind](authority)) as (it, server):
+        if not await server.serves_tls():
+            # Debian 12: STARTTLS is offered and no handshake ends well. The first attempt is put off at any floor.
+            assert await attempt(it, Level.CLEAR) is Trouble.BELOW_FLOOR
+            for floor in (Level.ENCRYPTED, Level.VERIFIED, Level.AUTHENTICATED):
+                assert await attempt(it, floor, tls_failures=9) is Trouble.BELOW_FLOOR
+            assert it.peer.messages == []
+            proof = await attempt(it, Level.CLEAR, tls_failures=1)
+            assert (proof.level, proof.downgraded) == (Level.CLEAR, True)
+            it.announce()
+            assert await attempt(it, Level.CLEAR, tls_failures=9) is Trouble.BELOW_FLOOR
+            return
+        good = kind == "good"
+        assert (await attempt(it, Level.CLEAR)).level is (Level.VERIFIED if good else Level.ENCRYPTED)
+        assert await attempt(it, Level.AUTHENTICATED, tls_failures=9) is Trouble.BELOW_FLOOR
+        it.announce()
+        if good:
+            assert (await attempt(it, Level.AUTHENTICATED)).vouched_by is Voucher.MTA_STS
+        else:
+            assert await attempt(it, Level.CLEAR, tls_failures=9) is Trouble.BELOW_FLOOR
