@@ -282,7 +282,7 @@ class Attempter:
         if rendering.own:
             claimed = ours(claimed)
             entry = claimed.entry
-        prepared = self._outgoing.prepare(message, entry, rendering.content, session.features)
+        prepared = await self._outgoing.prepare(message, entry, rendering.content, session.features)
         if isinstance(prepared, Failure):
             return Sent(results=self._all(claimed, prepared), proof=session.proof)
         results: list[RecipientResult] = []

@@ -1,6 +1,8 @@
 """The bytes that leave: what a method rendered, adapted to the peer's EHLO, signed last over exactly those bytes."""
 
+import asyncio
 import hashlib
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +18,8 @@ from relay.protect.dkim import SignerSet
 
 _CACHED_BYTES: Final = 32 * 1024 * 1024
 """How much signed content a worker keeps for further entries of the same message."""
+_LARGE: Final = 256 * 1024
+"""Octets from which on content is prepared in a thread: below, changing threads costs more than it spares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +44,24 @@ class Outgoing:
         self._metrics = metrics
         self._cache: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
         self._cached = 0
+        self._lock = threading.Lock()
 
     def adopt(self, signers: SignerSet) -> None:
         """Sign with other keys from now on."""
         self._signers = signers
-        self._cache.clear()
-        self._cached = 0
+        with self._lock:
+            self._cache.clear()
+            self._cached = 0
 
-    def prepare(
+    async def prepare(
+        self, message: Message, entry: QueueEntry, content: bytes, features: PeerFeatures
+    ) -> Prepared | Failure:
+        """As :meth:`prepare_now`; large content in a thread, so that nothing else waits for it."""
+        if len(content) < _LARGE:
+            return self.prepare_now(message, entry, content, features)
+        return await asyncio.to_thread(self.prepare_now, message, entry, content, features)
+
+    def prepare_now(
         self, message: Message, entry: QueueEntry, content: bytes, features: PeerFeatures
     ) -> Prepared | Failure:
         """Adapt and sign ``content``; a ``Failure`` says which extension the peer lacks.
@@ -67,11 +81,11 @@ class Outgoing:
             features.eight_bit_mime,
             features.smtputf8,
         )
-        if shared and (known := self._cache.get(key)) is not None:
-            self._cache.move_to_end(key)
+        if shared and (known := self._known(key)) is not None:
             return known
+        signers = self._signers
         prepared = self._make(message, entry, content, features)
-        if shared and isinstance(prepared, Prepared):
+        if shared and isinstance(prepared, Prepared) and signers is self._signers:
             self._keep(key, prepared)
         return prepared
 
@@ -98,9 +112,18 @@ class Outgoing:
             smtputf8=wants_utf8 and features.smtputf8,
         )
 
+    def _known(self, key: tuple[object, ...]) -> Prepared | None:
+        with self._lock:
+            known = self._cache.get(key)
+            if known is not None:
+                self._cache.move_to_end(key)
+            return known
+
     def _keep(self, key: tuple[object, ...], prepared: Prepared) -> None:
-        self._cache[key] = prepared
-        self._cached += len(prepared.content)
-        while self._cached > _CACHED_BYTES:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached -= len(oldest.content)
+        with self._lock:
+            before = self._cache.pop(key, None)  # two threads may have made the same
+            self._cached += len(prepared.content) - (len(before.content) if before is not None else 0)
+            self._cache[key] = prepared
+            while self._cached > _CACHED_BYTES:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached -= len(oldest.content)

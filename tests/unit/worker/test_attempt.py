@@ -582,17 +582,17 @@ async def test_a_message_to_many_destinations_is_signed_once_a_variant():
         body = "Subject: x\r\n\r\ngrüße\r\n".encode()
         plain, eight = PeerFeatures(), PeerFeatures(eight_bit_mime=True)
         entry = await it.keep(message=message, body=body)
-        first = it.outgoing.prepare(message, entry, body, eight)
-        assert it.outgoing.prepare(message, entry, body, eight) is first
+        first = await it.outgoing.prepare(message, entry, body, eight)
+        assert await it.outgoing.prepare(message, entry, body, eight) is first
         assert Signers.calls == 1
-        other = it.outgoing.prepare(message, entry, body, plain)
+        other = await it.outgoing.prepare(message, entry, body, plain)
         assert other.content != first.content
         assert (first.body_8bit, other.body_8bit) == (True, False)
         assert Signers.calls == 2
-        rendered = it.outgoing.prepare(message, entry, body.replace(b"Subject: x", b"Subject: y"), eight)
+        rendered = await it.outgoing.prepare(message, entry, body.replace(b"Subject: x", b"Subject: y"), eight)
         assert b"Subject: y" in rendered.content, "another rendering is another content"
         it.outgoing.adopt(Signers())
-        it.outgoing.prepare(message, entry, body, eight)
+        await it.outgoing.prepare(message, entry, body, eight)
         assert Signers.calls == 4
 
 
