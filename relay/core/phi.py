@@ -46,6 +46,7 @@ class Finding:
         weight: how much it counts in the verdict, 0 to 1.
         sensitive: the specially protected kind it belongs to (``mental-health``, ``hiv``, ``substance-use``,
             ``reproductive``, ``genetic``), or empty.
+        more: how many more values of the same kind it stands for, which are not listed one by one.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Finding:
     digest: str = ""
     weight: float = 0.0
     sensitive: str = ""
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +82,12 @@ class PhiVerdict:
         """Findings a kind, for the audit trail, metrics and the condition ``finding``."""
         counts: dict[str, int] = {}
         for finding in self.findings:
-            counts[finding.kind] = counts.get(finding.kind, 0) + 1
+            counts[finding.kind] = counts.get(finding.kind, 0) + 1 + finding.more
         return counts
 
     def group_count(self, group: FindingGroup) -> int:
         """How many findings there are of a group."""
-        return sum(1 for finding in self.findings if finding.group is group)
+        return sum(1 + finding.more for finding in self.findings if finding.group is group)
 
     @property
     def is_unreadable(self) -> bool:

@@ -19,7 +19,9 @@ from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
 from relay.scan.detector import Detector
-from relay.scan.find import Finder
+from relay.scan.endings import EndingFinder
+from relay.scan.everywhere import EverywhereFinder
+from relay.scan.find import Finder, Instruments
 from relay.scan.icd import IcdTable
 from relay.scan.judge import Judge, ScanLimits
 from relay.scan.lexicon import Lexicon
@@ -73,16 +75,23 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     weights = tuning.apply(Weights.parse((data / "weights.yaml").read_bytes()))
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
     table = (data / "names.txt").read_bytes()
-    names = NameFinder(NameTable.parse(table), weights.identifiers)
-    shapes = ShapeFinder((*tuning.shapes, *all_shapes(IcdTable((data / "icd10cm.bin").read_bytes()))))
-    shapes.warm([*(source.encode() for source in sources), table])
     lexicon = Lexicon.parse(sources, weights.levels)
     if tuning.terms or tuning.excluded:
         lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+    endings = EndingFinder()
+    endings.warm([*(source.encode() for source in sources), table])
+    instruments = Instruments(
+        lexicon=lexicon,
+        names=NameFinder(NameTable.parse(table), weights.identifiers),
+        shapes=ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes()))),
+        endings=endings,
+        own=EverywhereFinder(tuning.shapes),
+        detectors=load_detectors(),
+    )
+    finder = Finder(instruments, weights, tuning.excludes if tuning.excluded_values else None)
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
-    excludes = tuning.excludes if tuning.excluded_values else None
-    return Judge(Finder(lexicon, names, shapes, weights, excludes, load_detectors()), weights, digest, limits)
+    return Judge(finder, weights, digest, limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,7 @@ def _finding(item: Any) -> Finding:
         digest=str(item["digest"]),
         weight=float(item["weight"]),
         sensitive=str(item["sensitive"]),
+        more=int(item["more"]),
     )
 
 

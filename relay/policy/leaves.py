@@ -198,8 +198,8 @@ def counter(condition: FindingCondition) -> Callable[[Shared, int], int]:
                 continue
             if sensitive and found.sensitive not in sensitive and not (any_sensitive and found.sensitive):
                 continue
-            counted += 1
-            if counted == limit:
+            counted += 1 + found.more
+            if counted >= limit:
                 break
         return counted
 

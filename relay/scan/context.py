@@ -1,10 +1,10 @@
-"""The shapes of health context: codes, values, doses, vital signs, and words by how medicine builds them."""
+"""The shapes of health context: codes, values, doses, vital signs; and words by how medicine builds them."""
 
 import re
 from typing import Final
 
 from relay.core.phi import FindingGroup
-from relay.scan.shape import Shape
+from relay.scan.shape import Shape, after_any
 
 _HEALTH: Final = FindingGroup.HEALTH
 _NOT_DISEASES: Final = frozenset(
@@ -52,41 +52,67 @@ _ANALYTES: Final = (
     rb"|tsh|ldl|hdl|triglycerides|cholesterol|troponin|bnp|crp|esr|psa|alt|ast|bilirubin|albumin|ferritin|egfr|cd4"
     rb"|viral load"
 )
+_ANALYTE_ANCHORS: Final = {
+    **after_any(
+        b"potassium sodium chloride creatinine bun glucose hba1c a1c hgb hemoglobin hct hematocrit wbc platelets plt "
+        b"inr tsh ldl hdl triglycerides cholesterol troponin bnp crp esr psa alt ast bilirubin albumin ferritin egfr cd4"
+    ),
+    b"viral": frozenset({b"load"}),
+}
+_ANALYTE_ENDS: Final = (b"a1c", b"hgb", b"wbc", b"inr", b"tsh", b"ldl", b"hdl", b"psa")
+_DIGITS_TOLD: Final = after_any(
+    b"icd dx diagnosis diagnoses diagnosis diag code codes coded assessment problem impression condition"
+)
+_PERIODS: Final = after_any(b"year years yr yrs month months week weeks day days yo y")
 CONTEXT: Final = (
     Shape(
         kind="age",
         regex=(
             rb"\b(\d{1,3}[- ]{0,2}(?:years?|yrs?|months?|weeks?|days?)(?:[- ]old)?,?[- ](?:old|male|female|man"
             rb"|woman|boy|girl)\b"
-            rb"|\d{1,3}[- ]?y/?o\b|\d{1,3} ?y\.o\.|\bage[ds]? \d{1,3}\b)"
+            rb"|\d{1,3}[- ]?y/?o\b|\d{1,3} ?y\.o\.)"
         ),
-        trigger=rb"\d[- ]*(?:y/?o\b|y\.o|(?:year|yr|month|week|day)s?,?[- ](?:old|male|female|man|woman|boy|girl))"
-        rb"|\bage[ds]? \d",
+        words=_PERIODS,
+        glued=(b"ye", b"yr", b"mo", b"we", b"da", b"yo", b"y/", b"y."),
+        before=6,
+        after=24,
+        digits=(3, 0),
+        group=_HEALTH,
+    ),
+    Shape(
+        kind="age",
+        regex=rb"\b(age[ds]? \d{1,3}\b)",
+        words=after_any(b"age aged ages"),
         group=_HEALTH,
     ),
     Shape(
         kind="icd10",
         regex=rb"\b([a-tv-z]\d[0-9ab](?:\.[0-9a-z]{1,4})?)\b",
-        trigger=rb"\b[a-tv-z]\d[0-9ab](?:\.|\b)",
+        words=_DIGITS_TOLD,
+        coded=True,
+        after=62,
+        seeks=True,
+        digits=(0, 62),
         group=_HEALTH,
         refine=icd_kind,
     ),
     Shape(
         kind="procedure-code",
         regex=rb"\b(?:cpt|hcpcs|procedure\s+code)s?[^\w\n]{0,6}(?:codes?)?[^\w\n]{0,4}(\d{5}|[a-v]\d{4})\b",
-        trigger=rb"\b(?:cpt|hcpcs|procedure\s+code)",
+        words={**after_any(b"cpt cpts hcpcs"), b"procedure": frozenset({b"code", b"codes"})},
         group=_HEALTH,
     ),
     Shape(
         kind="ndc",
         regex=rb"\bndc[^\w\n]{0,6}(\d{4,5}-\d{3,4}-\d{1,2}|\d{10,11})\b",
-        trigger=rb"\bndc",
+        words=after_any(b"ndc"),
+        stuck=(b"ndc",),
         group=_HEALTH,
     ),
     Shape(
         kind="loinc",
         regex=rb"\bloinc[^\w\n]{0,6}(?:code)?[^\w\n]{0,3}(\d{1,5}-\d)\b",
-        trigger=rb"\bloinc",
+        words=after_any(b"loinc"),
         group=_HEALTH,
     ),
     Shape(
@@ -94,22 +120,31 @@ CONTEXT: Final = (
         regex=rb"\b(\d{1,4}(?:[.,]\d{1,3})? ?(?:mg/dl|g/dl|mmol/l|mmol/mol|mcg/dl|ng/ml|ng/dl|pg/ml|meq/l|iu/l|u/l"
         rb"|miu/l|copies/ml"
         rb"|cells/ul|k/ul|mm/hr|mmhg|mm hg|ml/min|bpm|kg/m2))\b",
-        trigger=rb"\d ?(?:mg/dl|g/dl|mmol|mcg/dl|ng/|pg/ml|meq/l|iu/l|u/l|miu/l|copies/ml|cells/ul|k/ul|mm/hr"
-        rb"|mm ?hg|ml/min|bpm|kg/m2)",
+        words=after_any(b"mg g mmol mcg ng pg meq iu u miu copies cells k mm mmhg ml bpm kg"),
+        glued=tuple(b"mg g/ mm mc ng pg me iu u/ mi co ce k/ ml bp kg".split()),
+        before=10,
+        after=14,
+        digits=(2, 0),
         group=_HEALTH,
     ),
     Shape(
         kind="lab-value",
         regex=rb"\b((?:" + _ANALYTES + rb")(?: level)?(?: (?:of|is|was|at))?\s{0,2}[:=]?\s{0,2}[<>]?"
         rb"\d{1,4}(?:\.\d{1,2})?)\b",
-        trigger=rb"\b(?:" + _ANALYTES + rb")(?: level)?(?: (?:of|is|was|at))?\s*[:=]?\s*[<>]?\d",
+        words=_ANALYTE_ANCHORS,
+        digits=(0, 40),
+        stuck=_ANALYTE_ENDS,
         group=_HEALTH,
     ),
     Shape(
         kind="dose",
         regex=rb"\b(\d{1,4}(?:\.\d{1,3})? ?(?:mg|mcg|units|puffs?|tabs?|tablets?|capsules?)(?: (?:po|bid|tid|qid|qd"
         rb"|qhs|daily|prn|sl|iv|im|od))?)\b",
-        trigger=rb"\d ?(?:mg|mcg|units|puff|tab|capsule)",
+        words=after_any(b"mg mcg units puff puffs tab tabs tablet tablets capsule capsules"),
+        glued=(b"mg", b"mc", b"un", b"pu", b"ta", b"ca"),
+        before=10,
+        after=18,
+        digits=(2, 0),
         group=_HEALTH,
     ),
     Shape(
@@ -117,39 +152,24 @@ CONTEXT: Final = (
         regex=rb"\b((?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sat|spo2|sat|bmi|weight"
         rb"|wt)[\s:]{1,3}"
         rb"(?:of |is |was )?\d{2,3}(?:/\d{2,3}|\.\d)?)\b",
-        trigger=rb"\b(?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sat|spo2|sat|bmi|weight|wt)"
-        rb"[\s:]+(?:of |is |was )?\d",
+        words={
+            **after_any(b"bp pulse hr temp temperature resp rr spo2 sat bmi weight wt"),
+            b"blood": frozenset({b"pressure"}),
+            b"heart": frozenset({b"rate"}),
+            b"o2": frozenset({b"sat"}),
+        },
+        digits=(0, 40),
         group=_HEALTH,
-    ),
-    Shape(
-        kind="condition",
-        regex=rb"\b([a-z]{3,20}(?:itis|osis|emia|aemia|pathy|algia|ectomy|oscopy|ostomy|otomy|plasty|uria|pnea"
-        rb"|plegia|paresis|rrhea"
-        rb"|rrhage|megaly|penia|sclerosis|carcinoma|sarcoma|blastoma|lymphoma|myeloma|adenoma|graphy|malacia|phagia"
-        rb"|phasia))\b",
-        trigger=rb"(?:itis|osis|emia|pathy|algia|ectomy|scopy|stomy|otomy|plasty|uria|pnea|plegia|paresis|rrhea"
-        rb"|rrhage|megaly|penia"
-        rb"|noma|coma|stoma|homa|eloma|graphy|malacia|phagia|phasia)\b",
-        group=_HEALTH,
-        valid=is_disease,
-    ),
-    Shape(
-        kind="drug",
-        regex=rb"\b([a-z]{3,14}(?:mab|tinib|ciclib|sartan|statin|gliptin|gliflozin|glutide|prazole|conazole|cillin"
-        rb"|mycin|floxacin"
-        rb"|cycline|dipine|olol|azepam|azolam|triptan|setron|oxetine|triptyline|parin|xaban|grel|lukast|tidine"
-        rb"|thiazide"
-        rb"|semide|pril|prazosin|vastatin|fibrate|glitazone|dronate|sone|solone|caine|barbital|ciclovir|previr"
-        rb"|buvir|tegravir"
-        rb"|terol|tropium|gabalin|racetam|idone|apine|formin|bactam|penem))\b",
-        trigger=rb"(?:mab|tinib|ciclib|sartan|statin|gliptin|gliflozin|glutide|prazole|conazole|cillin|mycin"
-        rb"|floxacin|cycline|dipine"
-        rb"|olol|azepam|azolam|triptan|setron|oxetine|triptyline|parin|xaban|grel|lukast|tidine|thiazide|semide"
-        rb"|pril|azosin|vastatin"
-        rb"|fibrate|glitazone|dronate|sone|solone|caine|barbital|ciclovir|previr|buvir|tegravir"
-        rb"|terol"
-        rb"|tropium|gabalin|racetam|idone|apine|formin|bactam|penem)\b",
-        group=_HEALTH,
-        valid=is_drug,
     ),
 )  # fmt: skip
+
+DISEASE_ENDINGS: Final = (
+    rb"itis|osis|emia|aemia|pathy|algia|ectomy|oscopy|ostomy|otomy|plasty|uria|pnea|plegia|paresis|rrhea|rrhage|megaly|penia"
+    rb"|sclerosis|carcinoma|sarcoma|blastoma|lymphoma|myeloma|adenoma|graphy|malacia|phagia|phasia"
+)
+DRUG_ENDINGS: Final = (
+    rb"mab|tinib|ciclib|sartan|statin|gliptin|gliflozin|glutide|prazole|conazole|cillin|mycin|floxacin|cycline|dipine|olol"
+    rb"|azepam|azolam|triptan|setron|oxetine|triptyline|parin|xaban|grel|lukast|tidine|thiazide|semide|pril|prazosin|vastatin"
+    rb"|fibrate|glitazone|dronate|sone|solone|caine|barbital|ciclovir|previr|buvir|tegravir|terol|tropium|gabalin|racetam"
+    rb"|idone|apine|formin|bactam|penem"
+)

@@ -5,7 +5,7 @@ from typing import Final
 from relay.core.phi import FindingGroup
 from relay.scan import validate
 from relay.scan.lexicon import FOLD
-from relay.scan.shape import Shape
+from relay.scan.shape import ANY, SIGN, Shape, after_any
 
 _MONTH: Final = rb"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
 DATE: Final = (
@@ -13,10 +13,6 @@ DATE: Final = (
     rb"|" + _MONTH + rb"\.?[ ,]{1,3}\d{1,2}(?:st|nd|rd|th)?[ ,]{1,3}'?\d{2,4}|\d{1,2}(?:st|nd|rd|th)?(?: of)?[ -]{1,3}"
     + _MONTH + rb"[ ,.-]{1,3}\d{2,4})"
 )  # fmt: skip
-_DATE_TRIGGER: Final = (
-    rb"\d[-/. ]+\d\d?[-/. ]+\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?[ ,]+\d"
-    rb"|\d(?:st|nd|rd|th)?(?: of)?[ -]+(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
-)
 _SEP: Final = rb"[\s:#.=|>*_()\"'-]{0,12}(?:is[\s:#]{1,3}|no\.?[\s:#]{1,3}|number[\s:#]{1,3})?#?"
 _VALUE: Final = rb"([a-z0-9][a-z0-9]?[a-z0-9-]{2,23})"
 _NUM: Final = rb"(?:numbers?|num|no|nbr|id|#|code|identifier)"
@@ -33,11 +29,11 @@ _STREET: Final = (
 _FACILITY: Final = (
     rb"hospital|clinic|medical center|health center|cancer center|surgery center|nursing home|health system"
 )
-_ALWAYS_NUMBERS: Final = rb"mrn|m\.r\.n\.|mr|med(?:ical)?\.?\s+rec(?:ord)?s?|hbn|emr|expediente|historia\s+clinica"
+_ALWAYS_NUMBERS: Final = rb"mrn|mr|med(?:ical)?\.?\s+rec(?:ord)?s?|hbn|emr|expediente|historia\s+clinica"
 _LABELS: Final = (
     rb"chart|patient|pt|hospital|encounter|visit|accession|specimen|csn|fin|epic|ehr|member|subscriber|beneficiary|insured"
     rb"|insurance|medicaid|medicare|policy|group|plan|poliza|afiliado|claim|icn|dcn|authori[sz]ation|auth|referral|rx"
-    rb"|prescription|receta|account|acct|a/c|guarantor|case|file|record|licen[sc]e|dl|vin|plate|vehicle|serial|udi|device"
+    rb"|prescription|receta|account|acct|guarantor|case|file|record|licen[sc]e|dl|vin|plate|vehicle|serial|udi|device"
     rb"|implant|lot"
 )
 _KIND_BY_LABEL: Final = {
@@ -67,63 +63,117 @@ def number_kind(before: bytes, value: bytes) -> str:
     return "case-number"
 
 
+_NUMBER_WORDS: Final = frozenset(b"number numbers num no nbr id code identifier".split())
+_HASH: Final = frozenset(b"#")
+_RECORD: Final = frozenset(b"rec recs record records".split())
+_LABEL_ANCHORS: Final = {
+    **dict.fromkeys(
+        b"chart patient pt hospital encounter visit accession specimen csn fin epic ehr member subscriber beneficiary "
+        b"insured insurance medicaid medicare policy group plan poliza afiliado claim icn dcn authorization "
+        b"authorisation auth referral rx prescription receta account acct guarantor case file record license licence dl "
+        b"vin plate vehicle serial udi device implant lot".split(),
+        _NUMBER_WORDS,
+    ),
+    **after_any(b"mrn mr hbn emr expediente"),
+    b"med": _RECORD,
+    b"medical": _RECORD,
+    b"historia": frozenset({b"clinica"}),
+}
+_MONTHS: Final = after_any(
+    b"jan january feb february mar march apr april may jun june jul july aug august sep sept september oct october "
+    b"nov november dec december"
+)
+_STREETS: Final = after_any(
+    b"street st avenue ave road rd boulevard blvd drive dr lane ln court ct way place pl terrace ter circle cir "
+    b"parkway pkwy highway hwy trail trl"
+)
+_BIRTHS: Final = {**after_any(b"dob born"), b"o": frozenset({b"b"}), b"date": frozenset({b"of"})}
+_YEARS: Final = after_any(b"years year yrs yr yo y")
+_PICTURES: Final = frozenset(b"photo photos photograph photographs picture pictures image images".split())
+
 NUMBERS: Final = (
     Shape(
         kind="ssn",
         regex=rb"\b(?:ssn|ss\s?#|soc(?:ial)?\.?\s+sec(?:urity)?(?:\s+(?:number|no|num|#))?|seguro\s+social)[^\w\n]{0,12}"
         rb"(?:is\s|number\s|no\.?\s|:|\s){0,2}(\d{3}[-\s.]{0,3}\d{2}[-\s.]{0,3}\d{4})\b",
-        trigger=rb"\bssn|\bss\s?#|\bsoc(?:ial)?\.?\s+sec|seguro\s+social",
+        words=after_any(b"ssn ss soc social seguro"),
+        stuck=(b"ssn",),
         valid=validate.is_ssn,
     ),
     Shape(
         kind="ssn-invalid",
         regex=rb"\b(?:ssn|social\s+security(?:\s+(?:number|no|num))?)[^\w\n]{0,12}(\d{3}[-\s.]?\d{2}[-\s.]?\d{4})\b",
-        trigger=rb"\bssn|\bsocial\s+sec",
+        words={b"ssn": ANY, b"social": frozenset({b"security"})},
+        stuck=(b"ssn",),
         valid=validate.is_filled,
     ),
     Shape(
         kind="itin",
         regex=rb"\b(9\d{2}-[5-9]\d-\d{4})\b",
-        trigger=rb"\b9\d\d-[5-9]\d-\d{4}",
+        middle=(2,),
+        before=2,
+        after=14,
         valid=validate.is_itin,
     ),
     Shape(
         kind="ssn-unlabelled",
         regex=rb"\b(\d{3}-\s?\d{2}-\s?\d{4})\b",
-        trigger=rb"\d{3}-\s?\d\d-\s?\d{4}",
+        middle=(2,),
+        before=2,
+        after=16,
         valid=validate.is_ssn,
     ),
     Shape(
         kind="hicn",
         regex=rb"\b(?:hicn?|medicare(?:\s+(?:number|no|id|claim|#))?)[^\w\n]{0,8}(\d{3}-?\d{2}-?\d{4}-?[a-z]\d?)\b",
-        trigger=rb"\d{4}-?[a-z]\d?\b",
+        words=after_any(b"hic hicn medicare"),
+        stuck=(b"hic", b"icn"),
         valid=lambda value: validate.is_ssn(value[:11] if b"-" in value else value[:9]),
     ),
     Shape(
         kind="mbi",
         regex=rb"\b([1-9]" + _MBI_LETTER + _MBI_EITHER + rb"\d[- ]?" + _MBI_LETTER + _MBI_EITHER + rb"\d[- ]?"
         + _MBI_LETTER + rb"{2}\d{2})\b",
-        trigger=rb"[1-9][a-z][0-9a-z]\d[- ]?[a-z][0-9a-z]\d[- ]?[a-z][a-z]\d\d",
+        outline=rb"9a[9a]9-?a[9a]9-?aa99",
+        after=15,
     ),
     Shape(
         kind="mrn",
         regex=rb"\b(?:(?:" + _ALWAYS_NUMBERS + rb")\b(?:\s{0,2}" + _NUM + rb"\b)?|(?:" + _LABELS + rb")\s{0,2}(?:"
         + _NUM + rb"\b|#))" + _SEP + _VALUE + rb"\b",
-        trigger=rb"\b(?:" + _ALWAYS_NUMBERS + rb")\b|\b(?:" + _LABELS + rb")\s*(?:" + _NUM + rb"\b|#)",
+        words=_LABEL_ANCHORS,
+        sign=_HASH,
+        digits=(0, 70),
         valid=validate.has_digits,
         refine=number_kind,
     ),
     Shape(
+        kind="mrn",
+        regex=rb"\bm\.r\.n\." + _SEP + _VALUE + rb"\b",
+        words={b"r": frozenset({b"n"})},
+        before=2,
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="account-number",
+        regex=rb"\ba/c\s{0,2}(?:" + _NUM + rb"\b|#)" + _SEP + _VALUE + rb"\b",
+        words={b"c": _NUMBER_WORDS},
+        sign=_HASH,
+        before=2,
+        valid=validate.has_digits,
+    ),
+    Shape(
         kind="npi",
         regex=rb"\b(?:npi)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}(\d{10})\b",
-        trigger=rb"\bnpi",
+        words=after_any(b"npi"),
+        stuck=(b"npi",),
         group=FindingGroup.PROVIDER,
         valid=validate.is_npi,
     ),
     Shape(
         kind="dea",
         regex=rb"\b(?:dea)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}([a-z][a-z9]\d{7})\b",
-        trigger=rb"\bdea",
+        words=after_any(b"dea"),
         group=FindingGroup.PROVIDER,
         valid=validate.is_dea,
     ),
@@ -134,70 +184,143 @@ PLACES_AND_DATES: Final = (
     Shape(
         kind="date",
         regex=rb"\b(" + DATE + rb")\b",
-        trigger=_DATE_TRIGGER,
+        words=_MONTHS,
+        middle=(1, 2),
+        before=14,
+        after=40,
+        digits=(14, 18),
         valid=validate.is_date,
         refine=validate.date_kind,
     ),
     Shape(
         kind="age-over-89",
         regex=rb"\b(9\d|1[012]\d)[- ]{0,2}(?:years?|yrs?|y/?o|y\.o\.)",
-        trigger=rb"\b(?:9|1[012])\d[- ]*(?:y)",
+        words=_YEARS,
+        glued=(b"ye", b"yr", b"yo", b"y/", b"y."),
+        before=6,
+        after=8,
+        digits=(3, 0),
         valid=validate.is_old,
     ),
     Shape(
         kind="address",
         regex=rb"\b(\d{1,5} (?:[nsew]\.? )?[a-z0-9][a-z'.]{1,20} (?:[a-z][a-z'.]{1,20} ){0,2}" + _STREET + rb"\b\.?)",
-        trigger=rb"[a-z'.] " + _STREET + rb"\b",
+        words=_STREETS,
+        before=76,
+        after=14,
+        digits=(75, 0),
     ),
     Shape(
         kind="facility",
         regex=rb"\b(?:at|in|from|to|of) (?:the )?(" + _NAME + rb"(?: " + _NAME + rb"){0,2}) (?:" + _FACILITY + rb")\b",
-        trigger=rb" (?:" + _FACILITY + rb")\b",
+        words={
+            **after_any(b"hospital clinic"),
+            **dict.fromkeys((b"medical", b"cancer", b"surgery"), frozenset({b"center"})),
+            b"health": frozenset({b"center", b"system"}),
+            b"nursing": frozenset({b"home"}),
+        },
+        before=80,
+        after=20,
+        capital=True,
     ),
     Shape(
         kind="residence",
         regex=rb"\b(?:lives? in|living in|resident of|resides? (?:in|at)|residing (?:in|at)|hometown of) ("
-        + _NAME
-        + rb"(?: "
-        + _NAME
-        + rb")?)",
-        trigger=rb"\b(?:lives? in|living in|resident of|resid(?:es?|ing) (?:in|at)|hometown of) ",
+        + _NAME + rb"(?: " + _NAME + rb")?)",
+        words={
+            **dict.fromkeys((b"live", b"lives", b"living"), frozenset({b"in"})),
+            **dict.fromkeys((b"reside", b"resides", b"residing"), frozenset({b"in", b"at"})),
+            **dict.fromkeys((b"resident", b"hometown"), frozenset({b"of"})),
+        },
     ),
     Shape(
         kind="zip",
         regex=rb"(?-i:\b(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]"
         rb"|UT|V[AT]|W[AIVY])),? (\d{5}(?:-\d{4})?)\b",
-        trigger=rb"\b[a-z][a-z],? \d{5}\b",
+        outlines=(b"-99999",),
+        before=3,
+        after=14,
     ),
     Shape(
         kind="phone",
         regex=rb"(?:^|[^\d.-])((?:\+?1[-. ]?)?\(?[2-9]\d{2}\)?[-. ]{0,2}[2-9]\d{2}[-. ]{1,2}\d{4})\b",
-        trigger=rb"\d{3}\)?[-. ]*\d{3}[-. ]+\d{4}",
+        middle=(3,),
+        before=8,
+        after=20,
         valid=validate.is_phone,
     ),
     Shape(
         kind="email",
         regex=rb"\b([a-z0-9][a-z0-9._%+-]*@[a-z0-9-]+(?:\.[a-z0-9-]+)+)\b",
-        trigger=rb"@[a-z0-9-]+\.[a-z0-9-]",
+        outlines=(b"@",),
+        before=64,
+        after=200,
     ),
     Shape(
         kind="ip-address",
         regex=rb"(?:^|[^\d.])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?:[^\d.]|$)",
-        trigger=rb"\d\.\d+\.\d+\.\d",
+        middle=(1, 2, 3),
+        before=3,
+        after=18,
         valid=validate.is_ip,
     ),
-)
+    Shape(
+        kind="url",
+        regex=rb"\b(?:https?://|www\.)[^\s<>\"]{3,160}?[?&/_-](?:mrn|pid|patient(?:[_-]?id)?|member(?:[_-]?id)?|chart|encounter"
+        rb"|visit(?:[_-]?id)?|claim|appointment|lab[_-]?result|rx)=([a-z0-9-]*\d[a-z0-9-]{2,40})",
+        words=dict.fromkeys(
+            b"mrn pid patient patientid member memberid chart encounter visit visitid claim appointment labresult "
+            b"rx".split(),
+            SIGN,
+        ),
+        sign=frozenset(b"="),
+        before=180,
+        after=60,
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="biometric",
+        regex=rb"\b((?:finger|voice|palm)[- ]?prints?|(?:retinal?|iris|facial|face) (?:scans?|recognition|geometry)"
+        rb"|biometrics?)\b",
+        words={
+            **after_any(b"fingerprint fingerprints voiceprint voiceprints palmprint palmprints biometric biometrics"),
+            **dict.fromkeys((b"finger", b"voice", b"palm"), frozenset({b"print", b"prints"})),
+            **dict.fromkeys(
+                (b"retina", b"retinal", b"iris", b"facial"), frozenset({b"scan", b"scans", b"recognition", b"geometry"})
+            ),
+        },
+    ),
+    Shape(
+        kind="photo",
+        regex=rb"\b((?:full[- ]face |patient(?:'s)? |facial |clinical |wound )(?:photo|photograph|picture|image)s?"
+        rb"|(?:photo|photograph|picture)s? of (?:the |her |his |my |your )?(?:patient|face|wound|rash|lesion"
+        rb"|incision))\b",
+        words={
+            **dict.fromkeys((b"facial", b"clinical", b"wound"), _PICTURES),
+            b"patient": _PICTURES | {b"s"},
+            b"full": frozenset({b"face"}),
+            **dict.fromkeys(_PICTURES, frozenset({b"of"})),
+        },
+    ),
+)  # fmt: skip
 
 PERSONS: Final = (
     Shape(
         kind="name-and-date",
         regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),? ?\((?:dob:? ?)?\d{1,2}[/-]\d{1,2}[/-]\d{2,4}\)",
-        trigger=rb"\((?:dob:? ?)?\d+[/-]\d+[/-]\d+\)",
+        words=after_any(b"dob"),
+        middle=(1, 2),
+        before=90,
+        after=24,
+        needs=(b"(", 10),
     ),
     Shape(
         kind="name-and-birth",
         regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),?\s{1,2}\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
-        trigger=rb"\s\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
+        words=_BIRTHS,
+        before=90,
+        after=16,
+        capital=True,
         valid=validate.is_name,
     ),
     Shape(
@@ -207,13 +330,19 @@ PERSONS: Final = (
             rb"|nombre(?:\s+del\s+paciente)?|resident|beneficiary)(?:\s*[:#=|]\s*|\s+(?:is\s+|was\s+|named\s+)?|,\s+)("
             + _PERSON + rb")"
         ),
-        trigger=rb"\b(?:patient|pt|client|member|insured|subscriber|paciente|nombre|resident|beneficiary)",
+        words={
+            **after_any(b"patient patients pt insured subscriber paciente nombre resident beneficiary"),
+            b"client": frozenset({b"name"}),
+            b"member": frozenset({b"name"}),
+        },
         valid=validate.is_name,
     ),
     Shape(
         kind="name-field",
         regex=rb"(?:^|\n|\t|;|\|)[ \t>*]*(?:full )?name[ \t]{0,3}[:=|\t][ \t]{0,3}(" + _PERSON + rb")",
-        trigger=rb"\bname\b",
+        words={b"name": SIGN},
+        sign=frozenset(b":=|\t"),
+        before=16,
         valid=validate.is_name,
     ),
     Shape(
@@ -222,7 +351,12 @@ PERSONS: Final = (
             rb"(" + _NAME + rb" (?:" + _NAME + rb" )?" + _NAME + rb"),? (?:is|was) an? (?:[a-z]+ ){0,2}"
             rb"\d{1,3}[- ]?(?:year|yr|y\.?o|month|week|day)"
         ),
-        trigger=rb"\d[- ]?(?:year|yr|y\.?o|month|week|day)",
+        words={**_YEARS, **after_any(b"month months week weeks day days")},
+        glued=(b"ye", b"yr", b"yo", b"y.", b"mo", b"we", b"da"),
+        before=110,
+        after=8,
+        digits=(2, 0),
+        needs=(b"s a", 70),
     ),
 )  # fmt: skip
 

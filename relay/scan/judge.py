@@ -21,9 +21,11 @@ class ScanLimits:
 
     Attributes:
         findings: listed in a verdict; more set ``truncated`` and still count.
+        alike: health findings of one kind that are listed one by one; the last says how many more there are.
     """
 
     findings: int = 48
+    alike: int = 3
 
 
 class Judge:
@@ -62,7 +64,7 @@ class Judge:
             structures: (part, clinical format, whether it names its patient): one that does is ``certain``.
         """
         starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
-        hits = self._finder.find(_GAP.join(passage.text for passage in passages))
+        hits = self._finder.find(_GAP.join([passage.text for passage in passages]))
         told = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
@@ -72,26 +74,26 @@ class Judge:
             phi = max(phi, Phi.POSSIBLE)
         for part, kind, patient in structures:
             phi = max(phi, Phi.CERTAIN if patient else Phi.POSSIBLE)
-            told.append(
-                Finding(
-                    kind=kind, group=FindingGroup.STRUCTURE, part=part, start=0, end=0, weight=1.0 if patient else 0.0
-                )
-            )
-        listed = _distinct(hits)
+            weight = 1.0 if patient else 0.0
+            told.append(Finding(kind=kind, group=FindingGroup.STRUCTURE, part=part, start=0, end=0, weight=weight))
+        listed = _listed(hits, self._limits.alike)
         room = max(0, self._limits.findings - len(told))
-        findings = told + [self._finding(hit, passages, starts) for hit in listed[:room]]
-        subject: list[Hit] = []
-        if passages and passages[0].part == SUBJECT:
-            subject = [hit for hit in hits if hit.start < len(passages[0].text)]
+        findings = told + [self._finding(hit, more, passages, starts) for hit, more in listed[:room]]
         return PhiVerdict(
             phi=phi,
-            subject_phi=self._weigher.phi(subject),
+            subject_phi=self._subject(hits, passages),
             findings=tuple(findings[: self._limits.findings]),
             truncated=len(listed) + len(told) > self._limits.findings,
             engine=self.engine,
         )
 
-    def _finding(self, hit: Hit, passages: Sequence[Passage], starts: list[int]) -> Finding:
+    def _subject(self, hits: Sequence[Hit], passages: Sequence[Passage]) -> Phi:
+        if not passages or passages[0].part != SUBJECT:
+            return Phi.NONE
+        length = len(passages[0].text)
+        return self._weigher.phi([hit for hit in hits if hit.start < length])
+
+    def _finding(self, hit: Hit, more: int, passages: Sequence[Passage], starts: list[int]) -> Finding:
         number = bisect_right(starts, hit.start) - 1
         return Finding(
             kind=hit.kind,
@@ -102,12 +104,33 @@ class Judge:
             digest=self._digest(sha256(hit.kind.encode() + b"\0" + hit.norm).hexdigest()),
             weight=hit.weight,
             sensitive=hit.sensitive,
+            more=more,
         )
 
 
-def _distinct(hits: Iterable[Hit]) -> list[Hit]:
-    """One hit for equal values: what is repeated is not said twice."""
-    seen: dict[tuple[str, bytes], Hit] = {}
+def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
+    """What a verdict lists, each with how many more it stands for.
+
+    Equal values are one. Identifiers are listed one by one, as each is somebody; of health context the first few of a
+    kind explain a verdict, and the rest is told by number.
+    """
+    listed: list[tuple[Hit, int]] = []
+    seen = set()
+    last: dict[tuple[str, str], tuple[int, int]] = {}
     for hit in hits:
-        seen.setdefault((hit.kind, hit.norm), hit)
-    return list(seen.values())
+        value = (hit.kind, hit.norm)
+        if value in seen:
+            continue
+        seen.add(value)
+        if hit.group is FindingGroup.HEALTH:
+            kind = (hit.kind, hit.sensitive)
+            number, place = last.get(kind, (0, 0))
+            if number >= alike:
+                last[kind] = (number + 1, place)
+                continue
+            last[kind] = (number + 1, len(listed))
+        listed.append((hit, 0))
+    for number, place in last.values():
+        if number > alike:
+            listed[place] = (listed[place][0], number - alike)
+    return listed

@@ -9,6 +9,12 @@ from typing import Final
 from relay.scan.model import Term
 
 _CHOICE: Final = re.compile(r"\{([^}]*)\}")
+_COMMON: Final = frozenset(
+    b"a an and are as at be been but by can do for from had has have having he her his i if in into is it its last may "
+    b"me my no not of on or our out she so some than that the their then there they this to up us was we were what "
+    b"when which who will with within would you your after back called date full years report results seen service "
+    b"services start stop test three visit white".split()
+)  # words that stand in most texts: a phrase is better looked for by another of its words
 Window = tuple[int, int]
 """How many words before its anchor a phrase begins, and how many it has."""
 
@@ -38,6 +44,33 @@ def words_of(text: str) -> list[bytes]:
     return text.encode("latin-1", "replace").translate(FOLD).split()
 
 
+class Phrases:
+    """The phrases that have one word as their anchor.
+
+    Attributes:
+        before, after: the words that stand beside it in any of them.
+    """
+
+    __slots__ = ("_phrases", "_windows", "after", "before")
+
+    def __init__(self, anchored: Iterable[tuple[Window, tuple[bytes, ...], Term]]) -> None:
+        found = list(anchored)
+        self._phrases = {words: term for _, words, term in found}
+        self._windows = sorted({window for window, *_ in found}, key=_longest_first)
+        self.before = frozenset(words[place - 1] for (place, _), words, _ in found if place)
+        self.after = frozenset(words[place + 1] for (place, size), words, _ in found if place + 1 < size)
+
+    def around(self, words: list[bytes], index: int) -> tuple[int, tuple[bytes, ...], Term] | None:
+        """The longest phrase around the word at ``index``: where its first word is, its words, its term."""
+        for before, length in self._windows:
+            first = index - before
+            if first >= 0:
+                phrase = tuple(words[first : first + length])
+                if phrase in self._phrases:
+                    return first, phrase, self._phrases[phrase]
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Lexicon:
     """Terms by word.
@@ -45,14 +78,14 @@ class Lexicon:
     Attributes:
         singles: one-word terms.
         phrases: terms of several words.
-        windows: a word to where the phrases may lie that have it as their anchor, longest first. The anchor is the
-            longest word: it is met less often in ordinary text than the first ("shortness of breath", "as needed").
+        anchored: a word to the phrases that have it as their anchor: the longest word that is not common, as it is met
+            less often in ordinary text than the first ("shortness of breath", "as needed").
         vocabulary: every word that is a term or an anchor.
     """
 
     singles: Mapping[bytes, Term]
     phrases: Mapping[tuple[bytes, ...], Term]
-    windows: Mapping[bytes, tuple[Window, ...]]
+    anchored: Mapping[bytes, Phrases]
     vocabulary: frozenset[bytes]
 
     def tuned(
@@ -69,12 +102,12 @@ class Lexicon:
         """From terms by their folded words."""
         singles = {words[0]: term for words, term in terms.items() if len(words) == 1}
         phrases = {words: term for words, term in terms.items() if len(words) > 1}
-        windows: dict[bytes, set[Window]] = {}
-        for words in phrases:
-            anchor = max(words, key=len)
-            windows.setdefault(anchor, set()).add((words.index(anchor), len(words)))
-        ordered = {word: tuple(sorted(found, key=_longest_first)) for word, found in windows.items()}
-        return cls(singles, phrases, ordered, frozenset(singles) | frozenset(ordered))
+        anchored: dict[bytes, list[tuple[Window, tuple[bytes, ...], Term]]] = {}
+        for words, term in phrases.items():
+            anchor = max(words, key=_rareness)
+            anchored.setdefault(anchor, []).append(((words.index(anchor), len(words)), words, term))
+        by_anchor = {word: Phrases(found) for word, found in anchored.items()}
+        return cls(singles, phrases, by_anchor, frozenset(singles) | frozenset(by_anchor))
 
     @classmethod
     def parse(cls, sources: Iterable[str], levels: Mapping[str, float]) -> "Lexicon":
@@ -99,6 +132,10 @@ class Lexicon:
                     raise ValueError("a lexicon lists terms before it says what they are")
                 terms |= {tuple(words_of(entry)): term for entry in _expand(line)}
         return cls.of(terms)
+
+
+def _rareness(word: bytes) -> tuple[bool, int]:
+    return word not in _COMMON, len(word)
 
 
 def _longest_first(window: Window) -> int:

@@ -2,7 +2,7 @@
 
 A list alone finds too much (every word can be a surname) and too little (most people are on no list). A given name on
 the list that stands as a name does is the candidate; what stands before and after it tells the role. Names that are on
-no list are found by their label or by what follows them, among the shapes (:mod:`relay.scan.patterns`).
+no list are found by their label or by what follows them, among the shapes (:mod:`relay.scan.shapes`).
 """
 
 import re
@@ -37,6 +37,8 @@ _SURNAME: Final = re.compile(
     + rb"+(?:[ \t]" + _UPPER + _LETTER + rb"+)?)"
 )  # fmt: skip
 LABELS: Final = frozenset(b"patient pt".split())
+NAMED_UNCAPITALISED: Final = frozenset((_ROLES_BEFORE["patient"] + b" " + _ROLES_BEFORE["title"]).split())
+"""Words after which a name is taken for one without its capital."""
 _BEFORE: Final = {word: role for role, words in _ROLES_BEFORE.items() for word in words.split()}
 _ADDRESSING: Final = frozenset(b"from to cc bcc by".split())  # a header field at the beginning of a line only
 _CLOSING: Final = frozenset(b"thanks regards sincerely cheers best respectfully yours truly wishes".split())

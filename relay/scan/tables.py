@@ -6,7 +6,6 @@ from typing import Final
 
 from relay.scan import validate
 from relay.scan.lexicon import FOLD
-from relay.scan.shape import Shape
 
 _LABELS: Final[dict[bytes, str]] = {
     label: kind
@@ -32,18 +31,30 @@ _DATES: Final = frozenset({"date-of-birth", "visit-date"})
 _NAME: Final = re.compile(rb"[A-Za-z\xc0-\xff][A-Za-z\xc0-\xff' .,-]{1,60}\Z")
 _SPLIT: Final = {b"\t": re.compile(rb"\t+"), b"|": re.compile(rb"\|"), b",": re.compile(rb","), b";": re.compile(rb";")}
 _MAX_ROWS: Final = 300
+_LONGEST_LABEL: Final = 40
+_NEWLINE: Final = 10
 _MISSES: Final = 3  # rows in a row that fit no column: the table is over
 
-_HEAD: Final = (
-    rb"[ \"]*(?:patient |pt |member |subscriber )?(?:name|dob|date of birth|birth ?date|mrn|medical record[a-z ]*|ssn"
-    rb"|social security[a-z ]*|id|number)[ \"]*"
-)
-HEADER: Final = Shape(
-    kind="table-header",
-    regex=rb"(?:^|\n)([^\n]*[\t|,;][^\n]*)\n",
-    trigger=rb"(?:^|[\n\t|,;])" + _HEAD + rb"[\t|,;]|[\t|,;]" + _HEAD + rb"(?:[\t|,;\r\n]|$)",
-)
-"""A line of cells; :func:`rows` tells whether it heads a table."""
+_BEFORE_CELL: Final = b" \"'>*\r"
+_DELIMITERS: Final = b"\t|,;"
+ANCHORS: Final = frozenset(label.split(b" ")[0] for label, kind in _LABELS.items() if kind in _STRONG)
+"""Words with which a label begins that makes a line of cells the head of a table."""
+
+
+def header_at(data: bytes, place: int) -> tuple[int, int] | None:
+    """The line around an anchor word, if the word begins a cell with a patient's label."""
+    start = place
+    while start and data[start - 1] in _BEFORE_CELL:
+        start -= 1
+    if start and data[start - 1] != _NEWLINE and data[start - 1] not in _DELIMITERS:
+        return None
+    stop = data.find(b"\n", place)
+    first = data.rfind(b"\n", 0, place) + 1
+    if stop < 0:
+        return None
+    end = next((at for at in range(place, min(stop, place + _LONGEST_LABEL)) if data[at] in _DELIMITERS), stop)
+    label = b" ".join(data[place:end].translate(FOLD).split())
+    return (first, stop) if _LABELS.get(label) in _STRONG else None
 
 
 def _is_person(value: bytes) -> bool:

@@ -1,6 +1,6 @@
 """One text in the forms that detectors look at, made once: octets, folded words, and where the words stand."""
 
-import re
+import codecs
 import unicodedata
 from typing import Final
 
@@ -30,7 +30,17 @@ class _Narrow(dict[int, str]):
 
 
 _NARROW: Final = _Narrow()
-_WIDE: Final = re.compile(r"[^\x00-\xff]+")
+
+
+def _narrow(error: UnicodeError) -> tuple[bytes, int]:
+    """The error handler that writes what Latin-1 cannot as :class:`_Narrow` has it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    run = error.object[error.start : error.end]
+    return run.translate(_NARROW).encode("latin-1", "replace"), error.end
+
+
+codecs.register_error("postern.narrow", _narrow)
 
 
 class Tokens:
@@ -39,31 +49,32 @@ class Tokens:
     Attributes:
         data: one octet a character, Latin-1, so that a place in it is a place in the text.
         words: the folded words in order.
+        padded: the folded text with a space before and after: a word stands behind the space at its own place.
     """
 
-    __slots__ = ("_padded", "data", "words")
+    __slots__ = ("data", "padded", "words")
 
     def __init__(self, text: str) -> None:
         try:
             self.data = text.encode("latin-1")
         except UnicodeEncodeError:
-            self.data = _WIDE.sub(lambda run: run[0].translate(_NARROW), text).encode("latin-1", "replace")
+            self.data = text.encode("latin-1", "postern.narrow")
         folded = self.data.translate(FOLD)
         self.words = folded.split()
-        self._padded = b" %b " % folded
+        self.padded = b" %b " % folded
 
     def place(self, word: bytes, start: int) -> int:
         """Where a word that occurs at ``start`` or later begins.
 
         Places are looked up for the few words that matter: to keep one for each word costs more than all look-ups.
         """
-        return self._padded.find(b" %b " % word, start)
+        return self.padded.find(b" %b " % word, start)
 
     def place_before(self, word: bytes, end: int) -> int:
         """Where the last word of its kind before ``end`` begins."""
-        return self._padded.rfind(b" %b " % word, 0, end + 1)
+        return self.padded.rfind(b" %b " % word, 0, end + 1)
 
     def gap(self, place: int, most: int) -> int:
         """How many separators stand before a place, counted up to one more than ``most``."""
-        before = self._padded[max(0, place - most) : place + 1]
+        before = self.padded[max(0, place - most) : place + 1]
         return len(before) - len(before.rstrip())

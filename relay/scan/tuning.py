@@ -162,7 +162,7 @@ class _Reader:
             self._problem(f"{place}.example", "is not matched by its pattern", "mend one of the two")
         own[kind] = weight
         encoded = pattern.encode("latin-1", "replace")
-        return Shape(kind=kind, regex=encoded, trigger=encoded, group=group, sensitive=sensitive)
+        return Shape(kind=kind, regex=encoded, group=group, sensitive=sensitive)
 
     def _terms(self, item: Mapping[str, Any], place: str) -> list[tuple[tuple[bytes, ...], Term]]:
         kind, weight, sensitive = self._common(item, place)

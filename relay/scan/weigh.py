@@ -3,8 +3,9 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
-from operator import attrgetter
+from operator import itemgetter
 from typing import Final
 
 from relay.core.phi import FindingGroup, Phi
@@ -12,8 +13,9 @@ from relay.scan.model import Hit, Weights
 
 _ANCHORS: Final = 200  # identifiers that are weighed as the middle of a window
 _ALMOST_ONE: Final = 0.999
-_BY_WEIGHT: Final = attrgetter("weight")
-_BY_PLACE: Final = attrgetter("start")
+_new = tuple.__new__  # a named tuple without the detour over its signature
+_BY_WEIGHT: Final = itemgetter(4)
+_BY_PLACE: Final = itemgetter(2)
 
 
 class Weigher:
@@ -40,7 +42,7 @@ class Weigher:
         weights = self._weights
         implied = weights.implies
         health = [hit for hit in hits if hit.group is FindingGroup.HEALTH]
-        health += [hit._replace(weight=implied[hit.kind]) for hit in identifiers if hit.kind in implied]
+        health += [_new(Hit, (*hit[:4], implied[hit.kind], *hit[5:])) for hit in identifiers if hit.kind in implied]
         if not health:
             return 0.0
         sums = _Sums(_spaced(health, 2 * weights.window))
@@ -75,7 +77,7 @@ class _Sums:
     def __init__(self, hits: Sequence[Hit]) -> None:
         ordered = sorted(hits, key=_BY_PLACE)
         self._places = [hit.start for hit in ordered]
-        self._sums = list(accumulate((math.log(1 - min(hit.weight, _ALMOST_ONE)) for hit in ordered), initial=0.0))
+        self._sums = list(accumulate([_log_of_rest(hit.weight) for hit in ordered], initial=0.0))
 
     def all(self) -> float:
         return 1 - math.exp(self._sums[-1])
@@ -87,6 +89,12 @@ class _Sums:
 
     def _between(self, start: int, end: int) -> float:
         return self._sums[bisect_right(self._places, end)] - self._sums[bisect_left(self._places, start)]
+
+
+@lru_cache(maxsize=1024)
+def _log_of_rest(weight: float) -> float:
+    """log(1 - weight); there are as many weights as the files name."""
+    return math.log(1 - min(weight, _ALMOST_ONE))
 
 
 def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:

@@ -3,21 +3,23 @@
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.extract.engine import ScanEngine, load_judge
 from relay.scan import validate
+from relay.scan.everywhere import EverywhereFinder
 from relay.scan.icd import IcdTable
+from relay.scan.lexicon import FOLD
+from relay.scan.shape import Shape
 from relay.scan.shapes import ShapeFinder, all_shapes
 
 ICD = IcdTable(b"A00    E119   I10    ")
 SHAPES = all_shapes(ICD)
-
-
-@pytest.fixture(scope="module")
-def finder():
-    return ShapeFinder(SHAPES)
+OWN = (
+    Shape(kind="study", regex=rb"(STUDY-\d{4})"),
+    Shape(kind="badge", regex=rb"badge (\w{3})"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +28,59 @@ def kinds():
     return lambda text: set(engine.scan_text(text).counts())
 
 
-@pytest.mark.parametrize("number", range(1, len(SHAPES)), ids=[f"{n}-{s.kind}" for n, s in enumerate(SHAPES) if n])
-@given(data=st.data())
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_match_contains_its_trigger(finder, number, data):
-    text = data.draw(st.from_regex(re.compile(SHAPES[number].regex, re.IGNORECASE), fullmatch=True))
-    matches = finder._compiled[number].finditer(text)
-    if any(SHAPES[number].valid(match.group(1)) for match in matches):
-        assert number in finder.candidates(text)
+def by_anchors(finder, data):
+    """(number, span) of what the shapes find around their anchors."""
+    search = finder.search(data)
+    words = data.translate(FOLD).split()
+    padded = b" %b " % data.translate(FOLD)
+    place = -1
+    for index, word in enumerate(words):
+        place = padded.find(b" %b " % word, place + 1)
+        search.at_word(finder.words.get(word, ()), [*words, b""], index, place)
+    return {(found.number, found.start, found.end) for found in search.by_outline()}
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return ShapeFinder(SHAPES)
+
+
+NOTES = (
+    """
+patient / MRN: / MRN / no. / number / # / 4471829 / 1961-03-12 / March 5, 1962 / 5 March 1962 / (212) 736-5000 /
+212-736-5000 / 219-45-9876 / SSN / 10.1.2.3 / IL 62704 / a.b@c.example / E11.9 / dx / 45 yo / 45-year-old / is a /
+Jane Roe / DOB / born / 500 mg / 500mg / 12 Main Street / lives in / at Mercy Hospital / , / ( / ) / name: / 12.3.61 /
+potassium 5.1 / 98 bpm / NPI 1234567893 / ndc 1234-567-89 / LOINC 4548-4 / CPT 99213 / photo of the wound / visit /
+www.x.example?mrn=88123 / resident of / Medicare 219-45-9876A / medical record / fingerprints / 1EG4-TE5-MK73 /
+99 years / Account / blood pressure 120
+""".replace("\n", " ")
+    .strip()
+    .split(" / ")
+)
+NOTES += ["\n", "\t", "12/03/1961", "BP 120/80"]
+
+
+@given(st.lists(st.sampled_from(NOTES), max_size=40))
+@settings(max_examples=120, deadline=None)
+def test_what_a_search_of_the_whole_text_finds_is_found_around_the_anchors(finder, words):
+    data = " ".join(words).encode()
+    anchored = by_anchors(finder, data)
+    for number, shape in enumerate(SHAPES):
+        for match in re.finditer(shape.regex, data, re.IGNORECASE):
+            start, end = match.span(1)
+            before = data[max(0, start - 80) : start]
+            if shape.valid(match[1]) and (shape.refine is None or shape.refine(before, match[1])):
+                assert any(at == number and first < end and last > start for at, first, last in anchored), (
+                    shape.kind, match[0], data,
+                )  # fmt: skip
 
 
 def test_a_set_out_of_memory_falls_back_to_every_shape():
-    starved = ShapeFinder(SHAPES, memory=1 << 20)
+    starved = EverywhereFinder(OWN)
+    assert starved.candidates(b"see STUDY-1234") == [0]
     starved._set = Exhausted()
-    assert starved.candidates(b"MRN 4471829") == list(range(len(SHAPES)))
-    assert "mrn" in {kind for _, kind, *_ in starved.find(b"MRN 4471829")}
+    assert starved.candidates(b"see STUDY-1234") == [0, 1]
+    assert [value for *_, value in starved.find(b"see STUDY-1234")] == [b"STUDY-1234"]
 
 
 class Exhausted:
@@ -48,8 +88,9 @@ class Exhausted:
         return None
 
 
-def test_the_sentinel_tells_no_match_from_no_memory(finder):
-    assert finder.candidates(b"") == []
+def test_the_sentinel_tells_no_match_from_no_memory():
+    assert EverywhereFinder(OWN).candidates(b"") == []
+    assert EverywhereFinder(()).candidates(b"STUDY-1234") == []
 
 
 @pytest.mark.parametrize(
