@@ -14,6 +14,7 @@ class Role(StrEnum):
 
     EXTRACT = "extract"
     ADMIN = "admin"
+    PORTAL = "portal"
     WORKER = "worker"
 
 
@@ -25,11 +26,13 @@ class Roster:
         snapshot: the snapshot file every process of this roster reads.
         workers: how many workers.
         listeners: a digest of what listens; a change wants a new generation of workers.
+        portal: a digest of the portal's settings, whose change wants its process anew; empty: it does not run here.
     """
 
     snapshot: Path
     workers: int
     listeners: str
+    portal: str = ""
 
 
 def role_command(role: Role, name: str, snapshot: Path) -> Sequence[str]:

@@ -75,7 +75,7 @@ async def _serve(service: Service, stop: asyncio.Event, reload: asyncio.Event) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of ``python -m relay.roles ROLE``; the exit status."""
     parser = argparse.ArgumentParser(prog="relay.roles", description=__doc__)
-    parser.add_argument("role", choices=["worker", "admin", "extract"])
+    parser.add_argument("role", choices=["worker", "admin", "extract", "portal"])
     parser.add_argument("--name", required=True, help="name in logs and leases")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--snapshot", type=Path, help="snapshot written by the supervisor")

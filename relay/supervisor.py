@@ -143,6 +143,8 @@ class Supervisor:
         for role in (Role.EXTRACT, Role.ADMIN):
             if not await self._up([self._open(role.value, role)]):
                 return False
+        if self._roster.portal and not await self._up([self._open(Role.PORTAL.value, Role.PORTAL)]):
+            return False
         if not await self._up([self._open(name, Role.WORKER) for name in self._worker_names()]):
             return False
         self._tell("READY=1")
@@ -340,6 +342,8 @@ class Supervisor:
             self._roster = old
             log.error("the new workers do not run, the old ones stay", problems=str(error))
             return
+        if roster.portal != old.portal:
+            await self._renew_portal()
         for place in self._places:
             self._inform(place)
         log.info("reloaded", snapshot=roster.snapshot.name)
@@ -369,6 +373,20 @@ class Supervisor:
         """
         await self._close([place for place in self._places if place.role is Role.EXTRACT])
         await self._up([self._open(Role.EXTRACT.value, Role.EXTRACT)])
+
+    async def _renew_portal(self) -> None:
+        """Start the portal anew, or end it: it takes its settings up at its start alone, and no two share its port.
+
+        One that cannot run is tried again and again, as any process is: mail does not wait for it.
+        """
+        await self._close([place for place in self._places if place.role is Role.PORTAL])
+        if not self._roster.portal:
+            return
+        try:
+            async with asyncio.timeout(self._options.start_timeout):
+                await self._up([self._open(Role.PORTAL.value, Role.PORTAL)])
+        except (PosternError, TimeoutError) as error:
+            log.error("the portal does not run with its new settings", problems=str(error))
 
     def _inform(self, place: Place) -> None:
         """Let the place's process, and those that follow it, know the roster in force."""

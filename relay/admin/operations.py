@@ -9,6 +9,7 @@ import structlog
 
 from relay.admin import views
 from relay.admin.changes import Outcome, decided_anew, fate_events, filters, released, stored
+from relay.admin.portal import PortalDesk
 from relay.admin.suppressions import SuppressionDesk
 from relay.admin.tls import TlsDesk
 from relay.admin.tls import answer as answer_tls
@@ -33,6 +34,7 @@ from relay.admin.wire import (
     UnsealRequest,
     UnsealResult,
 )
+from relay.admin.wire_portal import PortalListRequest, PortalRequest
 from relay.admin.wire_tls import TlsProbeRequest, TlsReportRequest, TlsReportsRequest
 from relay.core.change import AuditEvent, Change, Note, Settle
 from relay.core.decision import Action, MethodName, Treatment
@@ -95,6 +97,7 @@ class Parts:
         notify: makes the DSN of a bounce.
         tls: knows other domains' mail servers; ``None``: nobody does.
         suppressions: the suppression list; ``None``: there is none.
+        portal: messages in the portal; ``None``: there is no portal.
         retry: how long a copy lasts whose rule says nothing else.
     """
 
@@ -105,10 +108,19 @@ class Parts:
     notify: Notify
     tls: TlsDesk | None = None
     suppressions: Suppressions | None = None
+    portal: PortalDesk | None = None
     retry: RetryOptions = field(default_factory=RetryOptions)
 
 
-_READS: Final = ListRequest | ShowRequest | StatsRequest | TlsReportRequest | TlsReportsRequest | SuppressListRequest
+_READS: Final = (
+    ListRequest
+    | ShowRequest
+    | StatsRequest
+    | TlsReportRequest
+    | TlsReportsRequest
+    | SuppressListRequest
+    | PortalListRequest
+)
 """What changes nothing, and is not logged."""
 
 
@@ -145,6 +157,10 @@ class Operations:
             return await self._unseal(request, operator)
         if isinstance(request, SuppressListRequest | SuppressAddRequest | SuppressRemoveRequest):
             return await self._suppress(request, operator)
+        if isinstance(request, PortalRequest):
+            if self._parts.portal is None:
+                raise ControlError("this Postern has no portal")
+            return await self._parts.portal.answer(request, operator.name)
         return await self._change(request, operator)
 
     async def _suppress(
@@ -232,6 +248,8 @@ class Operations:
             made = await self._make(claimed, request, operator)
             facts = self._facts(request.op, operator, request.reason) | {"entry": entry_id, "outcome": made.outcome}
             note = AuditEvent(kind="operator", at=self._parts.clock(), message_id=claimed.message.id, facts=facts)
+            if self._parts.portal is not None:
+                await self._parts.portal.leave(claimed, made.changes)
             await store.commit((*made.changes, Note(events=(note, *fate_events(claimed, made)))))
         except BaseException:
             await store.release([entry_id])

@@ -6,6 +6,15 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from relay.admin.wire_base import MAX_LISTED, ControlError, Done, Wire
+from relay.admin.wire_portal import (
+    PortalApproveRequest,
+    PortalExtendRequest,
+    PortalListRequest,
+    PortalListResult,
+    PortalRecallRequest,
+    PortalResendRequest,
+    PortalSecretRequest,
+)
 from relay.admin.wire_tls import (
     TlsProbeRequest,
     TlsReportRequest,
@@ -137,7 +146,13 @@ Request: TypeAlias = Annotated[
     | TlsReportsRequest
     | SuppressListRequest
     | SuppressAddRequest
-    | SuppressRemoveRequest,
+    | SuppressRemoveRequest
+    | PortalListRequest
+    | PortalRecallRequest
+    | PortalExtendRequest
+    | PortalResendRequest
+    | PortalSecretRequest
+    | PortalApproveRequest,
     Field(discriminator="op"),
 ]
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)
@@ -268,6 +283,7 @@ Result: TypeAlias = (
     | TlsReportsResult
     | SuppressListResult
     | SuppressDone
+    | PortalListResult
 )
 
 RESULT_OF: Final[dict[str, type[Wire]]] = {
@@ -278,6 +294,7 @@ RESULT_OF: Final[dict[str, type[Wire]]] = {
     "suppress-list": SuppressListResult,
     "suppress-add": SuppressDone,
     "suppress-remove": SuppressDone,
+    "portal-list": PortalListResult,
     "tls-report": TlsResult,
     "tls-probe": TlsResult,
     "tls-reports": TlsReportsResult,

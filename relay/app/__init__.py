@@ -9,7 +9,7 @@ def service(role: str, name: str, *, snapshot: Path | None, config: Path | None)
     """The service of one role process.
 
     Args:
-        role: ``worker``, ``admin`` or ``extract``.
+        role: ``worker``, ``admin``, ``extract`` or ``portal``.
         name: the process's name in logs and leases.
         snapshot: the snapshot directory that the supervisor wrote, or
         config: the configuration file, when the role runs alone.
@@ -27,6 +27,10 @@ def service(role: str, name: str, *, snapshot: Path | None, config: Path | None)
         from relay.app.admin import AdminService  # noqa: PLC0415  a role loads what it needs alone
 
         return AdminService(life)
+    if role == "portal":
+        from relay.app.portal import PortalService  # noqa: PLC0415  a role loads what it needs alone
+
+        return PortalService(life)
     from relay.app.worker import WorkerService  # noqa: PLC0415  a role loads what it needs alone
 
     return WorkerService(life)

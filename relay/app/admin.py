@@ -13,13 +13,15 @@ from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options, scanning
 from relay.app import snapshot as snapshots
-from relay.app.base import CLOCK, CONFIGURED, Life, every
+from relay.app.base import CLOCK, Life, every
+from relay.app.portal_admin import AdminPortal
 from relay.app.publish import policy_context, policy_files, policy_host
 from relay.app.queue import build_store, incarnation, node_is_draining
 from relay.app.reports import ReportMail, received, reporter
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.trust import Outward, Probes
 from relay.app.worker import new_id
+from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.change import Change, Note
@@ -32,6 +34,7 @@ from relay.delivery.trouble import Course, Disposition
 from relay.net.resolver import Found, Resolver
 from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
+from relay.observe.policy_history import PolicyHistory
 from relay.observe.segments import SyncError
 from relay.protect.keyring import KeyRing
 from relay.reputation.suppression import SuppressionList
@@ -74,7 +77,7 @@ class AdminService:
         self._vault = open_vault(settings)
         self._store = build_store(settings, self._vault)
         await self._store.open(incarnation(settings, self._life.name))
-        self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+        self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
         self._outward = Outward.of(
             settings,
@@ -84,7 +87,11 @@ class AdminService:
             tell=lambda event: self._store.commit((Note(events=(event,)),)),
         )
         self._received = received(settings, self._store, self._metrics)
+        self._portal = await AdminPortal.open(settings, self._metrics)
         self._archiver = self._compose_archiver(settings)
+        self._history = PolicyHistory(
+            self._store, self._vault, settings.node, CLOCK, keep=lambda: self._life.settings.audit.retention
+        )
         await self._archiver.open()
         self._control = ControlServer(_control_options(settings), Operations(self._parts(settings)), self._metrics)
         await self._control.start()
@@ -98,6 +105,7 @@ class AdminService:
             asyncio.create_task(self._archive()),
             asyncio.create_task(every(_CHECKPOINT, self._store.checkpoint, self._metrics)),
             asyncio.create_task(every(_WATCH, self._watch, self._metrics)),
+            asyncio.create_task(every(_WATCH, self._note_policy, self._metrics)),
             asyncio.create_task(every(_PROBE, self._probe, self._metrics)),
             *self._reporting(settings),
         ]
@@ -141,6 +149,7 @@ class AdminService:
             redecide=self._redecide,
             notify=self._notify,
             suppressions=SuppressionList(self._store, self._vault, CLOCK),
+            portal=self._portal.desk,
             retry=options.retry_options(settings),
             tls=Probes(self._outward, lambda: self._routes, self._received),
         )
@@ -160,7 +169,7 @@ class AdminService:
                     state=state,
                     treatment=treatment,
                     destination=self._routes.destination(state.recipient.address, treatment.route),
-                    method=first_method(treatment, CONFIGURED),
+                    method=first_method(treatment, configured_methods(self._life.settings)),
                 )
             )
         return decided
@@ -225,6 +234,11 @@ class AdminService:
         for name, end in self._certificates():
             self._metrics.set("postern_certificate_expiry_timestamp_seconds", end, {"certificate": name})
 
+    async def _note_policy(self) -> None:
+        """Keep which policy runs here, for those who must answer for its decisions."""
+        policy = self._policy.current
+        await self._history.note(policy.version, policy.name, policy.files)
+
     # --- while it runs -------------------------------------------------------
 
     async def _archive(self) -> None:
@@ -238,7 +252,7 @@ class AdminService:
         """Take up policy, key ring, routes, operators and log of the current snapshot."""
         try:
             site = self._life.site.again()
-            policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
+            policy = RunningPolicy(site.settings.policy, methods=configured_methods(site.settings), clock=CLOCK)
             ring = open_vault(site.settings).ring
             context = policy_context(site.settings)
             self._vault.adopt(ring)
@@ -274,6 +288,7 @@ class AdminService:
             await self._store.checkpoint()
         except StoreError as error:
             log.warning("the last housekeeping was left out", error=str(error))
+        await self._portal.close()
         await self._store.close()
         self._metrics.close()
 

@@ -13,13 +13,9 @@ from relay.app import snapshot as snapshots
 from relay.config.load import load
 from relay.config.operation import LogFormat
 from relay.config.settings import Settings
-from relay.core.decision import MethodName
 from relay.core.errors import PosternError, Problem, ProblemsError
 from relay.core.ports import Clock, Metrics
 from relay.observe import log
-
-CONFIGURED: frozenset[MethodName] = frozenset({MethodName.TLS})
-"""The methods that exist so far; a rule's others are passed over, and ``postern policy check`` warns of them."""
 
 CLOCK: Clock = time.time
 

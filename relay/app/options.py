@@ -5,6 +5,7 @@ from pathlib import Path
 
 from relay.config.clients import ClientDirectory as ClientFiles
 from relay.config.delivery import RouteSettings
+from relay.config.methods import configured_methods
 from relay.config.reception import ClientSettings, ListenerAuth, ListenerSettings, ListenerTls
 from relay.config.settings import Settings
 from relay.core.address import Address
@@ -145,6 +146,7 @@ def accept_options(settings: Settings) -> AcceptOptions:
         max_hops=settings.limits.received_hops,
         max_header=settings.limits.header_size,
         times=QueueTimes(expire_after=delivery.expire, warn_after=delivery.warn or None),
+        methods=configured_methods(settings),
     )
 
 

@@ -37,18 +37,19 @@ def postgres_options(settings: Settings) -> PostgresOptions:
         node=settings.node,
         run_dir=settings.run_dir,
         schema=SCHEMA,
-        password=_Password(settings.store_password),
+        password=Password(settings.store_password),
         by_database_clock=True,
     )
 
 
-class _Password:
+class Password:
     """Reads the database's password; a class so that it shows nothing when it is printed."""
 
     def __init__(self, file: SecretFile | None) -> None:
         self._file = file
 
     def __call__(self) -> str | None:
+        """The password; ``None``: libpq looks for one itself."""
         return None if self._file is None else self._file.read_text()
 
 

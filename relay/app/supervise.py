@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,10 +14,11 @@ import structlog
 
 from relay.app import scanning
 from relay.app import snapshot as snapshots
-from relay.app.base import CLOCK, CONFIGURED, configure_log
+from relay.app.base import CLOCK, configure_log
 from relay.app.stock import load_signers, open_vault
 from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
+from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy, Stamp, stamps
 from relay.config.prove import Extent, missing_routes, prove
 from relay.config.settings import Settings
@@ -31,7 +33,7 @@ log = structlog.get_logger("supervisor")
 
 _OF_LISTENERS: Final = (
     "listeners", "routes", "limits", "delivery", "dns", "tls", "scan", "hostname", "dsn", "auth", "suppression",
-    "returns",
+    "returns", "portal",
 )  # fmt: skip
 """Settings that a worker takes up only at its start: a change of them wants a new generation of workers."""
 _FIXED: Final = ("data_dir", "run_dir", "keys_dir", "store", "node", "user")
@@ -58,7 +60,7 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
             problems.extend(error.problems)
     try:
         engine = scanning.engine(settings, lambda plain: plain)
-        policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK, scan=engine.scan)
+        policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK, scan=engine.scan)
         problems.extend(missing_routes(policy.current.rules, settings))
     except ProblemsError as error:
         problems.extend(error.problems)
@@ -66,16 +68,20 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
         raise ProblemsError(*problems)
     for warning in policy.current.warnings:
         log.warning("policy", where=warning.where, what=warning.what)
-    directory = snapshots.write(settings, policy.version, policy.current.files, version_of=_version_of)
-    return Roster(snapshot=directory, workers=settings.workers, listeners=_digest(settings)), policy.current.files
+    directory = snapshots.write(settings, policy.version, policy.current.files, version_of=_version_of(settings))
+    portal = _digest(settings, ("portal",)) if settings.portal is not None and settings.portal.supervised else ""
+    roster = Roster(
+        snapshot=directory, workers=settings.workers, listeners=_digest(settings, _OF_LISTENERS), portal=portal
+    )
+    return roster, policy.current.files
 
 
-def _version_of(root: Path) -> str:
-    return RunningPolicy(root, methods=CONFIGURED, clock=CLOCK).version
+def _version_of(settings: Settings) -> Callable[[Path], str]:
+    return lambda root: RunningPolicy(root, methods=configured_methods(settings), clock=CLOCK).version
 
 
-def _digest(settings: Settings) -> str:
-    tree = settings.model_dump(mode="json", include=set(_OF_LISTENERS))
+def _digest(settings: Settings, names: Sequence[str]) -> str:
+    tree = settings.model_dump(mode="json", include=set(names))
     tree["tuning"] = snapshots.tuning_of(settings).hex()
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

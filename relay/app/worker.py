@@ -12,14 +12,16 @@ from typing import Final
 import structlog
 
 from relay.app import options, scanning
-from relay.app.base import CLOCK, CONFIGURED, Life, every
+from relay.app.base import CLOCK, Life, every
 from relay.app.node import NodeSwitch
+from relay.app.portal_worker import WorkerPortal
 from relay.app.queue import build_store, incarnation, node_position, on_nodes
 from relay.app.reputation import Returns, Standing
 from relay.app.stock import dsn_writer, load_signers, open_vault, shared_metrics
 from relay.app.trust import Outward
 from relay.config.clients import load_clients
 from relay.config.delivery import RequireTls
+from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.address import Address
@@ -90,7 +92,8 @@ class WorkerService:
             observe_batch=lambda size: self._metrics.observe("postern_commit_batch_units", size),
         )
         await self._store.open(incarnation(settings, self._life.name))
-        self._policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+        self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
+        self._portal = await WorkerPortal.open(settings, self._metrics)
         self._switch = NodeSwitch(self._store, self._serve, self._cease)
         await self._switch.start()
         on_nodes(self._store, self._share_anew)
@@ -104,6 +107,7 @@ class WorkerService:
         await self._standing.start()
         await self._listen(settings)
         self._tasks = [asyncio.create_task(self._dispatcher.run())]
+        self._tasks += self._portal.tasks(settings, self._store, lambda: self._routes, self._life.name)
         if self._outward.sessions is not None:
             self._tasks.append(asyncio.create_task(every(_WRITE, self._outward.sessions.flush, self._metrics)))
         if not 1 < self._number() <= settings.workers:  # the first, or one run by hand
@@ -134,7 +138,7 @@ class WorkerService:
         self._attempter = Attempter(
             store=self._store,
             policy=self._policy,
-            methods={MethodName.TLS: TlsMethod()},
+            methods={MethodName.TLS: TlsMethod(), **self._portal.methods},
             connector=self._outward.connector,
             routes=self._routes,
             outgoing=self._outgoing,
@@ -143,6 +147,7 @@ class WorkerService:
             clock=CLOCK,
             metrics=self._metrics,
             strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
+            portal=self._portal.ledger,
             returning=self._returns.leaving(self._routes),
             reports=self._returns.reader(dsn_writer(settings), self._notices, self._recorder.meanings, providers),
         )
@@ -234,7 +239,7 @@ class WorkerService:
         """
         try:
             site = self._life.site.again()
-            policy = RunningPolicy(site.settings.policy, methods=CONFIGURED, clock=CLOCK)
+            policy = RunningPolicy(site.settings.policy, methods=configured_methods(site.settings), clock=CLOCK)
             directory = options.clients(load_clients(site.settings.clients_dir))
             signers = load_signers(site.settings)
             contexts = [self._context_of(site.settings, listener) for listener in self._listeners]
@@ -294,6 +299,7 @@ class WorkerService:
         """Cease, and close the store last."""
         await self._switch.stop()
         await _ended([self._reaping])
+        await self._portal.close()
         await self._store.close()
         self._metrics.close()
 

@@ -17,6 +17,7 @@ VERBS: Final = {
     "bounce": "Explain servers' answers and returned mail.",
     "suppress": "The mailboxes that get no mail for now.",
     "queue": "Look at the queue and act on it.",
+    "portal": "Messages on the secure page.",
     "node": "The machines that share one database.",
     "store": "Bring the store up to date, check it, copy it.",
     "tls": "What other domains' mail servers can do, and what we publish about ours.",

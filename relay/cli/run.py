@@ -13,7 +13,9 @@ from relay.core.errors import ProblemsError
 @click.command("run")
 @config_option("")
 @click.option(
-    "--role", type=click.Choice(["worker", "admin", "extract"]), help="Run this role alone, as systemd units do."
+    "--role",
+    type=click.Choice(["worker", "admin", "extract", "portal"]),
+    help="Run this role alone, as systemd units do.",
 )
 @click.option("--name", default="", help="With --role: the process's name in logs and leases.")
 def command(config: Path, role: str | None, name: str) -> None:

@@ -203,6 +203,8 @@ class PortalSettings(Section):
         if self.certificate is None and not behind:
             what = f"without a certificate, {self.address} would serve messages in the clear"
             faults.append((what, "give certificate and key, or proxy.networks of the proxy that does TLS"))
+        if self.certificate is not None and self.proxy.protocol:
+            faults.append(("a proxy that sends PROXY headers does TLS itself here", "leave certificate and key out"))
         tenants = [brand.tenant for brand in self.brands]
         faults += [
             (f"the tenant {tenant} has two brands", "one each")

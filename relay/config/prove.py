@@ -13,7 +13,7 @@ from datetime import datetime
 from relay.config.clients import ClientDirectory, load_clients
 from relay.config.keyfiles import load_ring, load_signing_keys
 from relay.config.load import Loaded
-from relay.config.methods import configured
+from relay.config.methods import configured_methods
 from relay.config.proof_files import (
     Finding,
     error,
@@ -103,7 +103,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _returns(loaded)
     found += prove_portal(loaded, now, owners)
     found += _nameservers(loaded) if extent.dns else ()
-    found += _policy(loaded, configured(loaded.settings), now) if extent.policy else ()
+    found += _policy(loaded, configured_methods(loaded.settings), now) if extent.policy else ()
     return Proof(
         errors=tuple(dict.fromkeys(one.problem for one in found if not one.warning)),
         warnings=tuple(dict.fromkeys(one.problem for one in found if one.warning)),

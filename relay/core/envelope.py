@@ -18,6 +18,9 @@ class Origin(StrEnum):
     RETURNED = "returned"
     """Sent to a return or report address of ours: read here, and it goes nowhere."""
     PORTAL = "portal"
+    """Codes, reminders and news of an account: they say no more of a patient than the portal's first notice."""
+    REPLY = "reply"
+    """What a reader of the portal wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

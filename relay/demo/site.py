@@ -39,6 +39,7 @@ class SiteOptions:
         within: replaces ``within: 15m`` in the copied policies, so that a demo does not take a quarter of an hour.
         settings: merged over the configuration, section by section.
         dkim: sign for the domain, with these algorithms.
+        portal: whether there is a secure page; it is served on localhost without TLS.
         environment: for the started processes (LD_PRELOAD of a fault shim, say).
     """
 
@@ -51,6 +52,7 @@ class SiteOptions:
     within: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     dkim: tuple[str, ...] = ("rsa", "ed25519")
+    portal: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +72,7 @@ class Site:
         submission: (host, port) with STARTTLS and AUTH.
         relay: (host, port) in the clear for the trusted network: loopback.
         admin: (host, port) of metrics and health.
+        portal: (host, port) of the secure page.
         secret: of the client ``ehr``.
         config: the configuration file.
         log: the JSON log of all its processes.
@@ -82,6 +85,7 @@ class Site:
         self.submission = ("127.0.0.1", free_port())
         self.relay = ("127.0.0.1", free_port())
         self.admin = ("127.0.0.1", free_port())
+        self.portal = ("localhost", free_port())
         self.secret = secrets.token_urlsafe(32)
         self.config = directory / "etc" / "postern.yaml"
         self.log = directory / "postern.log"
@@ -127,6 +131,14 @@ class Site:
             "control": {"operators": ["root", _user()]},
             "process": {"drain": "10s"},
         }  # fmt: skip
+        if self.options.portal:
+            base["portal"] = {
+                "origin": f"http://{self.portal[0]}:{self.portal[1]}",
+                "mail_from": f"secure@{self.options.domain}",
+                "port": self.portal[1],
+                "keys_dir": str(self.directory / "portal-keys"),
+                "brands": [{"tenant": "clinic", "name": "Riverside Clinic", "phone": "555-0100"}],
+            }
         return _merged(base, self.options.settings)
 
     def _write_policies(self, target: Path) -> None:
@@ -149,6 +161,8 @@ class Site:
 
     def _make_keys(self) -> None:
         self.postern("keys", "init")
+        if self.options.portal:
+            self.postern("portal", "init")
         if self.options.dkim:
             algorithm = self.options.dkim[0] if len(self.options.dkim) == 1 else "both"
             self.postern("dkim", "new", self.options.domain, "--algorithm", algorithm)

@@ -117,10 +117,9 @@ class PortalMethod:
             return Unavailable("the portal's notice could not be delivered", "notice-refused")
         if secret:
             await self._set_secret(deposit, secret)
-        special = _is_special(message)
         return Rendering(
             content=self._writer.notice(deposit),
-            floor=self._options.special_floor if special else self._options.floor,
+            floor=self._options.special_floor if deposit.special else self._options.floor,
             fate_on_delivery=FateKind.NOTIFIED,
             own=True,
         )
@@ -145,6 +144,7 @@ class PortalMethod:
             expires_at=now + lasts,
             reason=fallback_cause(entry),
             rule=entry.treatment.rule,
+            special=_is_special(message),
             secret=_asked(terms.secret, special=_is_special(message)),
             may_reply=terms.reply and not message.envelope.reverse_path.is_null,
             may_forward=terms.forward,

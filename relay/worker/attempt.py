@@ -45,8 +45,8 @@ from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
 
-_ABOUT_OTHERS = frozenset({Origin.DSN, Origin.NOTICE, Origin.RECEIPT})
-"""Messages of ours that tell of somebody else's: their floor is fixed, whatever the policy says."""
+_ABOUT_OTHERS = frozenset({Origin.DSN, Origin.NOTICE, Origin.RECEIPT, Origin.REPLY})
+"""Messages of ours that tell of somebody else's, or answer them: their floor is fixed, whatever the policy says."""
 _COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to record an outcome while the store is away; the last one repeats."""
 

@@ -78,6 +78,8 @@ class Notices:
         Never raises: a fault in writing a notice must not keep a copy from its end. Then nobody was told.
         """
         wanted = [item for item in failed if _wants(item[0].recipient, "FAILURE")]
+        if message.origin is Origin.PORTAL:
+            return Notice()  # a code or reminder that nobody got: whoever waits for it asks again
         if message.origin in _UNANSWERED:
             return Notice(told=Told.NOBODY)
         if not wanted:

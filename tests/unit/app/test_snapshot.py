@@ -8,14 +8,16 @@ from click.testing import CliRunner
 
 from relay.app import snapshot as snapshots
 from relay.app import supervise
-from relay.app.base import CLOCK, CONFIGURED, Site
+from relay.app.base import CLOCK, Site
 from relay.app.supervise import freeze
 from relay.cli import main
 from relay.config.load import load
 from relay.config.policies import RunningPolicy
+from relay.core.decision import MethodName
 from relay.core.errors import ProblemsError
 from tests.support.configs import furnish
 
+METHODS = frozenset({MethodName.TLS})
 CONFIG = """\
 hostname: relay.clinic.example
 data_dir: {base}/data
@@ -73,11 +75,11 @@ def settings(base):
 
 
 def version_of(root):
-    return RunningPolicy(root, methods=CONFIGURED, clock=CLOCK).version
+    return RunningPolicy(root, methods=METHODS, clock=CLOCK).version
 
 
 def write(settings):
-    policy = RunningPolicy(settings.policy, methods=CONFIGURED, clock=CLOCK)
+    policy = RunningPolicy(settings.policy, methods=METHODS, clock=CLOCK)
     return snapshots.write(settings, policy.version, policy.current.files, version_of=version_of)
 
 
@@ -131,7 +133,7 @@ def test_includes_and_lists_are_frozen_where_they_are_named_also_behind_links(ba
 
 def test_an_edit_between_proof_and_copy_is_refused(base):
     made = settings(base)
-    policy = RunningPolicy(made.policy, methods=CONFIGURED, clock=CLOCK)
+    policy = RunningPolicy(made.policy, methods=METHODS, clock=CLOCK)
     made.policy.write_text(made.policy.read_text().replace("verified", "opportunistic"))
     with pytest.raises(ProblemsError, match="edited while it was read"):
         snapshots.write(made, policy.version, policy.current.files, version_of=version_of)

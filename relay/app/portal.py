@@ -1,0 +1,161 @@
+"""The portal's process: the page for recipients, and what happens by the clock. It has no access to the queue."""
+
+import asyncio
+import os
+import ssl
+from typing import Final
+
+import structlog
+
+from relay.app.base import CLOCK, Life, every
+from relay.app.portal_store import PortalStore, logo_of, open_portal, open_portal_vault
+from relay.app.stock import shared_metrics
+from relay.config.portal import LOGO_TYPES, BrandSettings, PortalSettings, ProxyHeader
+from relay.core.address import Address
+from relay.core.errors import PosternError, Problem, ProblemsError
+from relay.intake.tls import server_context
+from relay.portal.app import application
+from relay.portal.brand import Brand
+from relay.portal.furnish import furnish
+from relay.portal.options import CodeOptions, PassphraseOptions, PortalOptions, ProxyOptions, SessionOptions
+from relay.portal.server import PortalServer, ServerOptions
+from relay.portal.sweep import Sweeper, SweepOptions
+
+log = structlog.get_logger("portal")
+
+_SWEEP: Final = 60.0
+"""Seconds between looks for what is due."""
+
+
+class PortalService:
+    """Composes and runs the portal."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store, and answer.
+
+        Raises:
+            PosternError: something that all of this needs cannot be used.
+        """
+        self._life.configure_log()
+        settings = self._life.settings
+        self._metrics = shared_metrics(settings)
+        store = await open_portal(settings, self._metrics)
+        if store is None:
+            what, hint = "no portal is configured", "write a section portal:, or do not start this role"
+            raise ProblemsError(Problem(where="portal", what=what, hint=hint))
+        self._store = store
+        try:
+            self._server = self._compose(store)
+            await self._server.start()
+        except BaseException:
+            await store.close()
+            raise
+        sweeper = Sweeper(
+            store.deposits,
+            store.ledger,
+            forget=lambda: store.accounts.sweep(now=CLOCK()),
+            options=SweepOptions(remind_before=store.settings.remind_before, keep_records=store.settings.keep_records),
+            clock=CLOCK,
+            metrics=self._metrics,
+        )
+        self._tasks = [asyncio.create_task(every(_SWEEP, sweeper.sweep, self._metrics))]
+        log.info("portal listens", port=self._server.port, origin=store.settings.origin)
+
+    def _compose(self, store: PortalStore) -> PortalServer:
+        portal = store.settings
+        rooms = furnish(
+            portal_options(portal),
+            deposits=store.deposits,
+            accounts=store.accounts,
+            ledger=store.ledger,
+            vault=store.vault,
+            clock=CLOCK,
+            entropy=os.urandom,
+            metrics=self._metrics,
+        )
+        return PortalServer(server_options(portal), application(rooms), _context(portal))
+
+    async def reload(self) -> None:
+        """Take up the key ring and the log; the rest comes with the next start of this process."""
+        try:
+            site = self._life.site.again()
+            if site.settings.portal is not None:
+                self._store.vault.adopt(open_portal_vault(site.settings.portal).ring)
+        except PosternError as error:
+            log.error("reload refused, what runs stays", problems=str(error))
+            return
+        if site.settings.portal != self._store.settings:
+            log.warning("the portal's settings are taken up when its process starts anew")
+        self._life.adopt(site)
+
+    async def stop(self) -> None:
+        """Answer what is under way, and close the store last."""
+        await self._server.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._store.close()
+        self._metrics.close()
+
+
+def portal_options(portal: PortalSettings) -> PortalOptions:
+    """What the pages are told.
+
+    Raises:
+        ProblemsError: a logo cannot be read.
+    """
+    proxy, header = portal.proxy, portal.proxy.header
+    return PortalOptions(
+        origin=portal.origin,
+        mail_from=Address.parse(portal.mail_from),
+        other_hosts=frozenset(portal.more_hosts),
+        brands={brand.tenant: _brand(brand) for brand in portal.brands},
+        brand=Brand(name=portal.name),
+        time_zone=portal.time_zone,
+        codes=CodeOptions(life=portal.code_life),
+        sessions=SessionOptions(
+            idle=portal.session_idle, warn=min(120.0, portal.session_idle / 2), life=portal.session_life
+        ),
+        passphrase=PassphraseOptions(breached=portal.breached_passphrases),
+        proxy=ProxyOptions(
+            networks=tuple(map(str, proxy.networks)),
+            header="" if header is ProxyHeader.NONE else header.value,
+            protocol=proxy.protocol,
+        ),
+        max_upload=portal.max_upload,
+    )
+
+
+def _brand(brand: BrandSettings) -> Brand:
+    return Brand(
+        name=brand.name,
+        address=brand.address,
+        phone=brand.phone,
+        accent=brand.accent or Brand().accent,
+        logo=logo_of(brand.logo),
+        logo_type=LOGO_TYPES[brand.logo.suffix.lower()] if brand.logo else Brand().logo_type,
+    )
+
+
+def server_options(portal: PortalSettings) -> ServerOptions:
+    """Where and how the page listens."""
+    return ServerOptions(
+        address=str(portal.address),
+        port=portal.port,
+        proxies=tuple(map(str, portal.proxy.networks)) if portal.proxy.protocol else (),
+        connections=portal.requests_at_once,
+    )
+
+
+def _context(portal: PortalSettings) -> ssl.SSLContext | None:
+    if portal.certificate is None or portal.key is None:
+        return None
+    key = portal.key.path()
+    if key is None:
+        hint = "start through the systemd unit that loads it, or name a file instead"
+        raise ProblemsError(Problem(where=str(portal.key), what="CREDENTIALS_DIRECTORY is not set", hint=hint))
+    return server_context(portal.certificate, key, minimum="1.2", legacy=False)

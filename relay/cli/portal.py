@@ -1,0 +1,182 @@
+"""``postern portal``: the secure page's messages, over the running system's control socket; and its key ring."""
+
+import datetime as dt
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from relay.cli.control import connected, control_options
+from relay.cli.options import DEFAULT_CONFIG
+from relay.core.errors import Problem, ProblemsError
+
+_STATES: Final = ("waiting", "opened", "expired", "recalled", "withdrawn")
+
+
+@click.group(name="portal", help="Messages on the secure page.")
+@control_options
+@click.pass_context
+def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
+    """Find the control socket; connecting waits for the verb."""
+    ctx.obj = (config, socket)
+
+
+_ids = click.argument("ids", nargs=-1, required=True)
+_reason = click.option("--reason", required=True, help="Why; kept in the audit trail with your name.")
+
+
+@command.command()
+@click.pass_obj
+def init(places: tuple[Path | None, Path | None]) -> None:
+    """Make the portal's own key ring and directory, once."""
+    from relay.config.keyfiles import create_ring, give_to
+    from relay.config.load import load
+    from relay.protect.keyring import KeyRing
+
+    path = places[0] or DEFAULT_CONFIG
+    settings = load(path)
+    portal = settings.portal
+    if portal is None:
+        hint = "write a section portal: first, with origin and mail_from"
+        raise ProblemsError(Problem(where=str(path), what="no portal is configured", hint=hint))
+    if portal.dir == portal.keys_dir or portal.dir in portal.keys_dir.parents:
+        what, hint = "the key ring would lie inside the data it protects", "set portal.keys_dir to another directory"
+        raise ProblemsError(Problem(where=str(portal.keys_dir), what=what, hint=hint))
+    for directory in (portal.keys_dir, portal.dir):
+        give_to(directory, settings.user)
+    made = create_ring(portal.keys_dir, KeyRing.create(now=time.time(), random=os.urandom))
+    click.echo(f"Made {made}.")
+    click.echo(
+        "Without it no message on the page can ever be opened again. Write a recovery copy, and keep it elsewhere:"
+    )
+    click.echo(f"  postern keys --keys-dir {portal.keys_dir} --data-dir {portal.dir} recovery write FILE")
+
+
+@command.command(name="list")
+@click.option("--mailbox", default="", help="Of this mailbox.")
+@click.option("--message", default="", help="Of this message, by its queue id.")
+@click.option("--tenant", default="", help="Of this tenant.")
+@click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="In this state; may be repeated.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=500, show_default=True, help="So many at the most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a row.")
+def list_rows(mailbox: str, message: str, tenant: str, states: tuple[str, ...], limit: int, *, as_json: bool) -> None:
+    """List messages, the newest first: who they are for and where they stand, nothing of what they say."""
+    rows = _rows(limit, mailbox=mailbox, message=message, tenant=tenant, states=states)
+    if as_json:
+        for row in rows:
+            click.echo(row.model_dump_json())
+        return
+    if not rows:
+        click.echo("There are none.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("id", "message", "mailbox", "tenant", "state", "since", "until", "opened", "why", box=None)
+    for row in rows:
+        times = (_day(row.deposited_at), _day(row.expires_at), _day(row.opened_at))
+        cells = (row.id, row.message_id, row.mailbox, row.tenant, row.state, *times, row.reason)
+        table.add_row(*map(Text, cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@command.command()
+@_ids
+@_reason
+def recall(ids: tuple[str, ...], reason: str) -> None:
+    """Delete messages so that nobody reads them: IDS of the list, or queue ids for all recipients of a message."""
+    from relay.admin.wire_portal import PortalRecallRequest
+
+    _change(PortalRecallRequest, ids=ids, reason=reason)
+
+
+@command.command()
+@_ids
+@click.option("--days", type=click.FloatRange(min=0.01, max=366), required=True, help="So long from now.")
+@_reason
+def extend(ids: tuple[str, ...], days: float, reason: str) -> None:
+    """Let messages be read for longer."""
+    from relay.admin.wire_portal import PortalExtendRequest
+
+    _change(PortalExtendRequest, ids=ids, days=days, reason=reason)
+
+
+@command.command()
+@_ids
+@_reason
+def resend(ids: tuple[str, ...], reason: str) -> None:
+    """Send the notice once more."""
+    from relay.admin.wire_portal import PortalResendRequest
+
+    _change(PortalResendRequest, ids=ids, reason=reason)
+
+
+@command.command()
+@_ids
+@click.option("--secret-file", type=click.File("r", encoding="utf-8"), help="Read it there (- for standard input).")
+@_reason
+def secret(ids: tuple[str, ...], secret_file: Any, reason: str) -> None:
+    """Set the secret that opens messages of specially protected kinds; tell it the patient another way than by mail."""
+    from relay.admin.wire_portal import PortalSecretRequest
+
+    given = secret_file.readline().rstrip("\r\n") if secret_file else click.prompt("Secret", hide_input=True)
+    _change(PortalSecretRequest, ids=ids, secret=given, reason=reason)
+
+
+@command.command()
+@click.argument("mailbox")
+@_reason
+def approve(mailbox: str, reason: str) -> None:
+    """After a recovery: let MAILBOX see its older messages again. Be sure who asks: call them."""
+    from relay.admin.wire_portal import PortalApproveRequest
+
+    _change(PortalApproveRequest, mailbox=mailbox, reason=reason)
+
+
+def _change(kind: Any, **values: Any) -> None:
+    from relay.admin.wire import ChangeResult
+
+    with connected() as client:
+        result = client.ask(_made(kind, **values), ChangeResult)
+    for one in result.done:
+        click.echo(f"{one.id}: {one.outcome}")
+    for one in result.refused:
+        click.echo(f"{one.id}: not done, {one.outcome}", err=True)
+    if result.refused:
+        raise SystemExit(1)
+
+
+def _rows(limit: int, **where: Any) -> list[Any]:
+    from relay.admin.wire_base import MAX_LISTED
+    from relay.admin.wire_portal import PortalListRequest, PortalListResult
+
+    rows: list[Any] = []
+    after = ""
+    with connected() as client:
+        while len(rows) < limit:
+            size = min(limit - len(rows), MAX_LISTED)
+            page = client.ask(_made(PortalListRequest, **where, after=after, limit=size), PortalListResult)
+            rows += page.rows
+            after = page.after
+            if not after:
+                break
+    return rows
+
+
+def _made(kind: Any, **values: Any) -> Any:
+    from pydantic import ValidationError
+
+    from relay.admin.wire import explain
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise click.UsageError(explain(error)) from None
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M")

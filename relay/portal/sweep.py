@@ -1,0 +1,111 @@
+"""What the portal does by the clock: messages expire, readers are reminded, what ended long ago is forgotten."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from relay.core.portal import Deposits, DepositState
+from relay.core.ports import Clock, Metrics
+from relay.portal.ledger import Ledger
+
+_log = structlog.get_logger("portal")
+_PAGE: Final = 200
+_MOST: Final = 50
+"""Pages of one round: what is left waits for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """When.
+
+    Attributes:
+        remind_before: seconds before its end that an unread message's reader is reminded; 0: never.
+        keep_records: seconds that what became of a deleted message is listed.
+    """
+
+    remind_before: float = 3 * 86_400.0
+    keep_records: float = 90 * 86_400.0
+
+
+class Sweeper:
+    """Looks for what is due.
+
+    Args:
+        deposits: the portal's store.
+        ledger: changes deposits.
+        forget: deletes what accounts, sessions and counters leave behind.
+        options: when.
+        clock: unix seconds.
+        metrics: sets gauges.
+    """
+
+    def __init__(
+        self,
+        deposits: Deposits,
+        ledger: Ledger,
+        *,
+        forget: Callable[[], Awaitable[object]],
+        options: SweepOptions,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._deposits = deposits
+        self._ledger = ledger
+        self._forget = forget
+        self._options = options
+        self._clock = clock
+        self._metrics = metrics
+
+    async def sweep(self) -> None:
+        """One round.
+
+        Raises:
+            StoreError: the store is away; the next round goes on.
+        """
+        ended = await self._due()
+        ended += await self._prune()
+        await self._forget()
+        if ended:
+            await self._deposits.scrub()
+        await self._measure()
+
+    async def _due(self) -> int:
+        """Expire and remind; how many ended."""
+        ended = 0
+        for _ in range(_MOST):
+            now = self._clock()
+            due = await self._deposits.due(now=now, remind_before=self._options.remind_before, limit=_PAGE)
+            moved = 0
+            for deposit in due:
+                if deposit.expires_at <= now:
+                    done = await self._ledger.expired(deposit)
+                    ended += done
+                else:
+                    done = deposit.state is DepositState.WAITING and await self._ledger.reminded(deposit)
+                moved += done
+            if len(due) < _PAGE or not moved:
+                return ended
+        return ended
+
+    async def _prune(self) -> int:
+        before, gone = self._clock() - self._options.keep_records, 0
+        for _ in range(_MOST):
+            pruned = await self._deposits.prune(before=before, limit=_PAGE)
+            gone += pruned
+            if pruned < _PAGE:
+                break
+        if gone:
+            _log.info("records of ended messages deleted", count=gone)
+        return gone
+
+    async def _measure(self) -> None:
+        figures = await self._deposits.figures()
+        counts = dict(figures.by_state)
+        for state in DepositState:
+            self._metrics.set("postern_portal_deposits", counts.get(state, 0), {"state": state.value})
+        self._metrics.set("postern_portal_outbox_items", figures.outbox)
+        oldest = figures.oldest_waiting_at
+        age = 0.0 if oldest is None else max(0.0, self._clock() - oldest)
+        self._metrics.set("postern_portal_oldest_waiting_seconds", age)
