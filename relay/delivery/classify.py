@@ -39,7 +39,7 @@ class Classifier:
         self._set = re2.Set.SearchSet(self._options)
         self._add(_ALWAYS)
         for rule in self._rules:
-            for pattern in (*rule.patterns, rule.provider, rule.unless):
+            for pattern in (*rule.patterns, rule.unless):
                 if pattern:
                     self._add(pattern)
         self._set.Compile()
@@ -58,10 +58,11 @@ class Classifier:
             permanent: whether it was for good, where that is known better than the text says.
         """
         words = words_of(answer)
-        found = self._found(f"{words.text}\n{host}")
+        found = self._found(words.text)
+        said_by = f"{host}\n{words.text}"
         lasting = words.permanent if permanent is None else permanent
         for rule in self._rules:
-            holds, pattern = self._holds(rule, words, found)
+            holds, pattern = self._holds(rule, words, found, said_by)
             if holds:
                 return _verdict(rule, words, pattern, permanent=lasting, host=host)
         action = action_of(BounceClass.OTHER, permanent=lasting)
@@ -91,7 +92,7 @@ class Classifier:
             return frozenset(matched)
         return frozenset(place for place, pattern in enumerate(self._texts) if _single(pattern).search(text))
 
-    def _holds(self, rule: BounceRule, words: Words, found: frozenset[int]) -> tuple[bool, str]:
+    def _holds(self, rule: BounceRule, words: Words, found: frozenset[int], said_by: str) -> tuple[bool, str]:
         """Whether a rule holds, and by which pattern."""
         if rule.codes and not (words.code and str(words.code).startswith(rule.codes)):
             return False, ""
@@ -99,7 +100,7 @@ class Classifier:
             status = words.status
             if status is None or not any(one.holds(status) for one in rule.statuses):
                 return False, ""
-        if rule.provider and self._places[rule.provider] not in found:
+        if rule.provider and _single(rule.provider).search(said_by) is None:
             return False, ""
         pattern = next((one for one in rule.patterns if self._places[one] in found), "")
         if rule.patterns and not pattern:

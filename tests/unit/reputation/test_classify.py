@@ -162,3 +162,8 @@ def test_the_same_pattern_in_two_rules_is_one_in_the_set():
         "rules:\n- {id: a, class: spam, code: 4, pattern: same}\n- {id: b, class: policy, pattern: same}", "x"
     )
     assert Classifier(rules).classify("550 same").rule == "b"
+
+
+def test_the_name_of_who_answers_is_not_what_it_says(classifier):
+    for host in ("mx.barracudanetworks.example", "spamhaus.example", "mailbox-full.example", "greylist.example"):
+        assert classifier.classify("550 5.1.1 User unknown", host=host).rule == "unknown-user"
