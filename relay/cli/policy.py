@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from relay.cli.options import config_option
+from relay.cli.policy_history import history
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 
@@ -177,6 +178,9 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
             f"{one.decision.recipient}: {_headline(one.decision)}", style="bold", markup=False, soft_wrap=True
         )
         console.print(_tree(one, facts), soft_wrap=True)
+
+
+command.add_command(history)
 
 
 @command.command(name="schema", help="Print the JSON Schema of policy files, for editors.")

@@ -46,7 +46,7 @@ def command(ctx: click.Context, config: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: "Settings", *, at_rest: bool) -> "AsyncIterator[Shelf]":
+async def opened(settings: "Settings", *, at_rest: bool) -> "AsyncIterator[Shelf]":
     """A store; ``at_rest``: only when no Postern works on it."""
     from relay.app import options
     from relay.app.queue import postgres_options
@@ -86,7 +86,7 @@ def migrate(settings: "Settings") -> None:
     """Open it, which migrates it."""
 
     async def run() -> str:
-        async with _opened(settings, at_rest=False) as shelf:
+        async with opened(settings, at_rest=False) as shelf:
             state = getattr(shelf, "state", None)
             return f" (version {state.version})" if state else ""
 
@@ -104,7 +104,7 @@ def check(settings: "Settings") -> None:
         from relay.store.transfer import check as look
 
         codec = Codec(open_vault(settings))
-        async with _opened(settings, at_rest=False) as shelf:
+        async with opened(settings, at_rest=False) as shelf:
             return await look(shelf, codec)
 
     tally, wrong = asyncio.run(run())
@@ -135,7 +135,7 @@ def copy(settings: "Settings", to: str, to_password: Path | None) -> None:
     target = settings.model_copy(update={"store": url, "store_password": password})
 
     async def run() -> "Tally":
-        async with _opened(settings, at_rest=True) as ours, _opened(target, at_rest=True) as theirs:
+        async with opened(settings, at_rest=True) as ours, opened(target, at_rest=True) as theirs:
             return await transfer(ours, theirs)
 
     tally = asyncio.run(run())
