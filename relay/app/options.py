@@ -3,6 +3,7 @@
 import ssl
 from pathlib import Path
 
+from relay.app.addresses import own_addresses
 from relay.config.clients import ClientDirectory as ClientFiles
 from relay.config.delivery import RouteSettings
 from relay.config.methods import configured_methods
@@ -218,6 +219,7 @@ def mx_options(settings: Settings) -> MxOptions:
     """How hosts are found, and which of them are ourselves."""
     return MxOptions(
         own_names=frozenset({settings.hostname}),
+        own_addresses=own_addresses(settings),
         allowed_networks=tuple(str(network) for network in settings.delivery.allowed_special_networks),
         ipv4=settings.delivery.ipv4,
         ipv6=settings.delivery.ipv6,

@@ -149,6 +149,10 @@ class DeliverySettings(Section):
     allowed_special_networks: tuple[Network, ...] = setting(
         [], "Special-purpose networks (RFC 6890: private, loopback ...) that DNS may lead us into.", "list of networks"
     )
+    own_addresses: tuple[Ip, ...] = setting(
+        [], "Addresses of ours that no interface here has (behind NAT): mail that DNS leads there would loop.",
+        "list of IP addresses", max_length=1000,
+    )  # fmt: skip
     connections: Integer = setting(500, "Open connections on this machine.", "connections", ge=1, le=100_000)
     concurrency_per_destination: Integer = setting(
         20, "Open connections to one destination on this machine.", "connections", ge=1, le=10_000
