@@ -14,6 +14,7 @@ from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options, scanning
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, Life, every
+from relay.app.certificates import ExpiryWatch
 from relay.app.portal_admin import AdminPortal
 from relay.app.publish import policy_context, policy_files, policy_host
 from relay.app.queue import build_store, incarnation, node_is_draining
@@ -24,7 +25,7 @@ from relay.app.worker import new_id
 from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
-from relay.core.change import Change, Note
+from relay.core.change import AuditEvent, Change, Note
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import PosternError, StoreError
@@ -84,9 +85,10 @@ class AdminService:
             self._resolver,
             self._store,
             self._metrics,
-            tell=lambda event: self._store.commit((Note(events=(event,)),)),
+            tell=self._tell,
         )
         self._received = received(settings, self._store, self._metrics)
+        self._expiry = ExpiryWatch(self._tell, self._metrics, CLOCK)
         self._portal = await AdminPortal.open(settings, self._metrics)
         self._archiver = self._compose_archiver(settings)
         self._history = PolicyHistory(
@@ -135,6 +137,9 @@ class AdminService:
             ),
             metrics=self._metrics,
         )
+
+    async def _tell(self, event: AuditEvent) -> None:
+        await self._store.commit((Note(events=(event,)),))
 
     def _ring(self) -> KeyRing:
         return self._vault.ring
@@ -231,8 +236,7 @@ class AdminService:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
         refused = (self._life.settings.run_dir / snapshots.REFUSED).exists()
         self._metrics.set("postern_config_refused", float(refused))
-        for name, end in self._certificates():
-            self._metrics.set("postern_certificate_expiry_timestamp_seconds", end, {"certificate": name})
+        await self._expiry.look(self._certificates())
 
     async def _note_policy(self) -> None:
         """Keep which policy runs here, for those who must answer for its decisions."""

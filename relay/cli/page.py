@@ -10,8 +10,10 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-bottom: 1px solid #d0d7de }
 td { overflow-wrap: anywhere } th { white-space: nowrap } .note { color: #57606a }
+@page { size: A4; margin: 18mm 16mm 20mm; @bottom-right { content: counter(page) " / " counter(pages) } }
 @media print { body { margin: 0; max-width: none; font-size: 10.5pt }
-  h2 { break-after: avoid } tr { break-inside: avoid } }
+  h1, h2 { break-after: avoid } tr { break-inside: avoid } thead { display: table-header-group }
+  .note { color: #000 } a { color: inherit; text-decoration: none } }
 """
 
 
@@ -43,4 +45,4 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with column heads."""
     head = "".join(f"<th>{html.escape(one)}</th>" for one in columns)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    return f"<table><thead><tr>{head}</tr></thead>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -1,5 +1,6 @@
 """Keeps the reports about TLS that others send about us (RFC 8460), for metrics and ``postern tls reports``."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from relay.trust.tlsrpt import ReportError, TlsReport, find_report, read_report
 log = structlog.get_logger("tlsrpt")
 
 KIND: Final = "tls-report"
+_IN_THREAD: Final = 16 * 1024
 KEEP: Final = 90 * DAY
 """Seconds a report is kept."""
 MOST: Final = 500
@@ -71,7 +73,10 @@ class ReceivedReports:
             StoreError: it cannot be kept now.
         """
         try:
-            report = find_report(content)
+            # What is large is read beside the event loop.
+            report = (
+                find_report(content) if len(content) < _IN_THREAD else await asyncio.to_thread(find_report, content)
+            )
         except ReportError as error:
             log.warning("a report about TLS cannot be read", why=str(error))
             self._count("unreadable")
