@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.abuse.attackers import ATTACKS, UNDER_WAY
+from tests.abuse.attackers import ATTACKS
 from tests.abuse.site import attacked, resident, serve, under
 
 _TURNS = 4
@@ -23,22 +23,23 @@ _TURNS = 4
 async def measure(names: list[str], messages: int) -> None:
     print(f"{'attack':28} {'usual ms':>9} {'attacked ms':>12} {'ratio':>6} {'p95 ratio':>9} {'strikes':>8}   MiB")
     with tempfile.TemporaryDirectory() as directory:
-        async with attacked(Path(directory), workers=1) as (site, _, target):
+        async with attacked(Path(directory), workers=1) as (site, _):
             (pid,) = site.worker_pids()
             await serve(site, 50)
             for name in names:
                 usual: list[float] = []
                 harmed: list[float] = []
-                target.strikes, target.answers = 0, {}
+                strikes = 0
                 for _ in range(_TURNS):
                     usual += await serve(site, messages // _TURNS)
-                    async with under(ATTACKS[name], target, strikes=UNDER_WAY.get(name, 4)):
+                    async with under(name, site) as answers:
                         harmed += await serve(site, messages // _TURNS)
+                    strikes += answers.total()
                 middle, slow = statistics.median(usual), statistics.quantiles(usual, n=20)[-1]
                 print(
                     f"{name:28} {middle * 1e3:9.1f} {statistics.median(harmed) * 1e3:12.1f} "
                     f"{statistics.median(harmed) / middle:6.2f} {statistics.quantiles(harmed, n=20)[-1] / slow:9.2f} "
-                    f"{target.strikes:8} {resident(pid):5.0f}  {target.answers}"
+                    f"{strikes:8} {resident(pid):5.0f}  {dict(answers)}"
                 )
 
 

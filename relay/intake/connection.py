@@ -30,6 +30,7 @@ from relay.smtp.server_events import (
     Rcpt,
     Refused,
     StartTls,
+    Turn,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key", "_listener", "_loop",
-        "_paused", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address", "client",
-        "identity", "tls_cipher", "tls_version",
+        "_paused", "_pending", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address",
+        "client", "identity", "tls_cipher", "tls_version",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop) -> None:
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._share = Share(listener.budget)
         self._early: bytearray | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pending: asyncio.Handle | None = None
         self._paused = self._closing = self._draining = self._counted = self._eof = False
         self._key = ""
         self._reports: bool | None = None
@@ -129,6 +131,9 @@ class Connection(asyncio.Protocol):
         """Forget it. A message that is being kept goes on being kept: perhaps its reply is lost, never the message."""
         self._closing = True
         self._deadline.cancel()
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
         self._session.close(None, "the connection was lost")
         if not self._busy:
             self._share.release()
@@ -155,8 +160,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether work of ours is under way: a handshake, a check of a password, a message being kept."""
-        return self._task is not None
+        """Whether work of ours is under way: a handshake, a check of a password, a message being kept, its turn."""
+        return self._task is not None or self._pending is not None
 
     def _admission(self) -> Reply | None:
         if not self._listener.admits(self.address):
@@ -190,6 +195,25 @@ class Connection(asyncio.Protocol):
             return
         self._account()
         self._keep_time()
+
+    def _go_on(self) -> None:
+        """Its turn has come again."""
+        self._pending = None
+        if self._closing:
+            return
+        try:
+            self._drive(self._session.reply())
+            self._go_on_listening()
+        except Exception as error:  # noqa: BLE001 - as in data_received
+            self._fail(error)
+
+    def _go_on_listening(self) -> None:
+        """After work of ours: read again, or close where the peer has already said that nothing more comes."""
+        if self._busy:
+            return
+        self._resume_reading()
+        if self._eof and not self._closing:
+            self._drive(self._session.close(None, "the peer has gone"))
 
     def _flush(self) -> None:
         output = self._session.take_output()
@@ -259,6 +283,11 @@ class Connection(asyncio.Protocol):
         self._start(self._accept(event))
         return []
 
+    def _on_turn(self, event: Turn) -> list[Event]:  # noqa: ARG002
+        self._pause_reading()
+        self._pending = self._loop.call_soon(self._go_on)
+        return []
+
     # --- what waits ---------------------------------------------------------
 
     def _start(self, work: Coroutine[Any, Any, list[Event]]) -> None:
@@ -273,9 +302,7 @@ class Connection(asyncio.Protocol):
                 self._share.release()
                 return
             self._drive(events)
-            self._resume_reading()
-            if self._eof and not self._busy and not self._closing:
-                self._drive(self._session.close(None, "the peer has gone"))
+            self._go_on_listening()
         except Exception as error:  # noqa: BLE001 - as in data_received
             self._fail(error)
 
@@ -369,7 +396,7 @@ class Connection(asyncio.Protocol):
             return
         if self._closing or self._paused:
             self.abort()
-        elif self._task is not None:
+        elif self._busy:
             self._deadline.within(self._listener.options.idle_timeout)
         else:
             self._listener.metrics.count("intake_timeouts", {"listener": self._listener.options.name})
@@ -398,6 +425,7 @@ class Connection(asyncio.Protocol):
         Mail: _on_mail,
         Rcpt: _on_rcpt,
         MessageComplete: _on_message,
+        Turn: _on_turn,
         Refused: _on_refused,
         Quit: _ignore,
         Closed: _on_closed,

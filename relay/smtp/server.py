@@ -25,6 +25,7 @@ from relay.smtp.server_events import (
     Rcpt,
     Refused,
     StartTls,
+    Turn,
 )
 from relay.smtp.server_limits import SessionLimits
 from relay.smtp.server_state import COMMANDS, FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
@@ -33,6 +34,10 @@ from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, 
 _SENDER_OK: Final = say.SENDER_OK.encode()
 _RECIPIENT_OK: Final = say.RECIPIENT_OK.encode()
 _GO_AHEAD: Final = say.GO_AHEAD.encode()
+_OVERSHOOT: Final = 1000
+"""Recipients over the limit that a client may still name: it comes again with them (RFC 5321 section 4.5.3.1.10)."""
+_TURN: Final = 32
+"""Commands that came in one piece and are answered in one go: a message needs few, an attacker sends thousands."""
 
 
 class ServerSession:
@@ -62,11 +67,13 @@ class ServerSession:
         self._commands = 0
         self._messages = 0
         self._errors = 0
+        self._in_turn = 0
         self._idle = 0
         self._auth = Authentication(limits)
         self._data: DataReader | None = None
         self._sender: Mail | None = None
         self._recipients: list[Recipient] = []
+        self._over = 0
 
     # --- for the driver ----------------------------------------------------
 
@@ -147,7 +154,11 @@ class ServerSession:
     def _advance(self) -> list[Event]:
         events: list[Event] = []
         while self._question is None and self.state is not State.CLOSED and self.state is not State.TLS:
-            if not (self._read_data(events) if self.state is State.DATA else self._read_line(events)):
+            if self._in_turn >= _TURN:
+                self._in_turn = 0
+                self._ask(Turn(), events)
+            elif not (self._read_data(events) if self.state is State.DATA else self._read_line(events)):
+                self._in_turn = 0
                 break
         return events
 
@@ -158,6 +169,7 @@ class ServerSession:
             return False
         self.progress += 1
         self._commands += 1
+        self._in_turn += 1
         if line is Overlong.ENDLESS:
             events += self._close(say.LONG_COMMAND, "an endless command line")
         elif self._commands > limits.max_commands:
@@ -275,9 +287,17 @@ class ServerSession:
         smtputf8 = self._sender is not None and self._sender.smtputf8
         recipient = parse_rcpt(argument, smtputf8=smtputf8, hostname=self.limits.hostname)
         if len(self._recipients) >= self.max_recipients:
-            self._refuse("RCPT", say.TOO_MANY_RECIPIENTS, events, counts=False)
+            self._refuse_recipient(events)
             return
         self._ask(Rcpt(recipient=recipient, count=len(self._recipients)), events)
+
+    def _refuse_recipient(self, events: list[Event]) -> None:
+        """Over the limit: told of once a transaction, for a list may be long; one without an end counts as errors."""
+        self._over += 1
+        if self._over == 1 or self._over > _OVERSHOOT:
+            self._refuse("RCPT", say.TOO_MANY_RECIPIENTS, events, counts=self._over > _OVERSHOOT)
+        else:
+            self._say(say.TOO_MANY_RECIPIENTS)
 
     def _do_data(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002 - one signature for all commands
         self._data = DataReader(
@@ -358,6 +378,8 @@ class ServerSession:
             self._messages += 1
             if self._messages >= self.limits.max_messages:
                 events += self._close(say.TOO_MANY_MESSAGES, "enough messages for one session")
+        elif isinstance(question, Turn):
+            return
         else:
             self._answer_auth(reply or say.AUTH_OK, events)
         if reply is not None and reply.code == 421:
@@ -393,7 +415,7 @@ class ServerSession:
     def _forget(self) -> None:
         """Drop the transaction (RFC 5321 section 4.1.4: RSET, HELO, EHLO and the end of a message do)."""
         self._sender, self._data = None, None
-        self._recipients = []
+        self._recipients, self._over = [], 0
         if self.state in {State.MAIL, State.RCPT, State.DATA}:
             self.state = State.GREETED
 

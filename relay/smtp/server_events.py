@@ -1,7 +1,7 @@
 """What a server session reports to whoever drives it.
 
-:class:`AuthRequest`, :class:`Mail`, :class:`Rcpt` and :class:`MessageComplete` are questions: the session stands still
-until :meth:`relay.smtp.server.ServerSession.reply` answers. The others only tell.
+:class:`AuthRequest`, :class:`Mail`, :class:`Rcpt`, :class:`MessageComplete` and :class:`Turn` are questions: the
+session stands still until :meth:`relay.smtp.server.ServerSession.reply` answers. The others only tell.
 """
 
 from dataclasses import dataclass, field
@@ -62,6 +62,14 @@ class MessageComplete:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Much was sent in one piece, and enough of it was answered for now: may others have their turn first?
+
+    Any reply means: go on.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The session refused something by itself; the reply is in the output already.
 
@@ -84,5 +92,5 @@ class Closed:
     reason: str
 
 
-Question: TypeAlias = AuthRequest | Mail | Rcpt | MessageComplete
+Question: TypeAlias = AuthRequest | Mail | Rcpt | MessageComplete | Turn
 Event: TypeAlias = Helo | StartTls | Question | Refused | Quit | Closed

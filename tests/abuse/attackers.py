@@ -1,48 +1,43 @@
 """Clients that mean harm, each without end until it is cancelled; every one is bounded in what it holds and sends.
 
-An attacker is an asynchronous function of a :class:`Target`; it calls ``target.struck()`` each time it did its harm.
+An attacker is an asynchronous function of a :class:`Target`; it calls ``target.struck()`` each time it did its harm. It
+runs in a process of its own: ``python -m tests.abuse.attackers NAME RELAY_PORT SUBMISSION_PORT ROOT``.
 """
 
 import asyncio
 import base64
 import contextlib
+import functools
 import itertools
+import resource
 import ssl
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 
 _REST = 0.001  # seconds between two strikes of one attacker: it must not take the processor from who is attacked
 
 
 @dataclass
 class Target:
-    """Whom to attack, and what came of it.
+    """Whom to attack.
 
     Attributes:
         relay: (host, port) in the clear.
         submission: (host, port) with STARTTLS and AUTH.
-        tls: context that trusts the relay's certificate.
-        strikes: how often something was done.
-        answers: the last reply codes of the attacked, by count.
+        root: PEM of the authority that vouches for the relay's certificate.
     """
 
     relay: tuple[str, int]
     submission: tuple[str, int]
-    tls: ssl.SSLContext
-    strikes: int = 0
-    answers: dict[str, int] = field(default_factory=dict)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    root: str
+
+    @functools.cached_property
+    def tls(self):
+        return ssl.create_default_context(cafile=self.root)
 
     def struck(self, answer=b""):
-        self.strikes += 1
-        code = answer[:3].decode("ascii", "replace")
-        self.answers[code] = self.answers.get(code, 0) + 1
-        self._changed.set()
-
-    async def wait_struck(self, count):
-        """Wait until so many strikes in all were done."""
-        while self.strikes < count:
-            self._changed.clear()
-            await self._changed.wait()
+        """Tell who started this process of each harm that was done, with the code of the last answer to it."""
+        print(answer[:3].decode("ascii", "replace") or "---", flush=True)
 
 
 class Wire:
@@ -339,3 +334,15 @@ ATTACKS = {
 
 UNDER_WAY = {"slow senders": 200, "5,000 connections": 5000}
 """Strikes after which the harm is at its worst; of most a few."""
+
+
+def main(name, relay_port, submission_port, root):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 20_000)), hard))
+    target = Target(("127.0.0.1", int(relay_port)), ("127.0.0.1", int(submission_port)), root)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        asyncio.run(ATTACKS[name](target))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,62 +2,74 @@
 
 import asyncio
 import os
-import ssl
+import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import yaml
 
-from tests.abuse.attackers import Target
+from tests.abuse.attackers import UNDER_WAY
 from tests.support.load import small_message
 from tests.support.system import domain, system
 from tests.support.system_client import submit
 
 MANY = {"max_connections": 10_000, "max_connections_per_address": 100}
 SETTINGS = {"limits": {"message_size": "4MiB", "connections": 12_000}}
+FEW = 4
+"""Strikes after which most attacks are under way."""
 
 
 @asynccontextmanager
 async def attacked(directory, **options):
-    """The site, its Internet, and who is attacked."""
+    """The site, with room for many connections, and its Internet."""
     async with system(directory, domain("mail.example"), settings=SETTINGS, start=False, **options) as (site, internet):
         configuration = yaml.safe_load(site.config.read_text())
         for listener in configuration["listeners"]:
             listener.update(MANY)
         site.config.write_text(yaml.safe_dump(configuration))
         await site.start()
-        tls = ssl.create_default_context(cafile=site.authority.root)
-        yield site, internet, Target(site.relay, site.submission, tls)
+        yield site, internet
 
 
 @asynccontextmanager
-async def under(attack, target, strikes):
-    """While an attack is going on: from its first strikes until the block ends."""
-    task = asyncio.create_task(attack(target))
-    begun = asyncio.create_task(target.wait_struck(target.strikes + strikes))
+async def under(name, site):
+    """While an attack is going on, from its first strikes until the block ends; counts the answers it got."""
+    answers = Counter()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.abuse.attackers",
+        name, str(site.relay[1]), str(site.submission[1]), str(site.authority.root),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    begun = asyncio.Event()
+
+    async def listen():
+        async for line in process.stdout:
+            answers[line.decode().strip()] += 1
+            if answers.total() >= UNDER_WAY.get(name, FEW):
+                begun.set()
+        begun.set()
+
+    listening = asyncio.create_task(listen())
     try:
-        async with asyncio.timeout(60):
-            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-            raise RuntimeError("the attack ended by itself")
-        yield
+        async with asyncio.timeout(90):
+            await begun.wait()
+        assert process.returncode is None, "the attack ended by itself"
+        yield answers
     finally:
-        for one in (task, begun):
-            one.cancel()
-            with suppress(asyncio.CancelledError):
-                await one
+        process.kill()
+        await process.wait()
+        await listening
 
 
 async def serve(site, count, start=0):
     """Good messages one after the other, a connection each; seconds from connecting to 250 of each."""
     taken = []
     for number in range(start, start + count):
+        message = small_message(number, "good@mail.example")
         began = time.monotonic()
-        answer = await asyncio.to_thread(
-            submit, site.relay, small_message(number, "good@mail.example"), "good@mail.example"
-        )
+        answer = await asyncio.to_thread(submit, site.relay, message, "good@mail.example")
         taken.append(time.monotonic() - began)
         assert answer.startswith("250"), answer
     return taken

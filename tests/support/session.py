@@ -3,7 +3,7 @@
 from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.smtp.server import ServerSession
-from relay.smtp.server_events import AuthRequest, Mail, MessageComplete, Rcpt
+from relay.smtp.server_events import AuthRequest, Mail, MessageComplete, Rcpt, Turn
 from tests.support.intake import SECRET, client
 
 QUEUED = Reply.of(250, "2.0.0", "Ok: queued as TEST")
@@ -28,7 +28,9 @@ class Driver:
     def _drive(self, events):
         while events:
             self.events += events
-            questions = [event for event in events if isinstance(event, AuthRequest | Mail | Rcpt | MessageComplete)]
+            questions = [
+                event for event in events if isinstance(event, AuthRequest | Mail | Rcpt | MessageComplete | Turn)
+            ]
             assert questions in ([], events[-1:]), "a question is the last event"
             events = self.session.reply(self._answer(questions[0])) if questions else []
 

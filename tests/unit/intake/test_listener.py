@@ -304,6 +304,50 @@ async def test_half_closed_peers_get_all_their_answers():
 
 
 @both_loops
+async def test_recipients_by_the_thousand_let_others_have_their_turn():
+    many = 1500
+    flood = b"".join(b"RCPT TO:<box%d@mail.example>\r\n" % number for number in range(many))
+    async with listening() as listener, connected(listener) as (reader, writer), connected(listener) as (other, say):
+        await lines(reader, 1)
+        await lines(other, 1)
+        writer.write(b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\n")
+        await lines(reader, 2)
+        writer.write(flood)
+        heard = await lines(reader, 1)
+        say.write(b"NOOP\r\n")
+        assert (await lines(other, 1))[0].startswith("250")
+        heard += reader._buffer.decode().splitlines()  # what had come of the others when the second peer was served
+        assert len(heard) < many // 2
+        assert len(await lines(reader, many - 1)) == many - 1
+
+
+async def test_recipients_without_end_end_the_session_and_are_told_of_once():
+    shared = rooms(Taker())
+    async with listening(shared=shared) as listener, connected(listener) as (reader, writer):
+        writer.write(b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\n" + b"RCPT TO:<a@mail.example>\r\n" * 3000)
+        said = (await rest(reader)).splitlines()
+    assert sum(line.startswith("452 4.5.3") for line in said) in range(1000, 1012)
+    assert said[-1].startswith("421 4.7.0 Too many errors")
+
+
+@both_loops
+async def test_a_peer_that_leaves_in_the_middle_of_its_turn_gets_what_it_is_owed():
+    many = 300
+    flood = b"".join(b"RCPT TO:<box%d@mail.example>\r\n" % number for number in range(many))
+    async with listening() as listener:
+        async with connected(listener) as (reader, writer):
+            writer.write(b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\n" + flood)
+            writer.write_eof()
+            assert (await rest(reader)).count("250 2.1.5") == many
+        async with connected(listener) as (reader, writer):
+            writer.write(b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\n" + flood)
+            await lines(reader, 4)
+            writer.transport.abort()
+        async with connected(listener) as (reader, _):
+            assert (await lines(reader, 1))[0].startswith("220")
+
+
+@both_loops
 async def test_a_fault_shows_nothing_of_itself(capsys):
     taker = Taker(RuntimeError("Jane Roe"))
     async with listening(accept=taker) as listener, connected(listener) as (reader, writer):
