@@ -14,17 +14,23 @@ from email import message_from_bytes, policy
 import httpx
 
 from relay.core.address import Address
+from relay.core.envelope import Attachment
+from relay.core.phi import PhiVerdict
 from relay.core.portal import Deposit, PostKind
+from relay.core.ports import ScanReport
 from relay.mail.notice import NoticeOptions, NoticeWriter
 from relay.methods.notice import load_texts
 from relay.portal.app import application
 from relay.portal.furnish import furnish
 from relay.portal.ledger import Ledger
+from relay.portal.letters import letter_routes
 from relay.portal.options import PassphraseOptions, PortalOptions
 from relay.protect.sealing import RingVault
 from relay.store.portal.account_tables import SCHEMA
 from relay.store.portal.accounts import StoredAccounts
 from relay.store.portal.deposits import StoredDeposits
+from relay.store.portal.drafts import SCHEMA as DRAFTS
+from relay.store.portal.drafts import StoredDrafts
 from tests.support.portal import SqlitePortal, a_deposit
 
 NOW = 1_772_442_100.0
@@ -82,8 +88,9 @@ class Form:
 class Site:
     """One portal: its rooms, application and mail."""
 
-    def __init__(self, harness, rooms, app, clock) -> None:
+    def __init__(self, harness, rooms, app, clock, drafts, scans) -> None:
         self.harness, self.rooms, self.app, self.clock = harness, rooms, app, clock
+        self.drafts, self.scans = drafts, scans
         self.number = 0
         self.posts, self.events = [], []
 
@@ -91,7 +98,8 @@ class Site:
         """Another message waits."""
         self.number += 1
         values = {"deposited_at": self.clock() - 60, "expires_at": self.clock() + 30 * 86400}
-        return await self.rooms.deposits.deposit(a_deposit(self.number, **(values | changes)), CONTENT)
+        content = changes.pop("content", CONTENT)
+        return await self.rooms.deposits.deposit(a_deposit(self.number, **(values | changes)), content)
 
     async def take(self) -> list:
         """What has been handed out since: posts; all of them, and the events, gather in ``posts`` and ``events``."""
@@ -118,12 +126,24 @@ class Site:
         return Browser(self, **options)
 
 
+class Scans:
+    """Implements ``Scanner``: finds nothing, unless ``unreadable`` says why attachments cannot be read."""
+
+    def __init__(self) -> None:
+        self.unreadable, self.seen = "", []
+
+    async def scan(self, content):
+        self.seen.append(content)
+        attachments = [Attachment(type="zip", name="all.zip", size=1, unreadable=self.unreadable)]
+        return ScanReport(verdict=PhiVerdict(), subject="", headers=(), attachments=tuple(attachments))
+
+
 @contextlib.asynccontextmanager
 async def a_site(directory, *, more=None, **options):
-    """A portal; ``options`` override those of :class:`PortalOptions`."""
+    """A portal; ``more`` gives further routes, ``options`` override those of :class:`PortalOptions`."""
     clock = Clock()
     harness = SqlitePortal(directory, clock)
-    database = await harness.database(SCHEMA)
+    database = await harness.database(SCHEMA, DRAFTS)
     vault = RingVault(harness.ring, os.urandom)
     deposits = StoredDeposits(database, vault, clock, os.urandom)
     chosen = PortalOptions(**({"origin": ORIGIN, "mail_from": MAIL_FROM, "passphrase": QUICK} | options))
@@ -139,8 +159,10 @@ async def a_site(directory, *, more=None, **options):
         entropy=os.urandom,
         metrics=counts,
     )
+    drafts, scans = StoredDrafts(database, vault), Scans()
+    routes = more(rooms) if more else letter_routes(rooms, drafts, scans)
     try:
-        yield Site(harness, rooms, application(rooms, more(rooms) if more else ()), clock)
+        yield Site(harness, rooms, application(rooms, routes), clock, drafts, scans)
     finally:
         await harness.end()
 
@@ -160,9 +182,9 @@ class Browser:
         self.page = await self.client.get(path, follow_redirects=True, **options)
         return self.page
 
-    async def send(self, which="", /, press="", **fields):
+    async def send(self, which="", /, **fields):
         """Send a form of the page at hand: the one to this path (or the only one), with these fields typed in."""
-        found = self.form(which) if which else self.forms()[0]
+        found = self.form(which, filling=fields) if which else self.forms()[0]
         self.page = await self.client.request(
             found.method,
             found.action,
@@ -180,12 +202,14 @@ class Browser:
         """The forms of the page at hand, without those of the frame around it."""
         return [form for form in forms_of(self.page.text) if form.action != "/sign-out"]
 
-    def form(self, action, **fields) -> Form:
-        """The form that goes there and has these fields."""
-        for form in forms_of(self.page.text):
-            if form.action == action and all(form.fields.get(name) == value for name, value in fields.items()):
-                return form
-        raise AssertionError(f"no form to {action} on {self.page.url}: {[f.action for f in self.forms()]}")
+    def form(self, action, *, filling=(), **fields) -> Form:
+        """The form that goes there and has these fields; of several the first in which ``filling`` can be typed."""
+        found = [form for form in forms_of(self.page.text) if form.action == action]
+        found = [form for form in found if all(form.fields.get(name) == value for name, value in fields.items())]
+        if not found:
+            there = [form.action for form in self.forms()]
+            raise AssertionError(f"no form to {action} on {self.page.url}: {there}")
+        return next((form for form in found if set(filling) <= set(form.fields)), found[0])
 
     @property
     def csrf(self) -> str:
@@ -223,9 +247,14 @@ def _attributes(text: str) -> dict[str, str]:
 
 def text_of(post) -> str:
     """The words of a mail."""
-    return message_from_bytes(post.content, policy=policy.default).get_content()
+    return message_from_bytes(post.content, policy=policy.default).get_content().replace("\r\n", "\n")
 
 
 def code_in(post) -> str:
     """The code of a mail."""
     return re.search(r": ([0-9]{4} [0-9]{4})\n", text_of(post))[1]
+
+
+def said_in(post) -> str:
+    """The words of a mail on one line."""
+    return " ".join(text_of(post).split())

@@ -8,14 +8,16 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from relay.core.portal import Deposit, DepositState
+from relay.core.portal_drafts import DraftKind, Drafts
 from relay.mail import edit
+from relay.portal.compose.people import others
 from relay.portal.gate import GoneError, admit
 from relay.portal.message import frame
 from relay.portal.message.files import download_headers, safe_name, served_type
 from relay.portal.message.outline import Part
 from relay.portal.message.pdf import Copy, PdfLimits, write_pdf
 from relay.portal.message.plain import linked
-from relay.portal.message.reader import Letter, MessageReader, Section
+from relay.portal.message.reader import Letter, MessageReader
 from relay.portal.message.view import File, all_files, arrange
 from relay.portal.pages import language_of
 from relay.portal.rooms import Rooms
@@ -26,14 +28,15 @@ _HIDDEN_FIELDS = ("Bcc", "Resent-Bcc", "Return-Path")
 _MAX_HEADER = 1024 * 1024  # octets of a header section that is rewritten in memory
 
 
-def routes(rooms: Rooms, reader: MessageReader) -> list[BaseRoute]:
+def routes(rooms: Rooms, reader: MessageReader, drafts: Drafts) -> list[BaseRoute]:
     """The routes.
 
     Args:
         rooms: the portal's parts.
         reader: of messages.
+        drafts: answers that were begun: a message says so.
     """
-    pages = _MessagePages(rooms, reader)
+    pages = _MessagePages(rooms, reader, drafts)
     return [
         Route("/inbox/{deposit_id}", pages.show),
         Route("/inbox/{deposit_id}/open", pages.open, methods=["POST"]),
@@ -45,9 +48,10 @@ def routes(rooms: Rooms, reader: MessageReader) -> list[BaseRoute]:
 
 
 class _MessagePages:
-    def __init__(self, rooms: Rooms, reader: MessageReader) -> None:
+    def __init__(self, rooms: Rooms, reader: MessageReader, drafts: Drafts) -> None:
         self._rooms = rooms
         self._reader = reader
+        self._drafts = drafts
         self._pdf_limits = PdfLimits()
         self._one_pdf = asyncio.Semaphore(1)  # writing one takes a processor for a second
 
@@ -67,7 +71,8 @@ class _MessagePages:
             "as_text": as_text,
             "linked": linked,
             "sandbox": frame.SANDBOX,
-            "may_reply_all": bool(others(deposit)),
+            "may_reply_all": bool(others(deposit, letter.section.message.header("reply-to"))),
+            "drafts": [kind.value for kind in DraftKind if await self._drafts.of(deposit.id, kind)],
         }
         return self._render(request, deposit, "message.html", context)
 
@@ -176,19 +181,9 @@ class _MessagePages:
         return self._rooms.pages.render(request, template, context, tenant=deposit.tenant, language=deposit.language)
 
 
-def others(deposit: Deposit) -> tuple[str, ...]:
-    """Whom To and Cc disclose beside the reader."""
-    return tuple(one for one in (*deposit.origin_to, *deposit.origin_cc) if deposit.mailbox.key not in one.lower())
-
-
 def _words(request: Request, deposit: Deposit) -> Words:
     return words(language_of(request, deposit.language))
 
 
 def _download(pieces: AsyncIterator[bytes], name: str, content_type: str) -> Response:
     return StreamingResponse(pieces, media_type=content_type, headers=download_headers(name))
-
-
-def inner_sections(section: Section) -> list[Section]:
-    """The messages inside a message, and those inside them."""
-    return [one for inner in section.inner for one in (inner, *inner_sections(inner))]

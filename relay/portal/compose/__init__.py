@@ -1,0 +1,1 @@
+"""What a reader writes: replies and forwards, kept as drafts until they are sent."""

@@ -1,0 +1,280 @@
+"""Drafts and what becomes of them, apart from pages: begun, added to, sent."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Final
+
+from relay.core.address import Address
+from relay.core.ids import ENTROPY_BYTES, queue_id
+from relay.core.portal import Deposit, Post, PostKind
+from relay.core.portal_drafts import Draft, DraftKind, Drafts, Upload
+from relay.core.ports import Scanner
+from relay.mail import edit
+from relay.portal.compose.letter import Answer, Attached, write
+from relay.portal.compose.people import others, sender, typed
+from relay.portal.message.files import SAFE_TYPES, is_risky, safe_name
+from relay.portal.message.outline import Part
+from relay.portal.message.reader import MessageReader
+from relay.portal.rooms import Rooms
+from relay.portal.tokens import new_token
+
+_PIECE: Final = 256 * 1024
+_REFUSED: Final = frozenset({"bomb", "depth", "files", "crash", "timeout"})
+"""What the scan says of an attachment that is not taken: it unpacks without end, or brings a reader down."""
+_HIDDEN: Final = ("Bcc", "Resent-Bcc", "Return-Path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeOptions:
+    """What an answer may hold (law 6).
+
+    Attributes:
+        text: characters.
+        files: how many.
+        octets: of all files.
+        addresses: to whom a message may be forwarded at once.
+        forward_octets: of a message that may be forwarded.
+        at_once: answers that are put together at the same time; each takes three times its size in memory.
+    """
+
+    text: int = 50_000
+    files: int = 10
+    octets: int = 20 * 1024 * 1024
+    addresses: int = 5
+    forward_octets: int = 40 * 1024 * 1024
+    at_once: int = 2
+
+
+class ComposeError(Exception):
+    """Something that the reader can put right; ``key`` is of the words that say what."""
+
+    def __init__(self, key: str, **values: object) -> None:
+        super().__init__(key)
+        self.key = key
+        self.values = values
+
+
+class UploadSink:
+    """A file of a form on its way into a draft: its size is not known before it has all arrived.
+
+    A file that is not taken is read to its end all the same, so that the browser gets to see why.
+
+    Attributes:
+        problem: why it is not taken.
+    """
+
+    def __init__(self, drafts: Drafts, draft: Draft, upload: Upload | None, problem: ComposeError | None) -> None:
+        self.problem = problem
+        self._drafts = drafts
+        self._draft = draft
+        self._upload = upload
+        self._held = bytearray()
+        self._sent = 0
+
+    async def feed(self, octets: bytes) -> None:
+        """The next octets."""
+        if self._upload is None:
+            return
+        self._held += octets
+        if self._sent + len(self._held) > self._upload.size:
+            self.problem = ComposeError("compose.too_big", name=self._upload.name)
+            await self.abandon()
+        elif len(self._held) >= _PIECE:
+            await self._flush()
+
+    async def end(self) -> None:
+        """It has arrived whole."""
+        await self._flush()
+        if self._upload is not None:
+            await self._drafts.finish(self._upload.id)
+
+    async def abandon(self) -> None:
+        """It broke off, or is not taken: nothing of it is kept."""
+        if self._upload is not None:
+            await self._drafts.remove(self._draft.id, self._upload.id)
+            self._upload = None
+
+    async def _flush(self) -> None:
+        if self._held and self._upload is not None:
+            self._sent = await self._drafts.append(self._upload.id, self._sent, bytes(self._held))
+        self._held.clear()
+
+
+class Desk:
+    """Where answers are written."""
+
+    def __init__(
+        self, rooms: Rooms, drafts: Drafts, reader: MessageReader, scanner: Scanner, options: ComposeOptions
+    ) -> None:
+        self._rooms = rooms
+        self._drafts = drafts
+        self._reader = reader
+        self._scanner = scanner
+        self.options = options
+        self._room = asyncio.Semaphore(options.at_once)
+
+    # --- drafts
+
+    async def draft(self, deposit: Deposit, kind: DraftKind) -> Draft | None:
+        """The draft, if one was begun."""
+        return await self._drafts.of(deposit.id, kind)
+
+    async def save(
+        self, deposit: Deposit, kind: DraftKind, *, text: str, to: str = "", to_all: bool | None = None
+    ) -> Draft:
+        """Keep what was written; never refused for what it holds, but cut at four times what may be sent."""
+        now = self._rooms.clock()
+        there = await self._drafts.of(deposit.id, kind)
+        draft = there or Draft(
+            id=new_token(self._rooms.entropy)[:22],
+            deposit_id=deposit.id,
+            kind=kind,
+            post_id=queue_id(now, self._rooms.entropy(ENTROPY_BYTES)),
+            saved_at=now,
+        )
+        wide = draft.to_all if to_all is None else to_all
+        most = 4 * self.options.text
+        return await self._drafts.save(replace(draft, text=text[:most], to=to[:most], to_all=wide, saved_at=now))
+
+    async def discard(self, deposit: Deposit, kind: DraftKind) -> None:
+        """Throw it away."""
+        draft = await self._drafts.of(deposit.id, kind)
+        if draft is not None:
+            await self._drafts.discard(draft.id)
+
+    # --- files
+
+    async def begin(self, draft: Draft, name: str, content_type: str, size: int) -> Upload:
+        """Make room for a file of so many octets.
+
+        Raises:
+            ComposeError: too many, too large, or of a kind that is not taken.
+        """
+        limits = self.options
+        shown = safe_name(name, content_type, "file")
+        if is_risky(shown):
+            raise ComposeError("compose.refused_file", name=shown)
+        if len(draft.uploads) >= limits.files:
+            raise ComposeError("compose.too_many_files", number=limits.files)
+        if size > limits.octets - sum(upload.size for upload in draft.uploads):
+            raise ComposeError("compose.too_big", name=shown)
+        kind = content_type.partition(";")[0].strip().lower()
+        upload = Upload(
+            id=new_token(self._rooms.entropy)[:22],
+            name=shown,
+            content_type=kind if kind in SAFE_TYPES and kind != "message/rfc822" else "application/octet-stream",
+            size=size,
+        )
+        await self._drafts.add(draft.id, upload)
+        return upload
+
+    async def sink(self, draft: Draft, name: str, content_type: str) -> UploadSink:
+        """Take a file whose size is not known yet: no more than there is room for."""
+        room = self.options.octets - sum(upload.size for upload in draft.uploads)
+        try:
+            upload = await self.begin(draft, name, content_type, max(0, room))
+        except ComposeError as error:
+            return UploadSink(self._drafts, draft, None, error)
+        return UploadSink(self._drafts, draft, upload, None)
+
+    async def append(self, upload_id: str, start: int, octets: bytes) -> int:
+        """Take octets of a file; how many have arrived."""
+        return await self._drafts.append(upload_id, start, octets)
+
+    async def remove(self, draft: Draft, upload_id: str) -> None:
+        """Take a file away."""
+        await self._drafts.remove(draft.id, upload_id)
+
+    # --- sending
+
+    async def recipients(self, deposit: Deposit, draft: Draft) -> tuple[Address, ...]:
+        """Whom it would go to.
+
+        Raises:
+            ComposeError: nobody, or what was typed is no address.
+        """
+        if draft.kind is DraftKind.FORWARD:
+            return self._typed(draft.to)
+        message = await self._message(deposit)
+        to = sender(deposit, message.header("reply-to"))
+        if to is None:
+            raise ComposeError("compose.not_allowed")
+        return (to, *(others(deposit, message.header("reply-to")) if draft.to_all else ()))
+
+    async def send(self, deposit: Deposit, draft: Draft) -> tuple[Address, ...]:
+        """Hand it out; to whom it goes. A draft that is sent twice is one message: it keeps its id.
+
+        Raises:
+            ComposeError: something is missing, too much, or not taken.
+        """
+        to = await self.recipients(deposit, draft)
+        if draft.kind is DraftKind.REPLY and not draft.text.strip():
+            raise ComposeError("compose.empty_text")
+        if len(draft.text) > self.options.text:
+            raise ComposeError("compose.too_long")
+        if not all(upload.is_whole for upload in draft.uploads):
+            raise ComposeError("compose.broken_off")
+        async with self._room:
+            content = await self._write(deposit, draft, to)
+            await self._inspect(content)
+            kind = PostKind.FORWARD if draft.kind is DraftKind.FORWARD else PostKind.REPLY
+            post = Post(
+                id=draft.post_id,
+                kind=kind,
+                recipients=to,
+                content=content,
+                deposit_id=deposit.id,
+                tenant=deposit.tenant,
+                at=self._rooms.clock(),
+            )
+            await self._rooms.ledger.answered(deposit, post)
+        await self._drafts.discard(draft.id)
+        return to
+
+    def _typed(self, text: str) -> tuple[Address, ...]:
+        most = self.options.addresses
+        found, wrong = typed(text, most)
+        if wrong:
+            raise ComposeError("compose.bad_address", address=wrong)
+        if not found:
+            raise ComposeError("compose.no_address")
+        if len(found) > most:
+            raise ComposeError("compose.too_many_addresses", number=most)
+        return found
+
+    async def _message(self, deposit: Deposit) -> Part:
+        return (await self._reader.outline(deposit.id)).parts[0]
+
+    async def _write(self, deposit: Deposit, draft: Draft, to: tuple[Address, ...]) -> bytes:
+        message = await self._message(deposit)
+        original = b""
+        if draft.kind is DraftKind.FORWARD:
+            if deposit.size > self.options.forward_octets:
+                raise ComposeError("compose.forward_not_allowed")
+            whole = await self._reader.octets(deposit.id, 0, deposit.size)
+            original = edit.remove(whole, *_HIDDEN)
+        answer = Answer(
+            deposit=deposit,
+            post_id=draft.post_id,
+            recipients=to,
+            text=draft.text,
+            files=[await self._attached(upload) for upload in draft.uploads],
+            original=original,
+            message_id=message.header("message-id"),
+            references=message.header("references"),
+            mail_from=self._rooms.options.mail_from,
+            brand=self._rooms.options.brand_of(deposit.tenant).name,
+            at=draft.saved_at,
+        )
+        return await asyncio.to_thread(write, answer)
+
+    async def _attached(self, upload: Upload) -> Attached:
+        content = b"".join([piece async for piece in self._drafts.content(upload.id)])
+        return Attached(name=upload.name, content_type=upload.content_type, content=content)
+
+    async def _inspect(self, content: bytes) -> None:
+        """What strangers send us is read before anybody else gets it: in the helper, under its limits."""
+        report = await self._scanner.scan(content)
+        for attachment in report.attachments:
+            if attachment.unreadable in _REFUSED:
+                raise ComposeError("compose.refused_file", name=attachment.name)

@@ -1,0 +1,259 @@
+"""The pages on which a reader answers."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from relay.core.portal import Deposit, DepositState
+from relay.core.portal_drafts import Draft, DraftKind, Drafts
+from relay.portal.compose.desk import ComposeError, Desk, UploadSink
+from relay.portal.compose.form import FormLimits, FormReader, chunks
+from relay.portal.compose.people import others, sender, shown
+from relay.portal.gate import Admitted, admit
+from relay.portal.message.reader import MessageReader
+from relay.portal.moments import size
+from relay.portal.pages import language_of
+from relay.portal.rooms import Rooms
+from relay.portal.sessions import CSRF_HEADER, RefusedError, SignInNeededError, check_csrf
+from relay.portal.words import Words, words
+
+_CHUNK: Final = 1024 * 1024  # octets of an upload that one request brings
+_MAX_NAME: Final = 400
+
+
+def routes(rooms: Rooms, desk: Desk, drafts: Drafts, reader: MessageReader) -> list[BaseRoute]:
+    """The routes.
+
+    Args:
+        rooms: the portal's parts.
+        desk: where answers are written.
+        drafts: what was begun.
+        reader: of the messages that are answered.
+    """
+    pages = _ComposePages(rooms, desk, drafts, reader)
+    return [
+        Route("/inbox/{deposit_id}/reply", pages.show_reply),
+        Route("/inbox/{deposit_id}/reply", pages.reply, methods=["POST"]),
+        Route("/inbox/{deposit_id}/forward", pages.show_forward),
+        Route("/inbox/{deposit_id}/forward", pages.forward, methods=["POST"]),
+        Route("/inbox/{deposit_id}/sent", pages.sent),
+        Route("/inbox/{deposit_id}/upload", pages.upload, methods=["POST"]),
+    ]
+
+
+class _ComposePages:
+    def __init__(self, rooms: Rooms, desk: Desk, drafts: Drafts, reader: MessageReader) -> None:
+        self._rooms = rooms
+        self._desk = desk
+        self._drafts = drafts
+        self._reader = reader
+
+    # --- pages
+
+    async def show_reply(self, request: Request) -> Response:
+        """``GET /inbox/ID/reply``; ``?all=1``: to all."""
+        return await self._show(request, DraftKind.REPLY)
+
+    async def show_forward(self, request: Request) -> Response:
+        """``GET /inbox/ID/forward``."""
+        return await self._show(request, DraftKind.FORWARD)
+
+    async def reply(self, request: Request) -> Response:
+        """``POST /inbox/ID/reply``."""
+        return await self._posted(request, DraftKind.REPLY)
+
+    async def forward(self, request: Request) -> Response:
+        """``POST /inbox/ID/forward``."""
+        return await self._posted(request, DraftKind.FORWARD)
+
+    async def sent(self, request: Request) -> Response:
+        """``GET /inbox/ID/sent``: it is on its way; ``?forward=1``: the forward."""
+        deposit = (await admit(request, request.path_params["deposit_id"])).deposit
+        kind = DraftKind.FORWARD if request.query_params.get("forward") else DraftKind.REPLY
+        return self._rooms.pages.render(
+            request,
+            "sent.html",
+            {"deposit": deposit, "kind": kind.value, "to": await self._sender(deposit)},
+            tenant=deposit.tenant,
+            language=deposit.language,
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """``POST /inbox/ID/upload``: a file in steps, for pages with a script.
+
+        Without ``upload`` a file begins (``kind``, ``name``, ``type``, ``size``); with it, the body is what follows
+        from ``start`` on. The answer says how many octets have arrived: an upload that broke off goes on from there.
+        """
+        check_csrf(request, request.headers.get(CSRF_HEADER, ""))
+        query = request.query_params
+        admitted = await self._admitted(request, _kind(query.get("kind", "")))
+        draft = await self._draft(admitted.deposit, _kind(query.get("kind", "")))
+        try:
+            if not query.get("upload"):
+                upload = await self._desk.begin(
+                    draft,
+                    query.get("name", "")[:_MAX_NAME],
+                    query.get("type", "")[:_MAX_NAME],
+                    _number(query.get("size")),
+                )
+                return JSONResponse({"upload": upload.id, "received": 0})
+            mine = next((one for one in draft.uploads if one.id == query["upload"]), None)
+            if mine is None:
+                raise RefusedError(404, "not_found")
+            octets = b"".join([chunk async for chunk in chunks(request, _CHUNK)])
+            received = await self._desk.append(mine.id, _number(query.get("start")), octets)
+            return JSONResponse({"upload": mine.id, "received": received})
+        except ComposeError as error:
+            return JSONResponse({"problem": self._sentence(request, admitted.deposit, error)}, 400)
+
+    # --- inside
+
+    async def _show(self, request: Request, kind: DraftKind) -> Response:
+        deposit = (await self._admitted(request, kind)).deposit
+        draft = await self._desk.draft(deposit, kind)
+        to_all = draft.to_all if draft else bool(request.query_params.get("all"))
+        if "all" in request.query_params:
+            to_all = request.query_params["all"] == "1"
+        return await self._page(request, deposit, kind, draft, to_all=to_all)
+
+    async def _posted(self, request: Request, kind: DraftKind) -> Response:
+        admitted = await self._admitted(request, kind, also_locked=True)
+        deposit = admitted.deposit
+        sinks: list[UploadSink] = []
+
+        async def take(fields: Mapping[str, str], name: str, content_type: str) -> UploadSink:
+            # The words are kept first: should the file break off, they are not lost.
+            draft = await self._kept(deposit, kind, fields)
+            sinks.append(await self._desk.sink(draft, name, content_type))
+            return sinks[-1]
+
+        try:
+            fields = await FormReader(request, FormLimits(), take).read()
+            draft = await self._kept(deposit, kind, fields)
+            if admitted.session.locked:
+                raise SignInNeededError(step="/sign-in", onward=request.url.path, expired=True)
+            for sink in sinks:
+                if sink.problem:
+                    raise sink.problem
+            return await self._act(request, deposit, draft, fields, has_file=bool(sinks))
+        except ComposeError as error:
+            now = await self._desk.draft(deposit, kind)
+            to_all = now.to_all if now else False
+            return await self._page(request, deposit, kind, now, to_all=to_all, problem=error)
+        except ClientDisconnect:
+            for sink in sinks:
+                await sink.abandon()
+            return Response(status_code=400)  # nobody is there to read it
+
+    async def _act(
+        self, request: Request, deposit: Deposit, draft: Draft, fields: Mapping[str, str], *, has_file: bool
+    ) -> Response:
+        action = fields.get("action", "save")
+        here = f"/inbox/{deposit.id}/{draft.kind.value}"
+        if action == "send":
+            await self._desk.send(deposit, draft)
+            return RedirectResponse(
+                f"/inbox/{deposit.id}/sent{'?forward=1' if draft.kind is DraftKind.FORWARD else ''}", 303
+            )
+        if action == "discard":
+            await self._desk.discard(deposit, draft.kind)
+            return RedirectResponse(f"/inbox/{deposit.id}", 303)
+        if action == "autosave":
+            return JSONResponse(
+                {"saved": self._rooms.pages.moments.time(draft.saved_at, self._words(request, deposit))}
+            )
+        if action.startswith("remove:"):
+            await self._desk.remove(draft, action.removeprefix("remove:"))
+            return RedirectResponse(f"{here}#files", 303)
+        if action == "add":
+            if not has_file:
+                raise ComposeError("compose.no_file")
+            return RedirectResponse(f"{here}#files", 303)
+        return RedirectResponse(f"{here}?saved=1", 303)
+
+    async def _kept(self, deposit: Deposit, kind: DraftKind, fields: Mapping[str, str]) -> Draft:
+        return await self._desk.save(
+            deposit,
+            kind,
+            text=fields.get("text", "").replace("\r\n", "\n"),  # forms bring CRLF
+            to=fields.get("to", ""),
+            to_all=fields.get("all") == "1",
+        )
+
+    async def _draft(self, deposit: Deposit, kind: DraftKind) -> Draft:
+        return await self._desk.draft(deposit, kind) or await self._desk.save(deposit, kind, text="")
+
+    async def _admitted(self, request: Request, kind: DraftKind, *, also_locked: bool = False) -> Admitted:
+        admitted = await admit(request, request.path_params["deposit_id"], also_locked=also_locked)
+        deposit = admitted.deposit
+        allowed = deposit.may_forward if kind is DraftKind.FORWARD else deposit.may_reply
+        if not allowed or deposit.state is DepositState.WAITING:
+            raise RefusedError(404, "not_found")
+        return admitted
+
+    async def _sender(self, deposit: Deposit) -> str:
+        message = (await self._reader.outline(deposit.id)).parts[0]
+        to = sender(deposit, message.header("reply-to"))
+        return str(to) if to else ""
+
+    async def _page(
+        self,
+        request: Request,
+        deposit: Deposit,
+        kind: DraftKind,
+        draft: Draft | None,
+        *,
+        to_all: bool,
+        problem: ComposeError | None = None,
+    ) -> Response:
+        message = (await self._reader.outline(deposit.id)).parts[0]
+        options = self._desk.options
+        context = {
+            "deposit": deposit,
+            "kind": kind.value,
+            "draft": draft,
+            "to": await self._sender(deposit),
+            "others": shown(others(deposit, message.header("reply-to"))),
+            "to_all": to_all,
+            "limits": options,
+            "problem": self._sentence(request, deposit, problem) if problem else "",
+            "wrong": problem.key.partition(".")[2] if problem else "",
+            "saved": bool(request.query_params.get("saved")),
+            "not_me": f"/inbox/{deposit.id}/not-me",
+        }
+        return self._rooms.pages.render(
+            request,
+            "compose.html",
+            context,
+            status=400 if problem else 200,
+            tenant=deposit.tenant,
+            language=deposit.language,
+        )
+
+    def _words(self, request: Request, deposit: Deposit) -> Words:
+        return words(language_of(request, deposit.language))
+
+    def _sentence(self, request: Request, deposit: Deposit, error: ComposeError) -> str:
+        text = self._words(request, deposit)
+        values = dict(error.values)
+        if error.key == "compose.too_big":
+            values["size"] = size(self._desk.options.octets, text)
+        return str(text(error.key, **values))
+
+
+def _kind(value: str) -> DraftKind:
+    return DraftKind.FORWARD if value == DraftKind.FORWARD.value else DraftKind.REPLY
+
+
+def _number(value: str | None) -> int:
+    """A count of octets from a query.
+
+    Raises:
+        RefusedError: 400; it is none.
+    """
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 15:
+        raise RefusedError(400, "bad_request")
+    return int(value)

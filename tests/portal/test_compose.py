@@ -1,0 +1,412 @@
+"""Replies and forwards: kept from the first word, sent once, and only to whom they may go."""
+
+import asyncio
+import dataclasses
+import re
+from email import message_from_bytes, policy
+
+import pytest
+
+from relay.core.address import NULL_SENDER, Address
+from relay.core.portal import DepositState, PostKind
+from relay.core.portal_drafts import DraftKind
+from relay.portal.compose.people import typed
+from tests.support.portal_site import PAT, a_site
+
+MESSAGE = (
+    b"From: Dr. Ada <doctor@clinic.example>\r\n"
+    b"To: pat@mail.example, Sam <sam@mail.example>\r\nCc: nurse@clinic.example\r\n"
+    b"Bcc: hidden@clinic.example\r\nSubject: Your result\r\nMessage-ID: <one@clinic.example>\r\n"
+    b"References: <zero@clinic.example>\r\nDate: Mon, 02 Mar 2026 09:00:00 +0000\r\n\r\nplanted-body\r\n"
+)
+TO = ("pat@mail.example", "Sam <sam@mail.example>")
+CC = ("nurse@clinic.example",)
+
+
+async def reader(site, **changes):
+    """A browser that has opened a message, and the message."""
+    values = {"content": MESSAGE, "origin_to": TO, "origin_cc": CC, "may_forward": True}
+    deposit = await site.deposit(**(values | changes))
+    browser = await site.browser().sign_in(deposit)
+    await browser.get(f"/inbox/{deposit.id}")
+    if deposit.may_reply or deposit.may_forward:
+        await browser.send(f"/inbox/{deposit.id}/open")
+    await site.take()
+    return browser, deposit
+
+
+async def post(browser, path, *, file=None, **fields):
+    """Send the page's form with files, as a browser does: the token first."""
+    data = {"csrf": token_of(browser), **fields}
+    files = {"file": file} if file else {"file": ("", b"", "application/octet-stream")}
+    browser.page = await browser.client.post(path, data=data, files=files, follow_redirects=True)
+    return browser.page
+
+
+def token_of(browser):
+    return re.search(r'name="csrf" value="([^"]+)"', browser.page.text)[1]
+
+
+def parsed(one):
+    return message_from_bytes(one.content, policy=policy.default)
+
+
+async def sent_of(site):
+    return [one for one in await site.take() if one.kind in {PostKind.REPLY, PostKind.FORWARD}]
+
+
+async def test_a_reply_goes_to_the_sender_and_nobody_else(site):
+    browser, deposit = await reader(site)
+    page = await browser.get(f"/inbox/{deposit.id}/reply")
+    assert "doctor@clinic.example" in page.text
+    await post(browser, f"/inbox/{deposit.id}/reply", text="Thank you.\r\nPat", action="send")
+    assert browser.path == f"/inbox/{deposit.id}/sent"
+    [one] = await sent_of(site)
+    assert (one.kind, one.deposit_id, one.tenant) == (PostKind.REPLY, deposit.id, "clinic")
+    assert [str(to) for to in one.recipients] == ["doctor@clinic.example"]
+    mail = parsed(one)
+    assert mail["From"].addresses[0].addr_spec == "portal@clinic.example"
+    assert mail["Reply-To"] == str(PAT)
+    assert mail["Subject"] == "Re: Your result"
+    assert mail["In-Reply-To"] == "<one@clinic.example>"
+    assert mail["References"] == "<zero@clinic.example> <one@clinic.example>"
+    assert mail.get_content() == "Thank you.\r\nPat\r\n"
+    assert b"planted-body" not in one.content
+    assert b"\n" not in one.content.replace(b"\r\n", b"")
+
+
+async def test_a_reply_to_all_goes_to_whom_to_and_cc_disclose(site):
+    browser, deposit = await reader(site)
+    page = await browser.get(f"/inbox/{deposit.id}/reply?all=1")
+    assert "sam@mail.example, nurse@clinic.example" in page.text
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", all="1", action="send")
+    [one] = await sent_of(site)
+    assert [str(to) for to in one.recipients] == ["doctor@clinic.example", "sam@mail.example", "nurse@clinic.example"]
+    assert b"hidden@clinic.example" not in one.content
+
+
+async def test_reply_to_is_heeded(site):
+    content = MESSAGE.replace(b"Bcc: hidden@", b"Reply-To: Desk <desk@")
+    browser, deposit = await reader(site, content=content)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="send")
+    [one] = await sent_of(site)
+    assert [str(to) for to in one.recipients] == ["desk@clinic.example"]
+
+
+async def test_a_message_from_nobody_cannot_be_answered(site):
+    content = MESSAGE.replace(b"Dr. Ada <doctor@clinic.example>", b"nobody")
+    browser, deposit = await reader(site, content=content, origin_from="nobody", sender=NULL_SENDER)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="send")
+    assert page.status_code == 400
+    assert await sent_of(site) == []
+
+
+async def test_sending_twice_sends_once(site):
+    """Both carry one id, by which whoever takes them knows the repetition; the second finds no draft and says so."""
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="save")
+    draft = await site.drafts.of(deposit.id, DraftKind.REPLY)
+    fields = {"csrf": token_of(browser), "text": "x", "action": "send"}
+    path = f"/inbox/{deposit.id}/reply"
+    both = [browser.client.post(path, data=fields, files={"file": ("", b"", "")}) for _ in range(2)]
+    await asyncio.gather(*both)
+    ids = {one.id for one in await sent_of(site)}
+    assert draft.post_id in ids
+    assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+
+
+async def test_a_draft_is_kept_and_offered(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="\n half a <thought>", action="save")
+    assert "half a &lt;thought&gt;" in browser.page.text
+    page = await browser.get(f"/inbox/{deposit.id}")
+    assert f'href="/inbox/{deposit.id}/reply"' in page.text
+    assert "not sent yet" in page.text
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="discard")
+    assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+
+
+async def test_words_are_kept_over_a_log_off(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    site.clock.now += site.rooms.options.sessions.idle + 10
+    answer = await post(browser, f"/inbox/{deposit.id}/reply", text="a long thought", action="send")
+    assert answer.url.path == "/sign-in"
+    assert await sent_of(site) == []
+    assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "a long thought"
+    site.clock.now += site.rooms.options.sessions.kept_locked
+    await browser.raw("POST", f"/inbox/{deposit.id}/reply", data={"text": "stolen"}, files={"file": ("", b"", "")})
+    assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "a long thought"
+
+
+async def test_files_go_with_it(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    octets = bytes(range(256)) * 3000
+    await post(
+        browser, f"/inbox/{deposit.id}/reply", text="see", action="add", file=("ph\u00f6to.jpg", octets, "image/jpeg")
+    )
+    assert "ph\u00f6to.jpg" in browser.page.text
+    await post(
+        browser, f"/inbox/{deposit.id}/reply", text="see", action="add", file=("b.pdf", b"%PDF-", "application/pdf")
+    )
+    remove = (await site.drafts.of(deposit.id, DraftKind.REPLY)).uploads[1].id
+    await post(browser, f"/inbox/{deposit.id}/reply", text="see", action=f"remove:{remove}")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="see it", action="send")
+    [one] = await sent_of(site)
+    mail = parsed(one)
+    [file] = mail.iter_attachments()
+    assert (file.get_filename(), file.get_content_type(), file.get_content()) == (
+        "ph\u00f6to.jpg",
+        "image/jpeg",
+        octets,
+    )
+    assert mail.get_body().get_content() == "see it\r\n"
+    assert site.scans.seen == [one.content]
+
+
+@pytest.mark.parametrize("name", ["virus.exe", "page.html", "macro.docm", "a.pdf.js"])
+async def test_files_that_run_are_not_taken_and_the_words_stay(site, name):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text="my words", action="add", file=(name, b"x", "x/y"))
+    assert page.status_code == 400
+    assert 'role="alert"' in page.text
+    assert "my words" in page.text
+    assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).uploads == ()
+
+
+async def test_files_are_bounded_in_number_and_size(tmp_path):
+    from relay.portal.compose.desk import ComposeOptions
+    from relay.portal.letters import letter_routes
+
+    stores = []
+
+    def routes(rooms):
+        stores.append(rooms)
+        return letter_routes(rooms, site_drafts, Refusing(""), options=ComposeOptions(files=2, octets=1000))
+
+    async with a_site(tmp_path) as outer:
+        site_drafts = outer.drafts
+        outer.app.router.routes[:0] = routes(outer.rooms)  # in front of those with the usual limits
+        browser, deposit = await reader(outer)
+        path = f"/inbox/{deposit.id}/reply"
+        await browser.get(path)
+        page = await post(browser, path, text="w", action="add", file=("a.pdf", b"x" * 1001, "application/pdf"))
+        assert (page.status_code, "too big" in page.text) == (400, True)
+        assert (await outer.drafts.of(deposit.id, DraftKind.REPLY)).uploads == ()
+        await post(browser, path, text="w", action="add", file=("a.pdf", b"x" * 600, "application/pdf"))
+        page = await post(browser, path, text="w", action="add", file=("b.pdf", b"x" * 401, "application/pdf"))
+        assert page.status_code == 400
+        await post(browser, path, text="w", action="add", file=("c.pdf", b"x" * 400, "application/pdf"))
+        page = await post(browser, path, text="w", action="add", file=("d.pdf", b"", "application/pdf"))
+        assert (page.status_code, "up to 2 files" in page.text) == (400, True)
+        assert [one.name for one in (await outer.drafts.of(deposit.id, DraftKind.REPLY)).uploads] == ["a.pdf", "c.pdf"]
+
+
+class Refusing:
+    def __init__(self, unreadable):
+        self.unreadable = unreadable
+
+
+@pytest.mark.parametrize("reason", ["bomb", "depth", "files", "crash", "timeout"])
+async def test_what_brings_a_reader_down_is_not_sent(site, reason):
+    browser, deposit = await reader(site)
+    site.scans.unreadable = reason
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text="my words", action="send")
+    assert page.status_code == 400
+    assert "my words" in page.text
+    assert await sent_of(site) == []
+
+
+async def test_nothing_is_sent_without_words(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text=" \n ", action="send")
+    assert (page.status_code, "write something" in page.text) == (400, True)
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text="x" * 50_001, action="send")
+    assert (page.status_code, "too long" in page.text) == (400, True)
+    assert len((await site.drafts.of(deposit.id, DraftKind.REPLY)).text) == 50_001  # and nothing of it is lost
+    assert await sent_of(site) == []
+
+
+async def test_a_forward_goes_to_whom_the_reader_types_with_the_whole_message(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/forward")
+    await post(browser, f"/inbox/{deposit.id}/forward", to="sam@mail.example; ann@home.example", text="", action="send")
+    [one] = await sent_of(site)
+    assert one.kind is PostKind.FORWARD
+    assert [str(to) for to in one.recipients] == ["sam@mail.example", "ann@home.example"]
+    [file] = parsed(one).iter_attachments()
+    assert (file.get_filename(), file.get_content_type()) == ("message.eml", "application/octet-stream")
+    assert b"planted-body" in file.get_content()
+    assert b"hidden@" not in file.get_content()
+
+
+@pytest.mark.parametrize(
+    "to", ["", "nobody", "a@b", "a@b.example, <script>@x", ", ".join(f"p{n}@x.example" for n in range(6))]
+)
+async def test_a_forward_needs_good_addresses(site, to):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/forward")
+    page = await post(browser, f"/inbox/{deposit.id}/forward", to=to, text="", action="send")
+    assert page.status_code == 400
+    assert "<script>" not in page.text
+    assert await sent_of(site) == []
+
+
+@pytest.mark.parametrize(("what", "changes"), [("reply", {"may_reply": False}), ("forward", {"may_forward": False})])
+async def test_what_policy_forbids_is_not_there(site, what, changes):
+    browser, deposit = await reader(site, **changes)
+    page = await browser.get(f"/inbox/{deposit.id}")
+    assert f"/inbox/{deposit.id}/{what}" not in page.text
+    assert (await browser.get(f"/inbox/{deposit.id}/{what}")).status_code == 404
+    token = {"x-csrf-token": token_of(browser)}
+    answer = await browser.raw("POST", f"/inbox/{deposit.id}/upload?kind={what}&name=a&type=b/c&size=1", headers=token)
+    assert answer.status_code == 404
+
+
+async def test_a_message_of_another_cannot_be_answered(site):
+    browser, _ = await reader(site)
+    other = await site.deposit(mailbox=Address.parse("sam@mail.example"), content=MESSAGE)
+    for path in ("reply", "forward", "sent", "frame", "part/0", "eml", "pdf", ""):
+        assert (await browser.get(f"/inbox/{other.id}/{path}".rstrip("/"))).status_code == 404
+    await browser.get("/inbox")
+    fields = {"csrf": "x", "text": "t", "action": "send"}
+    answer = await browser.raw("POST", f"/inbox/{other.id}/reply", data=fields, files={"file": ("", b"", "")})
+    assert answer.status_code == 404
+    assert await sent_of(site) == []
+
+
+@pytest.mark.parametrize("token", ["", "x" * 64, None])
+async def test_a_form_from_elsewhere_keeps_and_sends_nothing(site, token):
+    browser, deposit = await reader(site)
+    data = {"text": "forged", "action": "send"} | ({} if token is None else {"csrf": token})
+    for file in (("", b"", ""), ("a.pdf", b"x", "application/pdf")):
+        answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", data=data, files={"file": file})
+        assert answer.status_code == 403
+    answer = await browser.raw("POST", f"/inbox/{deposit.id}/upload?kind=reply&name=a&type=b/c&size=1")
+    assert answer.status_code == 403
+    assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+    assert await sent_of(site) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"content-type": "multipart/form-data"}, b"x"),
+        ({"content-type": "multipart/form-data; boundary=a"}, b"not a form"),
+        ({"content-type": "multipart/form-data; boundary=a"}, b"--a\r\n" * 5000),
+        (
+            {"content-type": "multipart/form-data; boundary=a"},
+            b'--a\r\nContent-Disposition: form-data; name="x"\r\n\r\ny',
+        ),
+        ({"content-type": "application/x-www-form-urlencoded"}, b"text=x&action=send"),
+        ({"content-type": "text/plain"}, b"x"),
+        ({}, b""),
+    ],
+)
+async def test_what_is_no_form_is_refused(site, headers, content):
+    browser, deposit = await reader(site)
+    answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", headers=headers, content=content)
+    assert answer.status_code in {400, 403, 413}
+    assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+
+
+async def test_too_many_or_too_large_fields_are_refused(site):
+    browser, deposit = await reader(site)
+    many = {"csrf": token_of(browser)} | {f"f{number}": "x" for number in range(50)}
+    answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", data=many, files={"file": ("", b"", "")})
+    assert answer.status_code == 413
+    large = {"csrf": token_of(browser), "text": "x" * 300_000}
+    answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", data=large, files={"file": ("", b"", "")})
+    assert answer.status_code == 413
+
+
+async def test_a_file_in_steps_goes_on_where_it_broke_off(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    path, token = f"/inbox/{deposit.id}/upload?kind=reply", {"x-csrf-token": token_of(browser)}
+
+    async def ask(query, content=b""):
+        answer = await browser.raw("POST", f"{path}&{query}", headers=token, content=content)
+        is_json = answer.headers["content-type"] == "application/json"
+        return answer.status_code, answer.json() if is_json else None
+
+    status, known = await ask("name=scan.pdf&type=application/pdf&size=10")
+    assert (status, known["received"]) == (200, 0)
+    upload = known["upload"]
+    assert (await ask(f"upload={upload}&start=0", b"01234"))[1]["received"] == 5
+    assert (await ask(f"upload={upload}&start=0", b"01234"))[1]["received"] == 5
+    assert (await ask(f"upload={upload}&start=9", b"9"))[1]["received"] == 5
+    page = await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="send")
+    assert (page.status_code, "did not arrive whole" in page.text) == (400, True)
+    assert (await ask(f"upload={upload}&start=5", b"56789"))[1]["received"] == 10
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="send")
+    [one] = await sent_of(site)
+    [file] = parsed(one).iter_attachments()
+    assert file.get_content() == b"0123456789"
+    assert (await ask(f"upload={upload}&start=0", b"x"))[0] == 404
+    assert (await ask("name=a.exe&type=b/c&size=1"))[0] == 400
+    assert (await ask("name=a.pdf&type=b/c&size=-1"))[0] == 400
+    assert (await ask("name=a.pdf&type=b/c&size=99999999999"))[0] == 400
+
+
+async def test_an_upload_of_another_draft_cannot_be_written(site):
+    browser, deposit = await reader(site)
+    theirs, their_deposit = await reader(site, mailbox=Address.parse("sam@mail.example"))
+    token = {"x-csrf-token": token_of(theirs)}
+    begun = await theirs.raw(
+        "POST", f"/inbox/{their_deposit.id}/upload?kind=reply&name=a.pdf&type=b/c&size=3", headers=token
+    )
+    upload = begun.json()["upload"]
+    answer = await browser.raw(
+        "POST",
+        f"/inbox/{deposit.id}/upload?kind=reply&upload={upload}&start=0",
+        headers={"x-csrf-token": token_of(browser)},
+        content=b"bad",
+    )
+    assert answer.status_code == 404
+
+
+async def test_a_recalled_message_takes_its_drafts_along(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="save")
+    ended = dataclasses.replace(await site.rooms.deposits.find(deposit.id), state=DepositState.RECALLED)
+    assert await site.rooms.deposits.change(ended, expected=DepositState.OPENED)
+    assert (await browser.get(f"/inbox/{deposit.id}/reply")).status_code == 410
+    assert await site.drafts.sweep(before=0.0) == 1
+
+
+async def test_autosave_answers_with_the_time(site):
+    browser, deposit = await reader(site)
+    await browser.get(f"/inbox/{deposit.id}/reply")
+    answer = await browser.raw(
+        "POST", f"/inbox/{deposit.id}/reply", data={"csrf": token_of(browser), "text": "words", "action": "autosave"},
+        files={"x": ("", b"", "")},
+    )  # fmt: skip
+    assert answer.json() == {"saved": "9:01 AM"}
+    assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "words"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a@b.example", (["a@b.example"], "")),
+        (" a@b.example ;c@d.example\n", (["a@b.example", "c@d.example"], "")),
+        ("a@b.example A@B.example", (["A@b.example"], "")),
+        ("a@b.example oops", ([], "oops")),
+        ("a@localhost", ([], "a@localhost")),
+        ("", ([], "")),
+    ],
+)
+def test_addresses_that_readers_type(text, expected):
+    found, wrong = typed(text, 5)
+    assert ([str(one) for one in found], wrong) == expected
