@@ -1,8 +1,8 @@
 """What the portal's recipients and senders are written: the notice, its reminder, receipts.
 
 None of it names a patient, a subject or a word of the sender's (law 4): whoever reads it on the way learns that a
-clinic wrote to a mailbox. A receipt goes to the sender alone, and names the mailbox that they themselves wrote to. Equal
-arguments give equal bytes, so that a notice that is tried again is the same message.
+clinic wrote to a mailbox. A receipt goes to the sender alone, and names the mailbox that they themselves wrote to.
+Equal arguments give equal bytes, so that a notice that is tried again is the same message.
 """
 
 import datetime as dt
@@ -109,8 +109,9 @@ class NoticeWriter:
         }
         body = [texts[f"receipt.{what}"].format(**values), texts["receipt.foot"].format(**values)]
         subject = texts[f"receipt.{what}_subject"].format(**values)
-        message = self._message(to, subject, _FALLBACK, brand, token=f"{what}:{deposit.id}:{now}", at=now)
+        message = self._message(to, subject, brand, token=f"{what}:{deposit.id}:{now}", at=now)
         message.set_content(_plain(body), charset="utf-8", cte="quoted-printable")
+        message["Content-Language"] = _FALLBACK
         return message.as_bytes()
 
     # --- inside ---
@@ -129,7 +130,7 @@ class NoticeWriter:
             "phone": brand.phone,
         }
         said = {key: text.format(**values) for key, text in texts.items() if key.startswith((kind, "both."))}
-        message = self._message(deposit.mailbox, said[f"{kind}.subject"], language, brand, token=token, at=at)
+        message = self._message(deposit.mailbox, said[f"{kind}.subject"], brand, token=token, at=at)
         foot = ", ".join(filter(None, (brand.name, brand.address, brand.phone)))
         call = [said["both.call"]] if brand.phone else []
         checks = [line for line in said["both.checks"].splitlines() if line]
@@ -143,6 +144,7 @@ class NoticeWriter:
         message.add_alternative(page, subtype="html", charset="utf-8", cte="quoted-printable")
         if brand.logo:
             self._add_logo(message, brand)
+        message["Content-Language"] = language  # last: the library would move it into the first part
         _fix_boundaries(message, _digest(token))
         return message.as_bytes()
 
@@ -153,9 +155,7 @@ class NoticeWriter:
             maintype, _, subtype = brand.logo_type.partition("/")
             page.add_related(brand.logo, maintype, subtype, cid=f"<{_CID}>", disposition="inline")
 
-    def _message(
-        self, to: Address, subject: str, language: str, brand: NoticeBrand, *, token: str, at: float
-    ) -> EmailMessage:
+    def _message(self, to: Address, subject: str, brand: NoticeBrand, *, token: str, at: float) -> EmailMessage:
         source = self._options.mail_from
         message = EmailMessage(policy=SMTP.clone(utf8=not (to.is_ascii and source.is_ascii)))
         message["From"] = HeaderAddress(_line(brand.name), source.local, source.domain)
@@ -163,7 +163,6 @@ class NoticeWriter:
         message["Subject"] = _line(subject)
         message["Date"] = format_datetime(dt.datetime.fromtimestamp(int(at), dt.UTC))
         message["Message-ID"] = f"<{_digest(token)}.portal@{source.domain}>"
-        message["Content-Language"] = language
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834 section 5
         message["X-Auto-Response-Suppress"] = "All"  # Exchange answers with absence notices otherwise
         return message

@@ -1,0 +1,146 @@
+"""What the portal hands out comes into the queue once, with the floor that its kind needs."""
+
+import dataclasses
+
+import pytest
+
+from relay.core.address import Address
+from relay.core.change import AuditEvent
+from relay.core.envelope import Origin
+from relay.core.errors import StoreUnavailableError
+from relay.core.level import Level
+from relay.core.portal import Post, PostKind
+from relay.core.ports import QueueFilter
+from relay.delivery.routing import Route, RouteTable
+from relay.delivery.schedule import RetryOptions
+from relay.store.memory import MemoryData, MemoryStore
+from relay.worker.handover import Handover, HandoverOptions
+from tests.support.portal import MemoryDeposits, a_deposit
+from tests.support.queue import NOW, ManualClock
+from tests.support.vault import FakeVault
+
+PAT = Address.parse("pat@mail.example")
+DOCTOR = Address.parse("doctor@clinic.example")
+
+
+class Counts:
+    def __init__(self):
+        self.counted = []
+
+    def count(self, name, labels=None, amount=1):
+        self.counted.append((name, dict(labels or {})))
+
+
+def a_post(number=0, kind=PostKind.CODE, to=PAT, **more):
+    post = Post(
+        id=f"01M8000000000000000{number}", kind=kind, recipients=(to,), content=b"Subject: x\r\n\r\nx\r\n", at=NOW
+    )
+    return dataclasses.replace(post, **more)
+
+
+@pytest.fixture
+async def queue():
+    store = MemoryStore(FakeVault(), ManualClock(), data=MemoryData())
+    await store.open("w1")
+    return store
+
+
+@pytest.fixture
+def deposits():
+    return MemoryDeposits(now=lambda: NOW)
+
+
+@pytest.fixture
+def handover(queue, deposits):
+    routes = RouteTable((Route(name="clinic", domains=("clinic.example",), internal=True),))
+    options = HandoverOptions(owner="w1", floor=Level.CLEAR, special_floor=Level.ENCRYPTED)
+    return Handover(
+        deposits=deposits, queue=queue, routes=lambda: routes, retry=RetryOptions(), options=options,
+        clock=lambda: NOW, metrics=Counts(),
+    )  # fmt: skip
+
+
+async def entries(queue):
+    return [entry async for entry in queue.entries(QueueFilter())]
+
+
+async def test_posts_and_events_come_into_the_queue_in_one_go_and_leave_the_outbox(handover, queue, deposits):
+    event = AuditEvent(kind="portal", at=NOW, message_id="m", facts={"event": "opened"})
+    await deposits.hand_out(posts=(a_post(0), a_post(1, PostKind.REMINDER)), events=(event,))
+    await deposits.hand_out(events=(event,))
+    assert await handover.once() == 2
+    assert deposits.outbox == ()
+    assert [entry.message_id for entry in await entries(queue)] == [a_post(0).id, a_post(1).id]
+    message = await queue.message(a_post(0).id)
+    assert (message.origin, message.envelope.reverse_path.is_null) == (Origin.PORTAL, True)
+    assert await queue.content(a_post(0).id) == a_post().content
+    told = [event.kind for row in await queue.outbox(limit=9) for event in row.events]
+    assert sorted(told) == ["notice", "notice", "portal", "portal"]
+    assert await handover.once() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "to", "special", "floor", "origin"),
+    [
+        (PostKind.CODE, PAT, False, Level.CLEAR, Origin.PORTAL),
+        (PostKind.CODE, PAT, True, Level.ENCRYPTED, Origin.PORTAL),
+        (PostKind.NOTICE, PAT, True, Level.ENCRYPTED, Origin.PORTAL),
+        (PostKind.ENROLLED, PAT, False, Level.CLEAR, Origin.PORTAL),
+        (PostKind.RECEIPT, PAT, False, Level.VERIFIED, Origin.RECEIPT),
+        (PostKind.RECEIPT, DOCTOR, False, Level.CLEAR, Origin.RECEIPT),
+        (PostKind.REPLY, DOCTOR, True, Level.CLEAR, Origin.REPLY),
+        (PostKind.REPLY, PAT, False, Level.VERIFIED, Origin.REPLY),
+        (PostKind.FORWARD, PAT, False, Level.VERIFIED, Origin.REPLY),
+    ],
+)
+async def test_each_kind_has_its_floor(handover, queue, deposits, kind, to, special, floor, origin):
+    made = await deposits.deposit(a_deposit(special=special), b"x")
+    await deposits.hand_out(posts=(a_post(0, kind, to, deposit_id=made.id),))
+    await handover.once()
+    (entry,) = await entries(queue)
+    assert entry.treatment.floor is floor
+    assert (await queue.message(entry.message_id)).origin is origin
+
+
+async def test_a_code_is_urgent_and_does_not_outlive_its_use(handover, queue, deposits):
+    await deposits.hand_out(posts=(a_post(),))
+    await handover.once()
+    (entry,) = await entries(queue)
+    assert entry.treatment.priority == 1
+    assert entry.expires_at == NOW + 600
+
+
+async def test_what_is_handed_on_a_second_time_is_recognised(handover, queue, deposits):
+    await deposits.hand_out(posts=(a_post(),))
+    (item,) = deposits.outbox
+    await handover.once()
+    await deposits.hand_out(posts=item.posts, events=item.events)  # as if nobody had deleted it
+    assert await handover.once() == 1
+    assert deposits.outbox == ()
+    assert len(await entries(queue)) == 1
+
+
+async def test_nothing_is_lost_while_the_queue_is_away(handover, queue, deposits, monkeypatch):
+    await deposits.hand_out(posts=(a_post(),))
+
+    async def away(_unit):
+        raise StoreUnavailableError("away")
+
+    monkeypatch.setattr(queue, "commit", away)
+    with pytest.raises(StoreUnavailableError):
+        await handover.once()
+    assert len(deposits.outbox) == 1
+    monkeypatch.undo()
+    assert await handover.once() == 1
+    assert len(await entries(queue)) == 1
+
+
+async def test_several_recipients_have_an_entry_each(handover, queue, deposits):
+    await deposits.hand_out(posts=(a_post(0, PostKind.REPLY, recipients=(DOCTOR, PAT)),))
+    await handover.once()
+    found = await entries(queue)
+    assert [(entry.destination, entry.treatment.floor) for entry in found] == [
+        ("route:clinic", Level.CLEAR),
+        ("mail.example", Level.VERIFIED),
+    ]
+    assert [entry.recipients[0].number for entry in found] == [0, 1]
