@@ -83,7 +83,8 @@ class ReturnPaths:
             return None
         version = self._ring().newest.number
         place = found[2] if number is None else f"{found[2]}.{number}"
-        stem = f"r-{_marks(int(now // _DAY), _DAY_MARKS)}-{_marks(version)}-{found[1].lower()}-{place}"
+        day = max(0, int(now // _DAY))
+        stem = f"r-{_marks(day, _DAY_MARKS)}-{_marks(version)}-{found[1].lower()}-{place}"
         local = f"{stem}-{self._mac(version, stem, domain)}"
         return Address(local, domain) if len(local) <= _LONGEST else None
 

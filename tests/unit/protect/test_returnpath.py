@@ -91,3 +91,8 @@ def test_a_rotated_ring_knows_older_addresses_until_their_key_is_retired(paths, 
 @pytest.mark.parametrize("name", ["m1.1", "01M812TVPXRTDGK76AT9", f"{ENTRY}.2", "01M812TVPXRTDGK76AT9.x", ""])
 def test_a_name_that_does_not_fit_gets_none(paths, name):
     assert paths.make(name, 0, DOMAIN, NOW) is None
+
+
+def test_a_clock_before_all_days_makes_addresses_too(paths):
+    address = paths.make(ENTRY, 0, DOMAIN, -1.0)
+    assert isinstance(paths.read(address, 0.0), ReturnPath)
