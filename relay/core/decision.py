@@ -82,6 +82,7 @@ class Treatment:
         reason: for hold: shown to operators. For reject: the public text.
         headers: edits made when the copy is rendered.
         strip_subject_tags: tags removed from the subject when the copy is rendered.
+        mask_subject: the subject of the copy that travels is replaced, as it tells of a patient.
         route: name of the next hop or source pool to use; empty: as configured for the domain.
         sign_as: DKIM identity (domain) to sign with; empty: the author's domain.
         notify: addresses (as text) told of the decision.
@@ -106,6 +107,7 @@ class Treatment:
     reason: str = ""
     headers: tuple[HeaderEdit, ...] = ()
     strip_subject_tags: tuple[str, ...] = ()
+    mask_subject: bool = False
     route: str = ""
     sign_as: str = ""
     notify: tuple[str, ...] = ()

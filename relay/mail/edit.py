@@ -219,6 +219,20 @@ def strip_subject_tags(content: bytes, tags: Sequence[str]) -> bytes:
     return content[: field.start] + _subject(clean) + content[field.end :]
 
 
+def mask_subject(content: bytes, text: str) -> bytes:
+    """With this text as its subject, and without ``Thread-Topic``, which mail programs make of the subject.
+
+    Args:
+        content: the message.
+        text: printable ASCII, short enough for one line.
+    """
+    content = remove(content, "Thread-Topic")
+    found = [field for field in fields(content) if field.name == b"subject"]
+    for field in reversed(found):
+        content = content[: field.start] + _subject(text) + content[field.end :]
+    return content
+
+
 def _subject(text: str) -> bytes:
     try:
         return encode_field("Subject", text)

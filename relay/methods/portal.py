@@ -103,7 +103,7 @@ class PortalMethod:
         if len(entry.recipients) != 1:
             raise ValueError("the portal serves one recipient at a time")
         try:
-            kept = edited(content, entry.treatment)
+            kept = edited(content, entry.treatment, travels=False)
         except ValueError as error:
             return Unavailable(f"a header that the policy adds cannot be written: {error}", "header")
         secret = _secret_of(content)

@@ -11,6 +11,7 @@ from relay.core.address import Address
 from relay.core.decision import Action, HeaderEdit, MethodName, Otherwise, PortalTerms, Treatment
 from relay.core.errors import AddressError, Problem, ProblemsError
 from relay.core.level import Level
+from relay.core.phi import Phi
 from relay.policy.conditions import ConditionCompiler, Scope
 from relay.policy.engine import CompiledFloor, CompiledPolicy, CompiledRule, LocatedTest
 from relay.policy.lists import CompiledList, Members, Row, domain_key, member_key, read_csv, read_lines
@@ -172,6 +173,9 @@ class _Build:
                     overrides=frozenset(rule.override.floors) if rule.override else frozenset(),
                     override_reason=rule.override.reason if rule.override else "",
                     tags=tags,
+                    masks_from=Phi[rule.deliver.mask_subject.upper()]
+                    if rule.deliver and rule.deliver.mask_subject
+                    else None,
                     where=file.document.where(*path),
                 )
             )

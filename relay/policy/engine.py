@@ -9,6 +9,7 @@ from relay.core.decision import Action, ConditionTrace, Explanation, PolicyDecis
 from relay.core.envelope import MessageFacts
 from relay.core.errors import Problem
 from relay.core.level import Level
+from relay.core.phi import Phi
 from relay.policy.copy import Copy, Shared
 from relay.policy.nodes import Check, Node
 from relay.policy.schema import PolicyTest
@@ -36,6 +37,7 @@ class CompiledRule:
         overrides: ids of floors that it sets aside.
         override_reason: why.
         tags: subject tags that its condition asks for, each with its check.
+        masks_from: the verdict over the subject from which the subject is masked; ``None``: it never is.
     """
 
     id: str
@@ -44,6 +46,7 @@ class CompiledRule:
     overrides: frozenset[str]
     override_reason: str
     tags: tuple[tuple[str, Callable[[Shared], bool]], ...]
+    masks_from: Phi | None
     where: str
 
 
@@ -81,7 +84,7 @@ class CompiledPolicy:
     files: tuple[str, ...] = ()
     _floor_checks: tuple[tuple[str, Check], ...] = field(init=False, repr=False)
     _rule_checks: tuple[tuple[CompiledRule, Check], ...] = field(init=False, repr=False)
-    _treatments: dict[tuple[str, tuple[str, ...], tuple[str, ...], bool], Treatment] = field(init=False, repr=False)
+    _treatments: dict[tuple[str, tuple[str, ...], tuple[str, ...], bool, bool], Treatment] = field(init=False, repr=False)
     _last: Shared | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -134,16 +137,19 @@ class CompiledPolicy:
     def _treat(self, rule: CompiledRule, copy: Copy) -> Treatment:
         tags = tuple([text for text, check in rule.tags if check(copy.shared)]) if rule.tags else ()
         passes_over = rule.treatment.passes_over and copy.shared.tls_not_required
-        key = (rule.id, copy.held, tags, passes_over)
+        masks = rule.masks_from is not None and _tells(copy.shared, rule.masks_from)
+        key = (rule.id, copy.held, tags, passes_over, masks)
         treatment = self._treatments.get(key)
         if treatment is None:
             if len(self._treatments) >= _MAX_TREATMENTS:
                 self._treatments.clear()
-            treatment = self._treatments[key] = self._combine(rule, copy.held, tags, passes_over=passes_over)
+            treatment = self._treatments[key] = self._combine(
+                rule, copy.held, tags, passes_over=passes_over, masks=masks
+            )
         return treatment
 
     def _combine(
-        self, rule: CompiledRule, held: tuple[str, ...], tags: tuple[str, ...], *, passes_over: bool
+        self, rule: CompiledRule, held: tuple[str, ...], tags: tuple[str, ...], *, passes_over: bool, masks: bool
     ) -> Treatment:
         """A rule's treatment under the floors that hold: the highest binds, save those lawfully set aside."""
         floor = rule.treatment.tls
@@ -162,6 +168,7 @@ class CompiledPolicy:
             overridden=tuple(overridden),
             override_reason=rule.override_reason if overridden else "",
             strip_subject_tags=tags,
+            mask_subject=masks,
             # Who passes over what is published reaches `authenticated` never: such a copy would wait for nothing.
             passes_over=passes_over and floor < Level.AUTHENTICATED,
             policy_version=self.version,
@@ -176,6 +183,12 @@ class CompiledPolicy:
             policy_version=self.version,
         )
         return PolicyDecision(recipient=recipient, treatment=treatment, error=why)
+
+
+def _tells(shared: Shared, least: Phi) -> bool:
+    """Whether the subject tells so much of a patient; one that the scan could not read does (law 3)."""
+    facts = shared.facts
+    return facts.verdict.subject_phi >= least or (shared.unreadable and not facts.subject)
 
 
 def _traced(node: Node, copy: Copy) -> tuple[bool, tuple[ConditionTrace, ...]]:

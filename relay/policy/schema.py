@@ -212,6 +212,11 @@ class Deliver(Model):
     expire: Duration | None = Field(None, description="Time after which the copy bounces as expired: 5d.")
     warn_after: Duration | None = Field(None, description="Time after which the sender is told of the delay: 4h.")
     priority: Literal["bulk", "ordinary", "urgent"] = Field("ordinary", description="Place in the queue.")
+    mask_subject: PhiWord | None = Field(
+        None,
+        description="Replace the subject of the copy that travels when the verdict over the subject alone is at least "
+        "this; none: always. In the portal it stays.",
+    )
     tls_required_no: bool = Field(
         default=False,
         description="Heed a message's `TLS-Required: No`: MTA-STS and DANE of the recipient's domain are passed over, "

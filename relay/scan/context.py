@@ -55,7 +55,8 @@ _ANALYTES: Final = (
 _ANALYTE_ANCHORS: Final = {
     **after_any(
         b"potassium sodium chloride creatinine bun glucose hba1c a1c hgb hemoglobin hct hematocrit wbc platelets plt "
-        b"inr tsh ldl hdl triglycerides cholesterol troponin bnp crp esr psa alt ast bilirubin albumin ferritin egfr cd4"
+        b"inr tsh ldl hdl triglycerides cholesterol troponin bnp crp esr psa alt ast bilirubin albumin ferritin egfr "
+        b"cd4"
     ),
     b"viral": frozenset({b"load"}),
 }

@@ -70,8 +70,8 @@ _LABEL_ANCHORS: Final = {
     **dict.fromkeys(
         b"chart patient pt hospital encounter visit accession specimen csn fin epic ehr member subscriber beneficiary "
         b"insured insurance medicaid medicare policy group plan poliza afiliado claim icn dcn authorization "
-        b"authorisation auth referral rx prescription receta account acct guarantor case file record license licence dl "
-        b"vin plate vehicle serial udi device implant lot".split(),
+        b"authorisation auth referral rx prescription receta account acct guarantor case file record license licence "
+        b"dl vin plate vehicle serial udi device implant lot".split(),
         _NUMBER_WORDS,
     ),
     **after_any(b"mrn mr hbn emr expediente"),

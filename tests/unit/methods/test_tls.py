@@ -32,6 +32,11 @@ async def test_headers_and_tags_are_edited_as_the_treatment_says():
     assert rendering.content.endswith(b"\r\n\r\nbody\r\n")
 
 
+async def test_a_masked_subject_leaves_nothing_of_the_subject():
+    rendering = await render(mask_subject=True, strip_subject_tags=("[secure]",))
+    assert rendering.content == b"From: a@x.example\r\nSubject: Protected message\r\nX-Ward: 7\r\n\r\nbody\r\n"
+
+
 async def test_a_header_that_cannot_be_written_makes_the_method_unavailable():
     got = await render(headers=(HeaderEdit(name="X-Seen", value="yes\r\nBcc: evil@x.example"),))
     assert isinstance(got, Unavailable)

@@ -10,7 +10,7 @@ from relay.core.address import Address
 from relay.core.decision import Action, HeaderEdit, MethodName, Otherwise, Treatment
 from relay.core.envelope import ClientSession
 from relay.core.level import Level
-from relay.core.phi import Phi
+from relay.core.phi import FindingGroup, Phi
 from tests.support.policies import NOW, REST, compile_text, facts, finding, one_rule
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +115,25 @@ def test_only_tags_that_decided_are_removed_from_the_subject():
     policy = one_rule(tags)
     assert treat(policy, subject="[SECURE] a [plain] b").strip_subject_tags == ("[secure]",)
     assert treat(policy, subject="nothing").strip_subject_tags == ()
+
+
+@pytest.mark.parametrize(
+    ("level", "subject_phi", "masked"),
+    [("possible", Phi.POSSIBLE, True), ("likely", Phi.POSSIBLE, False), ("none", Phi.NONE, True)],
+)
+def test_a_subject_that_tells_as_much_as_the_rule_says_is_masked(level, subject_phi, masked):
+    policy = compile_text(f"policy: p\nrules: [ {{ id: r, deliver: {{ methods: [tls], mask_subject: {level} }} }} ]")
+    assert treat(policy, subject="Your result", subject_phi=subject_phi).mask_subject is masked
+    assert treat(policy, subject="Your result", subject_phi=subject_phi) == treat(
+        policy, subject="Another", subject_phi=subject_phi
+    )
+
+
+def test_a_subject_that_could_not_be_scanned_is_masked():
+    policy = compile_text("policy: p\nrules: [ { id: r, deliver: { methods: [tls], mask_subject: certain } } ]")
+    unreadable = (finding("unreadable: timeout", FindingGroup.UNREADABLE),)
+    assert treat(policy, subject="", findings=unreadable).mask_subject
+    assert not treat(policy, subject="Lunch", findings=unreadable).mask_subject
 
 
 def test_equal_decisions_are_one_treatment_so_that_recipients_can_share_an_entry():
