@@ -103,6 +103,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _returns(loaded)
     found += prove_portal(loaded, now, owners)
     found += _nameservers(loaded) if extent.dns else ()
+    found += _postmaster(loaded) if extent.dns else ()
     found += _policy(loaded, configured_methods(loaded.settings), now) if extent.policy else ()
     return Proof(
         errors=tuple(dict.fromkeys(one.problem for one in found if not one.warning)),
@@ -288,6 +289,18 @@ def _nameservers(loaded: Loaded) -> Iterator[Finding]:
     yield from prove_dns(dns.nameservers, dns.port, dns.timeout, where)
     if dns.validating:
         yield from prove_trusted_path(dns.nameservers, loaded.where("dns", "validating"))
+
+
+def _postmaster(loaded: Loaded) -> Iterator[Finding]:
+    """Double bounces must have somewhere to go: DNS leads mail for our own host name back to us."""
+    settings = loaded.settings
+    mailbox = settings.dsn.postmaster
+    domain = mailbox.rpartition("@")[2]
+    if domain == settings.hostname and settings.route_for(domain) is None:
+        what = f"bounces that cannot be returned go to {mailbox}, and mail for {domain} has no route out of here"
+        yield warning(
+            loaded.where("dsn", "postmaster"), what, "set dsn.postmaster to a mailbox elsewhere, or add a route"
+        )
 
 
 def _policy(loaded: Loaded, methods: frozenset[MethodName], now: datetime) -> Iterator[Finding]:

@@ -43,6 +43,7 @@ listeners:
     port: {port}
     certificate: tls/good.pem
     key: tls/good.key
+dsn: {{postmaster: postmaster@clinic.example}}
 """
 
 
@@ -66,6 +67,20 @@ async def test_a_good_machine_gives_no_complaint(etc):
         path = configure(etc, dns=server.port)
         proof = await asyncio.to_thread(proof_of, path)
     assert (proof.errors, proof.warnings) == ((), ())
+
+
+async def test_a_postmaster_whom_no_bounce_could_reach_is_told(etc):
+    own = {"dsn": "postmaster@clinic.example", "to": "postmaster@relay.clinic.example"}
+    route = "routes:\n  - {name: inside, domains: [relay.clinic.example], hosts: ['127.0.0.1:26'], internal: true}\n"
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        told = []
+        for more in ("", route):
+            path = configure(etc, dns=server.port, more=more)
+            path.write_text(path.read_text().replace(own["dsn"], own["to"]))
+            told.append((await asyncio.to_thread(proof_of, path)).warnings)
+    ((warning,), none) = told
+    assert "mail for relay.clinic.example has no route out of here" in warning.what
+    assert none == ()
 
 
 def test_proving_leaves_nothing_behind(etc):
@@ -196,7 +211,7 @@ def test_check_tells_errors_and_fails(etc):
     path = configure(etc, more="logs: {}\n")
     result = check("--config", path)
     assert result.exit_code == 1
-    assert f"error: {path}:14: logs is not a setting\n    did you mean log?\n" in result.output
+    assert f"error: {path}:15: logs is not a setting\n    did you mean log?\n" in result.output
     shown = json.loads(check("--config", path, "--json").output)
     assert shown["ok"] is False
     assert shown["errors"] == [{"where": f"{path}:14", "what": "logs is not a setting", "hint": "did you mean log?"}]
