@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from relay.app import scanning
 from relay.app.base import CLOCK, Life, every
 from relay.app.portal_store import PortalStore, logo_of, open_portal, open_portal_vault
 from relay.app.stock import shared_metrics
@@ -17,14 +18,18 @@ from relay.intake.tls import server_context
 from relay.portal.app import application
 from relay.portal.brand import Brand
 from relay.portal.furnish import furnish
+from relay.portal.letters import letter_routes
 from relay.portal.options import CodeOptions, PassphraseOptions, PortalOptions, ProxyOptions, SessionOptions
 from relay.portal.server import PortalServer, ServerOptions
 from relay.portal.sweep import Sweeper, SweepOptions
+from relay.store.portal import drafts
 
 log = structlog.get_logger("portal")
 
 _SWEEP: Final = 60.0
 """Seconds between looks for what is due."""
+_DRAFT_LIFE: Final = 7 * 86_400.0
+"""Seconds that an answer is kept which nobody goes on with."""
 
 
 class PortalService:
@@ -43,12 +48,13 @@ class PortalService:
         self._life.configure_log()
         settings = self._life.settings
         self._metrics = shared_metrics(settings)
-        store = await open_portal(settings, self._metrics)
+        store = await open_portal(settings, self._metrics, drafts.SCHEMA)
         if store is None:
             what, hint = "no portal is configured", "write a section portal:, or do not start this role"
             raise ProblemsError(Problem(where="portal", what=what, hint=hint))
         self._store = store
         try:
+            self._drafts = drafts.StoredDrafts(store.database, store.vault)
             self._server = self._compose(store)
             await self._server.start()
         except BaseException:
@@ -57,7 +63,7 @@ class PortalService:
         sweeper = Sweeper(
             store.deposits,
             store.ledger,
-            forget=lambda: store.accounts.sweep(now=CLOCK()),
+            forget=self._forget,
             options=SweepOptions(remind_before=store.settings.remind_before, keep_records=store.settings.keep_records),
             clock=CLOCK,
             metrics=self._metrics,
@@ -77,7 +83,15 @@ class PortalService:
             entropy=os.urandom,
             metrics=self._metrics,
         )
-        return PortalServer(server_options(portal), application(rooms), _context(portal))
+        scanner = scanning.service(self._life.settings, store.vault.digest)
+        pages = letter_routes(rooms, self._drafts, scanner)
+        return PortalServer(server_options(portal), application(rooms, pages), _context(portal))
+
+    async def _forget(self) -> None:
+        """Delete what accounts, sessions, counters and drafts leave behind."""
+        now = CLOCK()
+        await self._store.accounts.sweep(now=now)
+        await self._drafts.sweep(before=now - _DRAFT_LIFE)
 
     async def reload(self) -> None:
         """Take up the key ring and the log; the rest comes with the next start of this process."""

@@ -27,7 +27,7 @@ from relay.portal.passphrase import shared_hash
 from relay.protect.sealing import RingVault
 from relay.store.portal import account_tables, tables
 from relay.store.portal.accounts import StoredAccounts
-from relay.store.portal.database import Database, Driver
+from relay.store.portal.database import Database, Driver, Schema
 from relay.store.portal.deposits import StoredDeposits
 from relay.store.portal.postgres import PostgresDriver
 from relay.store.portal.sqlite import SqliteDriver
@@ -62,8 +62,13 @@ class PortalStore:
         await self.database.close()
 
 
-async def open_portal(settings: Settings, metrics: Metrics) -> PortalStore | None:
+async def open_portal(settings: Settings, metrics: Metrics, *more: Schema) -> PortalStore | None:
     """Open it; ``None`` where no portal is configured.
+
+    Args:
+        settings: the whole tree.
+        metrics: counts what happens.
+        more: tables besides those of deposits and accounts.
 
     Raises:
         ProblemsError: its key ring or its database cannot be used.
@@ -75,7 +80,7 @@ async def open_portal(settings: Settings, metrics: Metrics) -> PortalStore | Non
     vault = open_portal_vault(portal)
     writer = notice_writer(portal)
     database = Database(_driver(settings, portal))
-    await database.open(tables.SCHEMA, account_tables.SCHEMA)
+    await database.open(tables.SCHEMA, account_tables.SCHEMA, *more)
     deposits = StoredDeposits(database, vault, CLOCK, os.urandom)
     return PortalStore(
         settings=portal,
