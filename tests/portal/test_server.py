@@ -1,0 +1,155 @@
+"""The portal's server from a socket: TLS, PROXY headers from named proxies alone, and slow clients that are let go."""
+
+import asyncio
+import ssl
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from relay.core.errors import ProblemsError
+from relay.demo.authority import Authority
+from relay.portal.proxyheader import Proxied, ProxyHeaderError, read_header
+from relay.portal.server import PortalServer, ServerOptions
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n"
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+def v2(command=0x21, family=0x11, body=None):
+    body = bytes([192, 0, 2, 7, 198, 51, 100, 1]) + struct.pack("!HH", 40000, 443) if body is None else body
+    return SIGNATURE + bytes([command, family]) + struct.pack("!H", len(body)) + body
+
+
+async def whoami(request):
+    return PlainTextResponse(f"{request.client.host} {request.url.scheme}")
+
+
+class Running:
+    def __init__(self, context=None, **options):
+        app = Starlette(routes=[Route("/", whoami)])
+        self.server = PortalServer(ServerOptions(port=0, **options), app, context)
+
+    async def __aenter__(self):
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.server.stop()
+
+    async def say(self, *pieces, context=None):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port, ssl=context)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+
+def body(answer):
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_it_serves_and_says_nothing_of_what_it_is():
+    async with Running() as running:
+        answer = await running.say(GET)
+    assert body(answer) == b"127.0.0.1 http"
+    assert b"server:" not in answer.lower()
+
+
+async def test_it_speaks_tls_by_itself(tmp_path):
+    authority = Authority(tmp_path)
+    files = authority.issue("secure.clinic.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    trusting = ssl.create_default_context(cafile=authority.root)
+    trusting.check_hostname = False
+    async with Running(context) as running:
+        assert body(await running.say(GET, context=trusting)) == b"127.0.0.1 https"
+
+
+@pytest.mark.parametrize("header", [V1, v2()])
+async def test_a_proxy_says_whom_it_serves(header):
+    async with Running(proxies=("127.0.0.0/8",)) as running:
+        assert body(await running.say(header + GET)) == b"192.0.2.7 http"
+        assert body(await running.say(header[:9], header[9:], GET)) == b"192.0.2.7 http"
+
+
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", v2(command=0x20), v2(family=0x00, body=b"")])
+async def test_a_proxy_may_speak_for_itself(header):
+    async with Running(proxies=("127.0.0.0/8",)) as running:
+        assert body(await running.say(header + GET)) == b"127.0.0.1 http"
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"PROXY TCP4 nobody 1.2.3.4 1 2\r\n", b"PROXY " + b"x" * 200, v2(command=0x11), v2(body=b"ab")]
+)
+async def test_without_a_right_header_nothing_is_served(header):
+    async with Running(proxies=("127.0.0.0/8",)) as running:
+        assert await running.say(header + GET) == b""
+
+
+async def test_who_is_no_proxy_is_not_heard():
+    async with Running(proxies=("192.0.2.0/24",)) as running:
+        assert await running.say(V1 + GET) == b""
+
+
+async def test_headers_that_trickle_in_have_a_deadline():
+    async with Running(header_deadline=0.05) as running:
+        assert await running.say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
+        assert await running.say(b"") == b""
+        assert body(await running.say(GET)).startswith(b"127.0.0.1")
+
+
+async def test_headers_have_a_size():
+    async with Running() as running:
+        answer = await running.say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000)
+    assert answer.startswith(b"HTTP/1.1 400") or answer == b""
+
+
+async def test_a_port_that_is_taken_is_told():
+    async with Running() as running:
+        taken = PortalServer(ServerOptions(port=running.server.port), Starlette(), None)
+        with pytest.raises(ProblemsError, match="portal cannot listen"):
+            await taken.start()
+
+
+# --- the header by itself
+
+
+@pytest.mark.parametrize("header", [V1, v2(), b"PROXY UNKNOWN\r\n", v2(command=0x20)])
+def test_a_header_is_read_whole_or_not_at_all_however_it_comes(header):
+    whole = read_header(header + b"GET /")
+    assert whole is not None
+    assert whole.size == len(header)
+    for end in range(len(header)):
+        assert read_header(header[:end]) is None
+
+
+def test_ipv6_of_both_versions():
+    address = bytes.fromhex("20010db8000000000000000000000001")
+    header = v2(family=0x21, body=address * 2 + struct.pack("!HH", 5, 6) + b"tlv")
+    assert read_header(header) == Proxied(len(header), ("2001:db8::1", 5))
+    assert read_header(b"PROXY TCP6 2001:db8::1 ::1 5 6\r\n").client == ("2001:db8::1", 5)
+
+
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=200).map(lambda tail: b"PROXY " + tail)
+    | st.binary(max_size=200).map(lambda tail: SIGNATURE + tail)
+)
+def test_no_octets_do_more_than_be_refused(data):
+    try:
+        found = read_header(data)
+    except ProxyHeaderError:
+        return
+    assert found is None or found.size <= len(data)
