@@ -214,7 +214,7 @@ def test_check_tells_errors_and_fails(etc):
     assert f"error: {path}:15: logs is not a setting\n    did you mean log?\n" in result.output
     shown = json.loads(check("--config", path, "--json").output)
     assert shown["ok"] is False
-    assert shown["errors"] == [{"where": f"{path}:14", "what": "logs is not a setting", "hint": "did you mean log?"}]
+    assert shown["errors"] == [{"where": f"{path}:15", "what": "logs is not a setting", "hint": "did you mean log?"}]
 
 
 def test_check_without_a_configuration_is_one_clear_error(tmp_path):
