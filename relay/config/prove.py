@@ -195,7 +195,7 @@ def _listener_files(loaded: Loaded, now: datetime, owners: frozenset[int]) -> It
                 hostname=loaded.settings.hostname,
                 now=now,
             )
-        if listener.auth is ListenerAuth.OFF and not listener.trust_networks:
+        if listener.auth is ListenerAuth.OFF and not (listener.trust_networks or listener.reports):
             what = f"nobody could send through {listener.name}: auth is off and trust_networks is empty"
             yield warning(where, what, "trust a client's network, or ask for auth")
         if listener.legacy_tls:

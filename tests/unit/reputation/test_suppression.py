@@ -1,6 +1,7 @@
 """The suppression list over every store: kept sealed, found whatever the case, over when its time is."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -13,6 +14,8 @@ from relay.core.reply import Reply
 from relay.core.suppression import FOREVER, Cause, Suppression
 from relay.delivery.bounce import BounceAction, BounceClass, Verdict
 from relay.delivery.trouble import of_result
+from relay.protect.keyring import KeyRing
+from relay.protect.sealing import RingVault, sealed_version
 from relay.reputation.load import load_classifier
 from relay.reputation.suppression import KeeperOptions, SuppressionKeeper, SuppressionList, SuppressionView
 from relay.store import StoreOptions
@@ -22,6 +25,7 @@ from tests.support.vault import FakeVault
 from tests.unit.admin.conftest import CountingMetrics
 
 PAT = Address.parse("Pat@clinic.example")
+KINDS_KEPT = ("suppressed", "suppression-exempt")
 
 
 @pytest.fixture(params=KINDS)
@@ -101,7 +105,7 @@ async def test_a_damaged_row_is_left_out_and_still_refuses(listed, store, harnes
 
     await listed.suppress(suppression())
     (row,) = await store.all_known("suppressed")
-    await store.learn(replace(row, value=row.value[:1] + b"damaged"))
+    await store.learn(replace(row, value=b"damaged" + row.value[-1:]))
     assert (await listed.page())[0] == []
     view = SuppressionView(listed, harness.clock)
     await view.refresh()
@@ -246,3 +250,42 @@ async def test_suppression_can_be_off(listed, store, harness):
     keeper.heed(Claimed(entry=an_entry(message), message=message), 0, Fate(kind=FateKind.BOUNCED, at=NOW), verdict)
     await keeper.aclose()
     assert await listed.page() == ([], "")
+
+
+# --- keys come and go ---
+
+
+async def test_what_older_keys_sealed_is_sealed_anew_so_that_they_can_be_retired(store, harness):
+    ring = KeyRing.create(now=NOW, random=os.urandom)
+    vault = RingVault(ring, os.urandom)
+    listed = SuppressionList(store, vault, harness.clock)
+    item = suppression(tenant="clinic", stream="bulk", by="alice")
+    await listed.suppress(item)
+    exempt = Address.parse("sue@clinic.example")
+    await listed.lift(exempt, tenant="", stream="", exempt_until=NOW + DAY)
+    assert await listed.renew() == 0
+
+    vault.adopt(vault.ring.rotated(now=NOW, random=os.urandom))
+    used = [sealed_version(row.value) for kind in KINDS_KEPT for row in await store.all_known(kind)]
+    assert used == [1, 1]
+    assert await listed.renew() == 2
+    assert await listed.renew() == 0
+    used = [sealed_version(row.value) for kind in KINDS_KEPT for row in await store.all_known(kind)]
+    assert used == [2, 2]
+
+    vault.adopt(vault.ring.without(1))
+    assert await listed.find(PAT) == [item]
+    assert await listed.is_exempt(exempt, tenant="clinic", stream="bulk")
+    view = SuppressionView(listed, harness.clock)
+    await view.refresh()
+    assert view.refusal(PAT, "clinic", "bulk") is not None
+
+
+async def test_what_cannot_be_opened_is_left_as_it_is(store, harness):
+    vault = RingVault(KeyRing.create(now=NOW, random=os.urandom), os.urandom)
+    listed = SuppressionList(store, vault, harness.clock)
+    await listed.suppress(suppression())
+    await listed.lift(Address.parse("sue@clinic.example"), tenant="", stream="", exempt_until=NOW + DAY)
+    other = RingVault(KeyRing.create(now=NOW, random=os.urandom).rotated(now=NOW, random=os.urandom), os.urandom)
+    assert await SuppressionList(store, other, harness.clock).renew() == 0
+    assert len(await listed.find(PAT)) == 1
