@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import psycopg
 
@@ -196,6 +197,51 @@ class Cluster:
             connection.execute(f'SET search_path TO "{schema}"')
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
+
+
+class Bouncer:
+    """A PgBouncer before a server. Use as a context manager."""
+
+    def __init__(self, cluster: Cluster, mode: str, size: int = 20) -> None:
+        self._program = require("pgbouncer")
+        self._cluster, self._mode, self._size = cluster, mode, size
+        self.port = free_port()
+        self._home = Path(tempfile.mkdtemp(prefix="postern-bouncer-"))
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://postern@127.0.0.1:{self.port}/postgres"
+
+    def __enter__(self) -> Self:
+        server = f"host={self._cluster.host} port={self._cluster.port} user=postern"
+        (self._home / "ini").write_text(
+            f"[databases]\n* = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
+            f"unix_socket_dir =\nauth_type = any\npool_mode = {self._mode}\ndefault_pool_size = {self._size}\n"
+            f"logfile = {self._home}/log\nlog_connections = 0\nlog_disconnections = 0\n"
+        )
+        if os.geteuid() == 0:
+            shutil.chown(self._home, "postgres", "postgres")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def start(self) -> None:
+        command = as_postgres(self._program, "-q", str(self._home / "ini"))
+        self._process = subprocess.Popen(command, cwd="/", stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
+                return
+            time.sleep(0.05)
+        raise RuntimeError("PgBouncer did not start: " + (self._home / "log").read_text())
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from relay.core.errors import Problem, ProblemsError, StoreError, StoreUnavailableError
 from relay.store.postgres.faults import is_away, translate
 from relay.store.postgres.options import PostgresOptions
+from relay.store.postgres.pooler import require_own_session
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
@@ -63,11 +64,16 @@ async def connect(options: PostgresOptions, role: str) -> Connection:
     password = options.password()
     if password is not None:
         more["password"] = password
+
+    async def login() -> Connection:
+        return await psycopg.AsyncConnection.connect(make_conninfo(options.dsn, **more), autocommit=True)
+
     try:
-        connection = await psycopg.AsyncConnection.connect(make_conninfo(options.dsn, **more), autocommit=True)
+        connection = await login()
     except psycopg.ProgrammingError as error:
         raise ProblemsError(Problem(where=where, what="the connection URI cannot be read")) from error
     try:
+        await require_own_session(connection, login, where, patience=options.connect)
         await _set_up(connection, options, where)
     except BaseException:
         await connection.close()

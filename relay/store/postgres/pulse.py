@@ -38,6 +38,8 @@ _BEAT: Final = """
         SELECT array_agg(DISTINCT i.node ORDER BY i.node) FROM incarnations i JOIN nodes o ON o.name = i.node
         WHERE i.ends_at >= clock_timestamp() AND NOT o.draining), extract(epoch FROM clock_timestamp())::float8
     FROM nodes n JOIN life ON n.name = life.node"""
+_CALL: Final = f"SELECT pg_notify('{_CHANNEL}', ''), pg_backend_pid()"
+"""With the number of the server process that calls: behind a pooler it is not the one that was given at login."""
 _BASE: Final = """
     UPDATE places SET base = high.place / (1 << 20) - pg_current_xact_id()::text::int8 + 1
     FROM (SELECT max(place) AS place FROM outbox) high
@@ -232,8 +234,9 @@ class Herald:
         self._next = loop.time() + self._pause
         try:
             async with self._line.use() as connection:
-                self._pid = connection.info.backend_pid
-                await connection.execute(f"NOTIFY {_CHANNEL}")
+                cursor = await connection.execute(_CALL)
+                row = await cursor.fetchone()
+                self._pid = row[1] if row else 0
         except StoreError as error:
             _log.debug("wake_up_not_told", detail=str(error))
 
