@@ -142,6 +142,9 @@ async def test_a_drained_node_takes_nothing_gives_back_what_it_has_and_serves_ag
         assert len(world.peer.messages) == 120
         acts = [r["facts"]["operation"] for r in audit(alpha) if r["kind"] == "operator" and "node" in r["facts"]]
         assert acts == ["node drain"]
+        ran = json.loads(alpha.postern("policy", "history", "--json"))
+        assert {run["node"] for run in ran} == {"alpha", "beta"}
+        assert len({run["version"] for run in ran}) == 1
 
 
 @pytest.mark.timeout(180)
