@@ -1,7 +1,7 @@
 """What a worker has of the portal: the method, the hand-over of its mail, and whom to tell how notices ended."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Self
 
 from relay.app import options
@@ -40,6 +40,11 @@ class WorkerPortal:
     def ledger(self) -> Ledger | None:
         """Told how notices ended."""
         return None if self._store is None else self._store.ledger
+
+    @property
+    def came_back(self) -> Callable[[str, int], Awaitable[object]] | None:
+        """Told of notices that were taken and came back later."""
+        return None if self._store is None else self._store.ledger.came_back
 
     def tasks(
         self, settings: Settings, queue: QueueStore, routes: Callable[[], RouteTable], name: str

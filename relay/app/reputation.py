@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -108,8 +109,15 @@ class Returns:
         paths = self._paths if returns.domains else None
         return Returning(options, paths, routes, self._standing.view.refusal)
 
-    def reader(self, writer: DsnWriter, notices: Notices, meanings: Meanings, providers: Providers) -> ReportReader:
-        """What reads messages to report addresses."""
+    def reader(
+        self,
+        writer: DsnWriter,
+        notices: Notices,
+        meanings: Meanings,
+        providers: Providers,
+        withdraw: Callable[[str, int], Awaitable[object]] | None = None,
+    ) -> ReportReader:
+        """What reads messages to report addresses; ``withdraw`` is told whose notice of the portal came back."""
         settings = self._settings
         parts = ReaderParts(
             store=self._store,
@@ -124,6 +132,7 @@ class Returns:
                 ReportKind.DMARC: DmarcCounter(self._store, lambda: _own_domains(settings)),
                 ReportKind.TLS: TlsCounter(received(settings, self._store, self._metrics).take),
             },
+            withdraw=withdraw,
         )
         options = ReaderOptions(
             hard_bounce=settings.suppression.hard_bounce,

@@ -149,7 +149,9 @@ class WorkerService:
             strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
             portal=self._portal.ledger,
             returning=self._returns.leaving(self._routes),
-            reports=self._returns.reader(dsn_writer(settings), self._notices, self._recorder.meanings, providers),
+            reports=self._returns.reader(
+                dsn_writer(settings), self._notices, self._recorder.meanings, providers, self._portal.came_back
+            ),
         )
         self._position = position = node_position(self._store)
         self._pacer = Pacer(options.pace(settings, position[1]))

@@ -92,7 +92,7 @@ class NoticeWriter:
 
         Args:
             deposit: the message.
-            what: ``notified``, ``opened``, ``downloaded``, ``expired``, ``recalled`` or ``withdrawn``.
+            what: ``notified``, ``opened``, ``downloaded``, ``expired`` or ``recalled``.
             now: unix seconds.
         """
         to = deposit.sender.address

@@ -158,25 +158,30 @@ class Ledger:
             await self._deposits.hand_out(posts=self._receipt(there, "notified"))
             self._count("notified")
 
-    async def withdrawn(self, message_id: str, number: int, *, came_back: bool = False) -> bool:
-        """Its notice could not be delivered: the message is deleted, unread. Whether there was one to delete.
+    async def withdrawn(self, message_id: str, number: int) -> bool:
+        """Its notice will not be delivered: the message is deleted, unread. Whether there was one to delete.
 
-        Args:
-            message_id: of the message.
-            number: the recipient's.
-            came_back: the notice was taken first, and bounced later: the sender is told here, for no DSN of ours is.
+        The queue records the copy's fate, and tells the sender by DSN.
         """
+        return await self._withdraw(message_id, number)
+
+    async def came_back(self, message_id: str, number: int) -> bool:
+        """As :meth:`withdrawn`, for a notice that a server took first: what was ``notified`` becomes ``bounced``.
+
+        Whoever read the bounce tells the sender.
+        """
+        return await self._withdraw(message_id, number, fate=FateKind.BOUNCED)
+
+    async def _withdraw(self, message_id: str, number: int, *, fate: FateKind | None = None) -> bool:
         there = await self._of(message_id, number)
         if there is None or there.state is not DepositState.WAITING:
             return False
         now = self._clock()
+        events = [portal_event(there, "withdrawn", at=now)]
+        if fate is not None:
+            events.append(fate_event(there, fate, at=now, why="the notice came back after it was taken"))
         gone = dataclasses.replace(there, state=DepositState.WITHDRAWN)
-        events = [portal_event(there, "withdrawn", at=now, came_back=came_back)]
-        posts: tuple[Post, ...] = ()
-        if came_back:
-            events.append(fate_event(there, FateKind.BOUNCED, at=now, why="the notice came back after it was taken"))
-            posts = self._receipt(there, "withdrawn", asked=True)
-        return await self._change(gone, DepositState.WAITING, "withdrawn", posts=posts, events=events)
+        return await self._change(gone, DepositState.WAITING, "withdrawn", events=events)
 
     # --- inside
 
@@ -221,10 +226,10 @@ class Ledger:
     def _count(self, what: str) -> None:
         self._metrics.count("postern_portal_events_total", {"event": what})
 
-    def _receipt(self, deposit: Deposit, what: str, *, asked: bool = False) -> tuple[Post, ...]:
+    def _receipt(self, deposit: Deposit, what: str) -> tuple[Post, ...]:
         now = self._clock()
         to = deposit.sender.address
-        content = self._writer.receipt(deposit, what, now=now) if deposit.receipts or asked else None
+        content = self._writer.receipt(deposit, what, now=now) if deposit.receipts else None
         if content is None or to is None:
             return ()
         return (dataclasses.replace(self._post(PostKind.RECEIPT, deposit, content, now), recipients=(to,)),)

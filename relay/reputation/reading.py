@@ -70,6 +70,8 @@ class ReaderParts:
     Attributes:
         classifier: the one in force now.
         counted: readers of reports that are only counted, by kind.
+        withdraw: told which copy will not be had after all, by message id and recipient's number: a portal's notice
+            that came back leaves a message that nobody reads. ``None`` where there is no portal.
     """
 
     store: QueueStore
@@ -81,6 +83,7 @@ class ReaderParts:
     clock: Clock
     metrics: Metrics
     counted: Mapping[ReportKind, CountReport] = field(default_factory=dict)
+    withdraw: Callable[[str, int], Awaitable[object]] | None = None
 
 
 class ReportReader:
@@ -157,6 +160,8 @@ class ReportReader:
                 continue
             outcome.changes.append(copy.mark(state.number, what))
             reports[what].append(_report(state, one, what, outcome.now))
+            if what == "failed" and self._parts.withdraw is not None:
+                await self._parts.withdraw(about.id, state.number)
             await self._learn(outcome, copy, state, one, what, exact=exact)
         if not numbers:
             self._unclear(outcome, copy)

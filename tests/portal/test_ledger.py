@@ -183,12 +183,12 @@ async def test_a_notice_that_cannot_be_delivered_withdraws_the_message_unread(be
     assert bench.fates(0) == [], "the queue tells the fate, and sends the DSN"
 
 
-async def test_a_notice_that_comes_back_later_is_told_here(bench):
-    made = await bench.make(receipts=False)
-    assert await bench.ledger.withdrawn(made.message_id, 0, came_back=True)
+async def test_a_notice_that_comes_back_later_changes_the_fate_and_leaves_the_telling_to_the_dsn(bench):
+    made = await bench.make()
+    assert await bench.ledger.came_back(made.message_id, 0)
+    assert not await bench.ledger.came_back(made.message_id, 0)
     assert bench.fates() == ["bounced"]
-    (post,) = bench.posts
-    assert b"came back" in post.content
+    assert bench.posts == []
 
 
 async def test_a_taken_notice_is_told_to_who_asked(bench):
@@ -288,9 +288,9 @@ class Lives(RuleBasedStateMachine):
     def swept(self):
         self.do(self.bench.sweeper(keep_records=1e9).sweep())
 
-    @rule(came_back=st.just(True))
-    def bounced(self, came_back):
-        self.do(self.bench.ledger.withdrawn(self.made.message_id, 0, came_back=came_back))
+    @rule()
+    def bounced(self):
+        self.do(self.bench.ledger.came_back(self.made.message_id, 0))
 
     @precondition(lambda self: hasattr(self, "bench"))
     @invariant()

@@ -122,7 +122,7 @@ def test_an_unknown_language_is_english_and_an_international_mailbox_keeps_its_n
     assert "To: jürgen@mail.example\r\n".encode() in raw
 
 
-@pytest.mark.parametrize("what", ["notified", "opened", "downloaded", "expired", "recalled", "withdrawn"])
+@pytest.mark.parametrize("what", ["notified", "opened", "downloaded", "expired", "recalled"])
 def test_a_receipt_tells_the_sender_alone(what):
     raw = WRITER.receipt(a_deposit(), what, now=NOW)
     message = read(raw)

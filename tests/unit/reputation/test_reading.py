@@ -53,6 +53,7 @@ class Reading:
         self.metrics = CountingMetrics()
         self.listed = SuppressionList(self.store, FakeVault(), self.clock)
         self.taken = []
+        self.withdrawn = []
         numbers = itertools.count(1)
         writer = DsnWriter(
             DsnOptions(reporting_mta="relay.clinic.example", postmaster=Address.parse("postmaster@clinic.example"))
@@ -71,9 +72,13 @@ class Reading:
                 ReportKind.DMARC: DmarcCounter(self.store, lambda: {"clinic.example"}),
                 ReportKind.TLS: TlsCounter(self._take),
             },
+            withdraw=self._withdraw,
         )
         self.reader = ReportReader(parts, ReaderOptions(**options))
         self._reports = itertools.count(1)
+
+    async def _withdraw(self, message_id, number):
+        self.withdrawn.append((message_id, number))
 
     async def _take(self, content):
         self.taken.append(content)
@@ -157,6 +162,14 @@ async def test_a_bounce_is_matched_told_to_the_sender_and_suppresses(it):
     assert "User unknown" in item.evidence
     assert it.counted("provider_bounces") == [{"provider": "google", "family": "user_unknown", "course": "returned"}]
     assert it.counted("returned_mail") == [{"kind": "return", "result": "matched"}]
+
+
+async def test_a_portal_s_notice_that_came_back_withdraws_its_message_and_a_delayed_one_does_not(it):
+    address = await it.sent("pat@gmail.com", "sam@gmail.com")
+    await it.read(address, dsn("sam@gmail.com", action="delayed", status="4.4.1"))
+    assert it.withdrawn == []
+    await it.read(address, dsn("sam@gmail.com"))
+    assert [number for _, number in it.withdrawn] == [1]
 
 
 async def test_the_same_bounce_again_is_counted_and_told_to_nobody(it):
