@@ -62,6 +62,7 @@ class Returning:
         suppressed: Suppressed = _everybody,
     ) -> None:
         self._options = options or ReturnOptions()
+        self._ours = self._options.domains
         self._paths = paths
         self._routes = routes or RouteTable(())
         self._suppressed = suppressed
@@ -102,7 +103,7 @@ class Returning:
     def _domain(self, claimed: Claimed) -> str:
         message, options = claimed.message, self._options
         sender = message.envelope.reverse_path.domain
-        if message.origin is not Origin.CLIENT or not sender or self._paths is None or sender in options.domains:
+        if message.origin is not Origin.CLIENT or not sender or self._paths is None or sender in self._ours:
             return ""
         route = self._routes.route_of(claimed.entry.destination)
         return "" if route is not None and route.internal else options.by_sender.get(sender, options.domain)
