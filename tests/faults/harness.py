@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from relay.admin.wire import ListRequest, ListResult
 from relay.demo.dns import Trouble
 from tests.faults.points import POINTS
 from tests.support.cable import Cable
 from tests.support.load import Load, small_message, tokens_in
 from tests.support.shim import clock_shim, fsync_shim
-from tests.support.system import audit, children, domain, drained, end, fates, kill_all, log_lines, system, until
+from tests.support.system import ask, audit, children, domain, drained, end, fates, kill_all, log_lines, system, until
 
 LARGE = 300 * 1024
 """Octets of the messages whose bodies are files beside the database: every sixteenth."""
@@ -389,7 +390,11 @@ async def account(harness, deadline=120):
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(deadline), peer.changed:
             await peer.changed.wait_for(all_arrived)
-    await drained(site, deadline)
+    try:
+        await drained(site, deadline)
+    except TimeoutError:
+        left = await asyncio.to_thread(ask, site, ListRequest(limit=20), ListResult)
+        raise AssertionError(f"the queue does not empty: {[entry.model_dump() for entry in left.entries]}") from None
     await end(site)
     repeated = {token: times for token, times in arrived.items() if len(times) > 1}
     records = audit(site)
