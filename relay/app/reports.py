@@ -24,6 +24,7 @@ from relay.delivery.schedule import RetryOptions
 from relay.net.received import ReceivedOptions, ReceivedReports
 from relay.net.reporting import Reporter, ReportingOptions
 from relay.net.resolver import Resolver
+from relay.net.signed import is_signed_by_its_author
 from relay.trust.sessions import DAY
 
 
@@ -123,4 +124,11 @@ def received(settings: Settings, store: Store, metrics: Metrics | None) -> Recei
     async def room(name: str, window: float) -> bool:
         return await store.count(name, window=window, now=CLOCK()) <= how.most
 
-    return ReceivedReports(store, room, CLOCK, how, metrics=metrics)
+    async def is_signed(content: bytes) -> bool:
+        resolver = Resolver(options.resolver_options(settings))  # reports are few: one for each will do
+        try:
+            return await is_signed_by_its_author(content, resolver)
+        finally:
+            await resolver.close()
+
+    return ReceivedReports(store, room, CLOCK, how, metrics=metrics, is_signed=is_signed)

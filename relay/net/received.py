@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,8 @@ class ReceivedReports:
         room: whether there is room for one more of a name within a window of so many seconds.
         clock: unix seconds.
         metrics: counts.
+        is_signed: whether a message bears a good signature of its author's domain; reports without are passed over
+            (RFC 8460 section 3). ``None``: nobody looks.
     """
 
     def __init__(
@@ -56,21 +58,22 @@ class ReceivedReports:
         options: ReceivedOptions | None = None,
         *,
         metrics: Metrics | None = None,
+        is_signed: Callable[[bytes], Awaitable[bool]] | None = None,
     ) -> None:
         self._knowledge = knowledge
         self._room = room
         self._clock = clock
         self._options = options or ReceivedOptions()
         self._metrics = metrics
+        self._is_signed = is_signed
 
     async def take(self, content: bytes) -> TlsReport | None:
         """Take a received message, or a file; ``None`` when it brings no report about us.
 
-        A report that was taken before is known by its organization and id, and counts once. Who calls has made sure of
-        the DKIM signature where that matters (RFC 8460 section 3: unsigned reports are to be passed over).
+        A report that was taken before is known by its organization and id, and counts once.
 
         Raises:
-            StoreError: it cannot be kept now.
+            StoreError: it cannot be kept now, or its signature not be checked.
         """
         try:
             # What is large is read beside the event loop.
@@ -90,6 +93,10 @@ class ReceivedReports:
         if await self._knowledge.known(KIND, name) is not None:
             self._count("repeated")
             return report
+        if self._is_signed is not None and not await self._is_signed(content):
+            log.warning("a report about TLS bears no good signature of its author", organization=report.organization)
+            self._count("unsigned")
+            return None
         if not await self._room(KIND, DAY):
             log.warning("more reports about TLS came today than are kept", organization=report.organization)
             self._count("too-many")

@@ -242,7 +242,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         name="how", help="the way", values=("mail", "https")), RESULT),
     _counter("tls_reports_received", "Reports about TLS that others sent us.", Label(
         name="result", help="what was done with it",
-        values=("kept", "repeated", "not-ours", "too-many", "unreadable"))),
+        values=("kept", "repeated", "not-ours", "unsigned", "too-many", "unreadable"))),
     _counter("tls_reported_sessions", "Sessions with our mail servers, as others report them.", PUBLISHED,
              SESSION_RESULT),
     _counter("dkim_signatures", "DKIM signatures made.", Label(

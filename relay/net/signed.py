@@ -1,0 +1,74 @@
+"""Whose DKIM signature a received message bears (RFC 6376): asked of reports about TLS alone (RFC 8460 section 3)."""
+
+import asyncio
+import re
+from email.parser import BytesHeaderParser
+from email.policy import compat32
+from typing import Final
+
+import dkim
+
+from relay.core.address import normalise_domain
+from relay.core.errors import AddressError, StoreUnavailableError
+from relay.net.resolver import Found, Resolver
+
+_MAX_SIGNATURES: Final = 5
+_TAG: Final = re.compile(r"(?:\A|;)\s*(d|s|l)\s*=\s*([^;\s]+)\s*(?=;|\Z)")
+_PARSER: Final = BytesHeaderParser(policy=compat32)
+_AUTHOR: Final = re.compile(r"@([^\s@<>,;\"]{1,255})>?\s*\Z")
+
+
+async def is_signed_by_its_author(content: bytes, resolver: Resolver) -> bool:
+    """Whether a signature of the author's domain, or of one above or below it, verifies over the whole message.
+
+    Raises:
+        StoreUnavailableError: a key cannot be looked up now, and no other signature verifies; ask again later.
+    """
+    header = _PARSER.parsebytes(content[: content.find(b"\r\n\r\n") + 2 or None])
+    authors = header.get_all("From", [])
+    author = _domain_of(str(authors[0])) if len(authors) == 1 else ""
+    keys: dict[bytes, bytes] = {}
+    unsure = False
+    for number, value in enumerate(header.get_all("DKIM-Signature", [])[:_MAX_SIGNATURES]):
+        tags = {match[1]: match[2] for match in _TAG.finditer(str(value))}
+        domain, selector = tags.get("d", "").lower(), tags.get("s", "").lower()
+        # One with l= covers a part of the body alone: RFC 8460 section 3 forbids it.
+        if not author or not selector or "l" in tags or not _are_related(author, domain):
+            continue
+        name = f"{selector}._domainkey.{domain}"
+        answer = await resolver.lookup(name, "TXT")
+        if answer.found is Found.FAILED:
+            unsure = True
+        elif answer.found is Found.FOUND:
+            keys[f"{name}.".encode()] = b"".join(answer.records[0].strings)
+            if await asyncio.to_thread(_verifies, content, number, keys):
+                return True
+    if unsure:
+        raise StoreUnavailableError("the key of a report's signature cannot be looked up now")
+    return False
+
+
+def _verifies(content: bytes, number: int, keys: dict[bytes, bytes]) -> bool:
+    """Whether one signature verifies; keys whose service type is ``tlsrpt`` are good, too."""
+    try:
+        message = dkim.DKIM(content, tlsrpt=True)
+        return bool(message.verify(number, dnsfunc=lambda name, **_: keys.get(_dotted(name))))
+    except Exception:  # noqa: BLE001  whatever a library makes of a stranger's bytes: it did not verify
+        return False
+
+
+def _dotted(name: bytes) -> bytes:
+    return name.lower().rstrip(b".") + b"."
+
+
+def _domain_of(author: str) -> str:
+    match = _AUTHOR.search(author)
+    try:
+        return normalise_domain(match[1]) if match else ""
+    except AddressError:
+        return ""
+
+
+def _are_related(author: str, domain: str) -> bool:
+    """Aligned as in DMARC's relaxed mode, without a list of public suffixes: a bare top-level domain never is."""
+    return "." in domain and (author == domain or author.endswith(f".{domain}") or domain.endswith(f".{author}"))
