@@ -24,10 +24,15 @@ ASKED = ("floor", "mta-sts", "dane", "pin")
 
 
 class Meddler:
-    """Sits before a server and records both directions; ``strip``: takes STARTTLS out of what the server offers."""
+    """Sits before a server and records both directions.
 
-    def __init__(self, port, *, strip):
-        self._port, self._strip = port, strip
+    ``strip``: takes STARTTLS out of what the server offers. ``inject``: plain words that he puts behind the
+    server's 220 to STARTTLS, in the same piece, so that a careless client takes them for words of the protected connection.
+    """
+
+    def __init__(self, port, *, strip=False, inject=b""):
+        self._port, self._strip, self._inject = port, strip, inject
+        self.injected = 0
         self.seen = bytearray()
         self._tasks = set()
 
@@ -47,17 +52,21 @@ class Meddler:
         self._tasks.add(asyncio.current_task())
         there, away = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            await asyncio.gather(self._pass(reader, away), self._pass(there, writer, strip=self._strip))
+            await asyncio.gather(self._pass(reader, away), self._pass(there, writer, back=True))
         finally:
             away.transport.abort()
             writer.transport.abort()
 
-    async def _pass(self, reader, writer, *, strip=False):
+    async def _pass(self, reader, writer, *, back=False):
+        asked = len(self.seen)
         with contextlib.suppress(OSError):
             while piece := await reader.read(65536):
                 self.seen += piece
-                if strip:
+                if back and self._strip:
                     piece = piece.replace(b"250-STARTTLS\r\n", b"").replace(b"250 STARTTLS\r\n", b"250 NOOP\r\n")
+                if back and self._inject and piece.startswith(b"220") and b"STARTTLS\r\n" in self.seen[asked:]:
+                    piece += self._inject
+                    self.injected += 1
                 writer.write(piece)
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):
@@ -113,7 +122,7 @@ async def deliver(it, floor):
 @pytest.mark.parametrize("asked", ASKED)
 async def test_who_listens_sees_nothing_of_a_copy_that_goes(authority, asked):
     files = authority.issue(MX)
-    async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, strip=False) as meddler:
+    async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port) as meddler:
         reach(it, meddler.port, files, asked)
         assert await deliver(it, floor) is None
         assert it.peer.messages[0].content == CONTENT
@@ -129,6 +138,28 @@ async def test_who_takes_starttls_away_gets_nothing(authority, asked):
         assert await deliver(it, floor) is Trouble.BELOW_FLOOR
         assert it.peer.messages == []
     assert b"EHLO" in meddler.seen
+    assert not [word for word in WORDS if word in meddler.seen]
+
+
+INJECTED = (
+    b"250-mx.good.example\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 1\r\n",
+    b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 Go on\r\n250 2.0.0 Taken\r\n",
+    b"221 2.0.0 Bye\r\n",
+)
+
+
+@pytest.mark.parametrize("words", INJECTED)
+@pytest.mark.parametrize("asked", ASKED)
+async def test_who_puts_words_before_the_handshake_is_not_heard(authority, asked, words):
+    """RFC 3207 section 6: whatever came in the clear counts for nothing once TLS stands."""
+    files = authority.issue(MX)
+    async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, inject=words) as meddler:
+        reach(it, meddler.port, files, asked)
+        trouble = await deliver(it, floor)
+        assert meddler.injected
+        taken = [one.content for one in it.peer.messages]
+        assert (trouble, taken) in [(None, [CONTENT]), (Trouble.BELOW_FLOOR, [])], "delivered whole, or not at all"
+        assert all(one.tls_version for one in it.peer.messages)
     assert not [word for word in WORDS if word in meddler.seen]
 
 
