@@ -11,6 +11,7 @@ from relay.app.base import Life
 from relay.app.scanning import engine_limits, tuning
 from relay.config.settings import Settings
 from relay.core.errors import PosternError
+from relay.extract.budget import AttachmentLimits
 
 if TYPE_CHECKING:
     from relay.extract.helper import ExtractLimits
@@ -37,6 +38,12 @@ def extract_limits(settings: Settings) -> "ExtractLimits":
         uid=nobody.pw_uid if nobody else None,
         gid=nobody.pw_gid if nobody else None,
         engine=engine_limits(settings),
+        attachments=AttachmentLimits(
+            depth=settings.scan.attachment_depth,
+            files=settings.scan.attachment_files,
+            octets=settings.scan.attachment_size,
+            pages=settings.scan.attachment_pages,
+        ),
         tuning=tuning(settings),
     )
 

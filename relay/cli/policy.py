@@ -211,8 +211,9 @@ def _run_tests(policy: "CompiledPolicy") -> tuple["CaseResult", ...]:
 
 def _scan() -> "Callable[[bytes], ScanReport]":
     from relay.extract.engine import ScanEngine, load_judge
+    from relay.extract.extractor import Extractor
 
-    return ScanEngine(load_judge(_no_digest)).scan
+    return ScanEngine(load_judge(_no_digest), extractor=Extractor()).scan
 
 
 def _facts(content: bytes, recipients: "list[Address]", given: dict[str, Any]) -> "MessageFacts":

@@ -44,9 +44,11 @@ def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None,
     """
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
+    from relay.extract.formats.ocr import PictureReader
 
     judge = load_judge(lambda plain: plain[:16], tuning=_tuning(tuning))
-    engine = ScanEngine(judge, extractor=Extractor())
+    pictures = PictureReader() if PictureReader.is_installed() else None
+    engine = ScanEngine(judge, extractor=Extractor(pictures=pictures))
     names = files or ("-",)
     if jsonl:
         _scan_rows(engine, names)

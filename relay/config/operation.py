@@ -33,6 +33,17 @@ class ScanSettings(Section):
     max_findings: Integer = setting(
         200, "Findings listed for one message; more still count.", "findings", ge=1, le=100_000
     )
+    attachment_depth: Integer = setting(
+        6, "Files inside one another (an archive in a message in an archive) that are read.", "levels", ge=1, le=50
+    )
+    attachment_files: Integer = setting(
+        500, "Files in the attachments of one message that are read.", "files", ge=1, le=100_000
+    )
+    attachment_size: Size = setting(
+        "200MiB", "Bytes of all that is unpacked from one message; beyond it is unreadable: bomb.", "size",
+        ge=1 << 20, le=1 << 32,
+    )  # fmt: skip
+    attachment_pages: Integer = setting(3000, "Pages of one document that are read.", "pages", ge=1, le=1_000_000)
     tuning: OptionalPath = setting(
         None, "The operator's own patterns, terms, exclusions and weights (docs/phi.md); null: none.", "file"
     )

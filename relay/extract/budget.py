@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from relay.extract.formats.ocr import PictureBudget, PictureReader
+
 _CHUNK: Final = 1 << 20
 
 
@@ -25,6 +27,7 @@ class AttachmentLimits:
         octets: octets of all that is unpacked; more is ``unreadable: bomb``.
         characters: characters of text taken; more is ``unreadable: size``.
         pages: pages of one document.
+        picture_seconds: CPU time for reading the pictures of one message, where ``postern[ocr]`` is installed.
     """
 
     depth: int = 6
@@ -32,13 +35,15 @@ class AttachmentLimits:
     octets: int = 200 * 1024 * 1024
     characters: int = 20_000_000
     pages: int = 3000
+    picture_seconds: float = 4.0
 
 
 class Budget:
     """What is left of the limits while one message is read."""
 
-    def __init__(self, limits: AttachmentLimits) -> None:
+    def __init__(self, limits: AttachmentLimits, pictures: PictureReader | None = None) -> None:
         self.limits = limits
+        self.pictures = PictureBudget(pictures, limits.picture_seconds)
         self._octets = 0
         self._files = 0
 

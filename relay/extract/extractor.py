@@ -9,6 +9,7 @@ from relay.extract.budget import AttachmentLimits, Budget, Contents, Extracted, 
 from relay.extract.formats.archive import read_compressed, read_tar, read_zip
 from relay.extract.formats.dicom import read_dicom
 from relay.extract.formats.image import is_picture_of_something
+from relay.extract.formats.ocr import PictureReader
 from relay.extract.formats.ole import read_ole
 from relay.extract.formats.pdf import read_pdf
 from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
@@ -35,12 +36,13 @@ _HEADER_NAMES: Final = (
 class Extractor:
     """Reads attachments. It parses what strangers wrote: it belongs into the helper, where a fault costs one job."""
 
-    def __init__(self, limits: AttachmentLimits | None = None) -> None:
+    def __init__(self, limits: AttachmentLimits | None = None, pictures: PictureReader | None = None) -> None:
         self._limits = limits or AttachmentLimits()
+        self._pictures = pictures
 
     def budget(self) -> Budget:
         """A fresh budget, for all attachments of one message."""
-        return Budget(self._limits)
+        return Budget(self._limits, self._pictures)
 
     def read(self, leaf: Leaf, kind: str, budget: Budget) -> Contents:
         """Read a part and what is inside it. Never raises :class:`UnreadableError`: it is in ``faults``."""
@@ -100,10 +102,17 @@ def _read(data: bytes, kind: str, content_type: str, budget: Budget) -> Extracte
             return _read_message(data, budget)
         return read_text_format(data, kind, content_type, "")
     if kind == "image":
-        if is_picture_of_something(data):
-            raise UnreadableError("image")
-        return Extracted(type="image")
+        return _read_image(data, budget) if is_picture_of_something(data) else Extracted(type="image")
     raise UnreadableError("format")
+
+
+def _read_image(data: bytes, budget: Budget) -> Extracted:
+    """Its text. A picture without text stays unreadable: it may show a face or a wound."""
+    reader = budget.pictures.reader
+    text, is_whole = reader.read_file(data) if reader else ("", True)
+    if not text:
+        raise UnreadableError("image")
+    return Extracted(type="image", text=text, faults=() if is_whole else ("image",))
 
 
 def _is_message(data: bytes) -> bool:

@@ -13,7 +13,7 @@ import os
 import pkgutil
 import signal
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -23,10 +23,12 @@ from relay.extract import sandbox
 from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
 from relay.extract.extractor import Extractor
+from relay.extract.formats.ocr import PictureReader
 from relay.extract.wire import LENGTH, encode_report, frame
 from relay.scan.tuning import Tuning
 
 _LOG: Final = structlog.get_logger("postern.extract")
+_PICTURE_MEMORY: Final = 1024 * 1024 * 1024  # octets of address space that reading pictures takes besides
 _MAX_REPLY: Final = 16 * 1024 * 1024
 
 
@@ -207,7 +209,10 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
     """
     limits = limits or ExtractLimits()
     judge = load_judge(lambda plain: plain, limits.engine.scan, limits.tuning)
-    engine = ScanEngine(judge, limits.engine, Extractor(limits.attachments))
+    pictures = _picture_reader()
+    if pictures is not None:
+        limits = replace(limits, memory=limits.memory + _PICTURE_MEMORY)
+    engine = ScanEngine(judge, limits.engine, Extractor(limits.attachments, pictures))
     preload()
     listener = _listen(socket_path, limits)
     steps = {"network": sandbox.leave_network, "privileges": sandbox.no_new_privileges}
@@ -229,6 +234,15 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
         server.close()
         pool.close()
         _remove(socket_path)
+
+
+def _picture_reader() -> PictureReader | None:
+    """Loaded before any job is forked: a job may open no file and start no thread."""
+    if not PictureReader.is_installed():
+        return None
+    reader = PictureReader()
+    reader.load()
+    return reader
 
 
 def preload() -> None:

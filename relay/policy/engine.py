@@ -17,6 +17,10 @@ from relay.policy.schema import PolicyTest
 _MAX_TREATMENTS: Final = 4096
 
 
+_Key = tuple[str, tuple[str, ...], tuple[str, ...], bool, bool]
+"""What a treatment depends on: rule, floors held, tags, and whether it passes over and masks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledFloor:
     """A guarantee."""
@@ -84,7 +88,7 @@ class CompiledPolicy:
     files: tuple[str, ...] = ()
     _floor_checks: tuple[tuple[str, Check], ...] = field(init=False, repr=False)
     _rule_checks: tuple[tuple[CompiledRule, Check], ...] = field(init=False, repr=False)
-    _treatments: dict[tuple[str, tuple[str, ...], tuple[str, ...], bool, bool], Treatment] = field(init=False, repr=False)
+    _treatments: dict[_Key, Treatment] = field(init=False, repr=False)
     _last: Shared | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,8 @@ import pypdfium2.raw as pdfium
 from relay.extract.budget import Budget, Extracted, UnreadableError
 
 _LITTLE_TEXT: Final = 12  # characters: a page with an image and less text than this is a scanned page
+_SCALE: Final = 2.0  # of 72 dots an inch
+_MAX_SIDE: Final = 2400.0  # pixels
 _BUFFER: Final = 65_536  # octets of one form field's value
 
 
@@ -43,6 +45,8 @@ def _read(document: Any, budget: Budget) -> Extracted:
         try:
             text, scanned = _page(page)
             fields = list(_fields(document, page))
+            if scanned and (seen := _seen(page, budget)):
+                text, scanned = seen, False
         finally:
             page.close()
         characters += len(text)
@@ -67,6 +71,19 @@ def _page(page: Any) -> tuple[str, bool]:
         item.type == pdfium.FPDF_PAGEOBJ_IMAGE for item in page.get_objects(max_depth=3)
     )
     return text, scanned
+
+
+def _seen(page: Any, budget: Budget) -> str:
+    """The text in a scanned page's picture; empty when nothing reads pictures."""
+    reader = budget.pictures.reader
+    if reader is None:
+        return ""
+    longest = max(page.get_size())
+    bitmap = page.render(scale=min(_SCALE, _MAX_SIDE / max(longest, 1)))
+    try:
+        return reader.read(bitmap.to_numpy()[:, :, :3])
+    finally:
+        bitmap.close()
 
 
 def _fields(document: Any, page: Any) -> Iterator[str]:
