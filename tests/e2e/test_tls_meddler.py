@@ -27,7 +27,8 @@ class Meddler:
     """Sits before a server and records both directions.
 
     ``strip``: takes STARTTLS out of what the server offers. ``inject``: plain words that he puts behind the
-    server's 220 to STARTTLS, in the same piece, so that a careless client takes them for words of the protected connection.
+    server's 220 to STARTTLS, in the same piece, so that a careless client takes them for
+    words of the protected connection.
     """
 
     def __init__(self, port, *, strip=False, inject=b""):
