@@ -73,7 +73,8 @@ class FormReader:
         """The fields that are no files, once all has arrived.
 
         Raises:
-            RefusedError: 403 for its token; 400 for what is no form; 413 for too many or too large fields.
+            RefusedError: 403 for its token, or what is none of our forms; 400 for one that is broken; 413 for too
+                many or too large fields.
             ClientDisconnect: it broke off; what had arrived of files was fed to their sinks.
         """
         parser = self._parser()
@@ -93,7 +94,7 @@ class FormReader:
         kind, options = parse_options_header(self._request.headers.get("content-type", ""))
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/form-data" or not boundary:
-            raise RefusedError(400, "bad_request")
+            raise RefusedError(403, "forbidden")  # no form of ours: its token was not even looked for
         names = ("part_begin", "part_end", "header_end", "headers_finished", "end")
         callbacks: dict[str, Any] = {f"on_{name}": self._note(name) for name in names}
         for name in ("part_data", "header_field", "header_value"):
