@@ -138,7 +138,7 @@ async def test_a_report_that_cannot_be_read_now_waits_and_tells_nobody(it):
     await it.attempt(f"{NAME}.0")
     assert await it.fates() == {0: "expired"}
     assert await it.notices_kept() == []
-    assert it.metrics.counts["postern_alerts_total"] == 1
+    assert it.metrics.counts["postern_alerts_total"] >= 1
 
 
 async def test_without_a_reader_reports_wait(it):
