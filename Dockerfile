@@ -31,7 +31,7 @@ ENV PATH=/opt/postern/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10025:10025
 WORKDIR /var/lib/postern
 VOLUME ["/var/lib/postern"]
-EXPOSE 25 465 587
+EXPOSE 25 465 587 8443
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["/opt/postern/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8025/livez', timeout=4).read()"]

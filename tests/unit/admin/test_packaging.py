@@ -54,6 +54,7 @@ def test_units_are_understood_whole(tmp_path):
     for unit in UNITS:
         (tmp_path / "etc/systemd/system" / unit.name).write_text(unit.read_text())
     names = ["postern.service", "postern@worker.service", "postern@admin.service", "postern@extract.service"]
+    names.append("postern-portal.service")
     result = run(
         require("systemd-analyze"), "verify", f"--root={tmp_path}", "--man=no", "--recursive-errors=no", *names
     )
@@ -63,8 +64,10 @@ def test_units_are_understood_whole(tmp_path):
 @pytest.mark.peers
 def test_sysusers_and_tmpfiles_are_understood(tmp_path):
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\npostern:x:900:900::/:/bin/sh\n")
-    (tmp_path / "etc/group").write_text("root:x:0:\npostern:x:900:\npostern-operators:x:901:\n")
+    (tmp_path / "etc/passwd").write_text(
+        "root:x:0:0::/:/bin/sh\npostern:x:900:900::/:/bin/sh\npostern-portal:x:902:902::/:/bin/sh\n"
+    )
+    (tmp_path / "etc/group").write_text("root:x:0:\npostern:x:900:\npostern-operators:x:901:\npostern-portal:x:902:\n")
     users = run(
         require("systemd-sysusers"), f"--root={tmp_path}", "--dry-run", str(ROOT / "systemd/postern.sysusers.conf")
     )
@@ -75,6 +78,7 @@ def test_sysusers_and_tmpfiles_are_understood(tmp_path):
     assert files.returncode == 0, files.stderr
     assert (tmp_path / "run/postern").stat().st_mode & 0o7777 == 0o2711
     assert (tmp_path / "etc/postern/keys").stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "var/lib/postern-portal").stat().st_mode & 0o7777 == 0o2770
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
