@@ -114,7 +114,7 @@ class SmtpConnector:
                     route=route,
                 )  # fmt: skip
                 try:
-                    return await self._meet(destination, target)
+                    return await self._meet(destination, target, heeds=heed)
                 except HostError as error:
                     failures.append(_explained(error.failure, assurance))
                     if error.failure.trouble is not Trouble.NETWORK:
@@ -143,8 +143,12 @@ class SmtpConnector:
 
     # --- what was met, told --------------------------------------------------
 
-    async def _meet(self, destination: str, target: Target, *, how: str = "delivery") -> SmtpSession:
-        """Reach a host, and tell of what it could do."""
+    async def _meet(
+        self, destination: str, target: Target, *, how: str = "delivery", heeds: bool = True
+    ) -> SmtpSession:
+        """Reach a host, and tell of what it could do; of nothing where what its domain publishes was passed over."""
+        if not heeds:
+            return (await self._reacher.reach(target)).session
         counted = how == "delivery"
         try:
             reached = await self._reacher.reach(target)

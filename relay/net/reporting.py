@@ -82,8 +82,14 @@ class _State:
 
     @classmethod
     def decode(cls, known: Known | None) -> "_State":
-        plain = orjson.loads(known.value) if known is not None else {}
-        return cls(done=frozenset(plain.get("done", ())), next=plain.get("next", 0.0), over=plain.get("over", False))
+        """What :meth:`encode` wrote; of what is damaged nothing is known, and the report may go twice."""
+        try:
+            plain = orjson.loads(known.value) if known is not None else {}
+            return cls(
+                done=frozenset(plain.get("done", ())), next=float(plain.get("next", 0)), over=bool(plain.get("over"))
+            )
+        except (ValueError, TypeError, AttributeError):
+            return cls()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What became of our own TLS sessions, counted by policy as RFC 8460 asks, and written as the report of a day."""
 
 import datetime as dt
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -58,7 +59,7 @@ class SessionResult:
         at: unix seconds.
         fault: how it failed; ``None``: it did not.
         host, address: whom it met.
-        source: the address we came from; empty when it says nothing outside.
+        source: the address we came from.
     """
 
     domain: str
@@ -102,7 +103,7 @@ class Tally:
         self._counts[key][fault is not None] += 1
         if fault is not None:
             way = FailureDetail(
-                result=fault.result.value, count=0, sending_ip=seen.source, receiving_ip=seen.address,
+                result=fault.result.value, count=0, sending_ip=_public(seen.source), receiving_ip=seen.address,
                 receiving_host=seen.host, reason=fault.detail[:200],
             )  # fmt: skip
             self._add_way(key, way, 1)
@@ -141,6 +142,11 @@ class Tally:
             way = FailureDetail(result=way.result, count=0)
         self._ways += way not in ways
         ways[way] = ways.get(way, 0) + count
+
+
+def _public(address: str) -> str:
+    """The address when it means something outside; those behind NAT are nobody else's business."""
+    return address if address and ipaddress.ip_address(address).is_global else ""
 
 
 _PolicyKey = tuple[str, str, tuple[str, ...], tuple[str, ...]]

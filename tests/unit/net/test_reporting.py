@@ -9,6 +9,7 @@ import pytest
 
 from relay.core.address import Address
 from relay.core.errors import PosternError, StoreError
+from relay.core.ports import Known
 from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.dns import Trouble as Broken
@@ -239,6 +240,16 @@ async def test_counts_that_cannot_be_written_wait_and_late_ones_bring_no_second_
     await counted(desk)
     await reporter.run()
     assert (len(desk.letters), await desk.rows(KIND)) == (1, [])
+
+
+async def test_a_damaged_memory_of_what_was_sent_stops_no_report(authority, desk):
+    desk.ask("mailto:r@good.example")
+    await counted(desk)
+    await desk.store.learn(Known(kind=SENT, name=f"{DAY}/{GOOD}", value=b"[7]", until=begin_of(DAY) + 9e5))
+    reporter = desk.reporter(authority)
+    late(desk, reporter)
+    await reporter.run()
+    assert len(desk.letters) == 1
 
 
 async def test_domains_counted_in_a_day_are_bounded(desk):

@@ -179,7 +179,11 @@ async def test_whoever_heeds_nothing_gets_through_where_the_policy_blocks_but_no
     async with world(authority, tls, behaviour) as it:
         it.announce()
         await it.failure(floor=Level.CLEAR)
+        await it.capabilities.settle()
+        before = [one async for one in it.capabilities.known()]
         assert (await it.proof(floor=Level.CLEAR, heed=False)).level is Level.ENCRYPTED
+        await it.capabilities.settle()
+        assert [one async for one in it.capabilities.known()] == before, "it says nothing of what the server can do"
         await it.failure(floor=Level.VERIFIED, heed=False)
         it.peer.behaviour = replace(behaviour, starttls=StartTls.ABSENT)
         assert (await it.proof(floor=Level.CLEAR, heed=False, tls_failures=1)).level is Level.CLEAR

@@ -75,6 +75,14 @@ def test_policies_and_ways_to_fail_are_bounded_and_the_sums_stay_right():
         decode_policies(b"7")
 
 
+def test_addresses_behind_nat_are_not_told():
+    tally = Tally()
+    for source in ("10.1.2.3", "fd00::1", "9.9.9.9", "2620:fe::fe"):
+        tally.add(seen(result=ResultType.CERTIFICATE_EXPIRED, source=source))
+    (policy,) = tally.policies()
+    assert {way.sending_ip: way.count for way in policy.details} == {"": 2, "9.9.9.9": 1, "2620:fe::fe": 1}
+
+
 def test_days_are_utc():
     assert seen(at=NOON + 12 * 3600 - 1).day == DAY
     assert seen(at=NOON + 12 * 3600).day == "2026-11-23"
