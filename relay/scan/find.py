@@ -16,6 +16,7 @@ from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
 from relay.scan.shapes import Probe, ShapeFinder, ShapeSearch
 from relay.scan.tokens import Tokens
+from relay.scan.zones import without_boilerplate
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _CAPITALS_END: Final = 91
@@ -104,6 +105,7 @@ class Finder:
         hits: list[Hit] = []
         _take((*self._own(data), *cells, *self._shape_hits(search), *listed), marks, hits)
         _take(self._guessed(data, marks), marks, hits)
+        hits = without_boilerplate(hits, data, tokens.padded)
         hits += self._detected(text, data)
         hits.sort(key=_BY_PLACE)
         identifiers = [hit for hit in hits if hit.group is _IDENTIFIER]
