@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.portal.options import LimitOptions, ProxyOptions
 
-_FOR: Final = re.compile(r'for="?\[?([0-9A-Fa-f.:]+)\]?(?::\d{1,5})?"?', re.IGNORECASE)
+_FOR: Final = re.compile(r'(?:^|;)\s*for=(?:"([^"]{1,64})"|([^;"]{1,64}))', re.IGNORECASE)
 _MAX_HEADER: Final = 2048
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -61,10 +61,20 @@ def network_of(address: str, options: LimitOptions) -> str:
 
 
 def _hops(header: bytes, text: str) -> list[str]:
+    """The hops of the header, nearest last; one that names no address (RFC 7239 section 6) is an empty text."""
     items = [item.strip() for item in text.split(",") if item.strip()]
     if header == b"forwarded":
-        return [match.group(1) if (match := _FOR.search(item)) else "" for item in items]
-    return items
+        found = [_FOR.search(item) for item in items]
+        items = [(match.group(1) or match.group(2) or "") if match else "" for match in found]
+    return [_bare(item) for item in items]
+
+
+def _bare(hop: str) -> str:
+    """Without brackets and port: ``192.0.2.1:80``, ``[2001:db8::1]:80``."""
+    hop = hop.strip()
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _parse(text: str) -> _Address | None:

@@ -1,5 +1,6 @@
 """Pages from templates: what each of them can read, and the files that they name."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,13 +60,7 @@ class Pages:
         """
         self._options = options
         self.moments = Moments(options.time_zone)
-        self._environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("relay.portal", "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = _environment()
         self._static = {item.name: _file(item.name, item.read_bytes()) for item in _static_files()}
         self._brands = {"": options.brand, **options.brands}
         self._files = {
@@ -163,6 +158,18 @@ class Pages:
     def brand_file(self, name: str) -> Response | None:
         """A brand's style sheet or logo."""
         return _served(self._files.get(name))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Compiled templates, shared by all in this process; a value that is missing is a fault and not an empty place."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("relay.portal", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def language_of(request: Request, preferred: str = "") -> str:

@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -21,6 +21,7 @@ from relay.portal.options import PassphraseOptions
 SHARED_LEAST: Final = 6
 """Characters of a shared secret: short enough for the phone, for its tries are few."""
 _MAX_LINE: Final = 128
+_SHA1_LENGTH: Final = 40
 _SHA1_HEX: Final = re.compile(rb"[0-9A-F]{40}(?::|\Z)")
 _CONTEXT_LEAST: Final = 4
 
@@ -132,22 +133,26 @@ def is_listed(path: Path, secret: str) -> bool:
     try:
         with path.open("rb") as file:
             low, high = 0, file.seek(0, os.SEEK_END)
-            while low < high:
+            while low < high:  # the line sought, if it is there, begins at low or later, and before high
                 middle = (low + high) // 2
-                file.seek(middle)
-                if middle:
-                    file.readline(_MAX_LINE)
-                start, line = file.tell(), file.readline(_MAX_LINE).strip()
-                if start >= high or line[:40] >= wanted:
-                    if line[:40] == wanted:
-                        return True
+                start, line = _line_from(file, middle)
+                if start >= high or line[:_SHA1_LENGTH] > wanted:
                     high = middle
-                else:
+                elif line[:_SHA1_LENGTH] < wanted:
                     low = start + len(line)
-            file.seek(0)
-            return file.readline(_MAX_LINE)[:40] == wanted
+                else:
+                    return True
+            return False
     except OSError:
         return False
+
+
+def _line_from(file: BinaryIO, place: int) -> tuple[int, bytes]:
+    """The first line that begins at this place or later: where it begins, and the line with its end."""
+    file.seek(max(place - 1, 0))
+    if place:
+        file.readline()
+    return file.tell(), file.readline()
 
 
 def check_list(path: Path) -> str:
@@ -161,9 +166,9 @@ def check_list(path: Path) -> str:
                     break
                 if not _SHA1_HEX.match(line):
                     return "its lines are not SHA-1 hashes in upper-case hex"
-                if line[:40] < before:
+                if line[:_SHA1_LENGTH] < before:
                     return "it is not sorted"
-                before = line[:40]
+                before = line[:_SHA1_LENGTH]
     except OSError as error:
         return error.strerror or str(error)
     return "" if before else "it is empty"
