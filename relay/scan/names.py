@@ -59,6 +59,7 @@ _AFTER: Final = re.compile(
     rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))",
     re.IGNORECASE,
 )
+_LONGEST_PLACEHOLDER: Final = 3
 _MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
 
 
@@ -97,6 +98,7 @@ class NameFinder:
     def __init__(self, table: NameTable, weights: Mapping[str, float]) -> None:
         self._table = table
         self._weights = weights
+        self._surnames = table.last | table.last_or_word
         self.vocabulary = table.first | table.first_or_word | _TITLES
 
     def at(self, tokens: Tokens, index: int, place: int) -> Hit | None:
@@ -128,12 +130,17 @@ class NameFinder:
     def _titled(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """``Mrs. Alvarez``: a title and a surname that need be on no list."""
         match = _SURNAME.match(tokens.data, place)
-        if match is None:
+        if match is None or self._stands_for_a_name(match[1]):
             return None
         greeted = _before(tokens, index, place) == "greeting"
         weight = self._weights["name-greeted" if greeted else "name-title"]
         start, end = match.span(1)
         return Hit("name", FindingGroup.IDENTIFIER, start, end, weight, match[1].upper())
+
+    def _stands_for_a_name(self, surname: bytes) -> bool:
+        """``Ms. XYZ``: somebody took the name out."""
+        short = len(surname) <= _LONGEST_PLACEHOLDER and surname.isupper()
+        return short and surname.lower() not in self._surnames
 
     def labelled(self, tokens: Tokens, index: int, end: int) -> Hit | None:
         """``Patient Jones``: a surname on the list after the word at ``index``, which ends at ``end``."""

@@ -21,8 +21,8 @@ _SIGNS: Final = (b" confidential", b" intended ", b" privileged ", b" unauthoriz
 _LEGAL_WORDS: Final = 4  # different ones in a paragraph that make it a legal notice
 _SIGNATURE: Final = re.compile(
     rb"\n(?:-- ?|[ \t]{0,8}(?:(?:best|kind|kindest|warm|warmest|with|many|respectfully)[ \t])?(?:kind )?(?:regards"
-    rb"|sincerely|thanks|thank you|cheers|respectfully|best|yours truly|saludos|atentamente)(?:[ \t]yours)?[ \t]?[,.!]?[ \t]*)"
-    rb"(?=\n)",
+    rb"|sincerely|thanks|thank you|cheers|respectfully|best|yours truly|saludos|atentamente)(?:[ \t]yours)?[ \t]?[,.!]?"
+    rb"[ \t]*)(?=\n)",
     re.IGNORECASE,
 )
 _SIGNATURE_LINES: Final = 10

@@ -61,3 +61,10 @@ def test_what_cannot_be_read_is_never_none(engine):
     assert report.verdict.phi >= Phi.POSSIBLE
     assert report.attachments[0].unreadable
     assert report.verdict.group_count(FindingGroup.UNREADABLE) == 1
+
+
+@pytest.mark.parametrize("name", ["XYZ", "ABC", "X"])
+def test_a_name_that_was_taken_out_is_none(engine, name):
+    told = f"Ms. {name} was seen for chest pain and started on metoprolol."
+    assert "name" not in engine.scan(mail(told)).verdict.counts()
+    assert "name" in engine.scan(mail(told.replace(name, "LEE"))).verdict.counts()
