@@ -143,9 +143,8 @@ class Supervisor:
         for role in (Role.EXTRACT, Role.ADMIN):
             if not await self._up([self._open(role.value, role)]):
                 return False
-        if self._roster.portal and not await self._up([self._open(Role.PORTAL.value, Role.PORTAL)]):
-            return False
-        if not await self._up([self._open(name, Role.WORKER) for name in self._worker_names()]):
+        last = [self._open(Role.PORTAL.value, Role.PORTAL)] if self._roster.portal else []
+        if not await self._up([*last, *(self._open(name, Role.WORKER) for name in self._worker_names())]):
             return False
         self._tell("READY=1")
         log.info("running", workers=self._roster.workers)

@@ -236,6 +236,7 @@ class AdminService:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
         refused = (self._life.settings.run_dir / snapshots.REFUSED).exists()
         self._metrics.set("postern_config_refused", float(refused))
+        await self._portal.measure()
         await self._expiry.look(self._certificates())
 
     async def _note_policy(self) -> None:

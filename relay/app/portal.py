@@ -48,11 +48,10 @@ class PortalService:
         self._life.configure_log()
         settings = self._life.settings
         self._metrics = shared_metrics(settings)
-        store = await open_portal(settings, self._metrics, drafts.SCHEMA)
-        if store is None:
+        if settings.portal is None:
             what, hint = "no portal is configured", "write a section portal:, or do not start this role"
             raise ProblemsError(Problem(where="portal", what=what, hint=hint))
-        self._store = store
+        self._store = store = await open_portal(settings, settings.portal, self._metrics, drafts.SCHEMA)
         try:
             self._drafts = drafts.StoredDrafts(store.database, store.vault)
             self._server = self._compose(store)
@@ -66,7 +65,6 @@ class PortalService:
             forget=self._forget,
             options=SweepOptions(remind_before=store.settings.remind_before, keep_records=store.settings.keep_records),
             clock=CLOCK,
-            metrics=self._metrics,
         )
         self._tasks = [asyncio.create_task(every(_SWEEP, sweeper.sweep, self._metrics))]
         log.info("portal listens", port=self._server.port, origin=store.settings.origin)

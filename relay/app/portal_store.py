@@ -29,9 +29,7 @@ from relay.store.portal import account_tables, tables
 from relay.store.portal.accounts import StoredAccounts
 from relay.store.portal.database import Database, Driver, Schema
 from relay.store.portal.deposits import StoredDeposits
-from relay.store.portal.postgres import PostgresDriver
 from relay.store.portal.sqlite import SqliteDriver
-from relay.store.postgres.options import PostgresOptions
 
 _WHITE = "#ffffff"
 
@@ -62,11 +60,12 @@ class PortalStore:
         await self.database.close()
 
 
-async def open_portal(settings: Settings, metrics: Metrics, *more: Schema) -> PortalStore | None:
-    """Open it; ``None`` where no portal is configured.
+async def open_portal(settings: Settings, portal: PortalSettings, metrics: Metrics, *more: Schema) -> PortalStore:
+    """Open it.
 
     Args:
         settings: the whole tree.
+        portal: of it, the portal's.
         metrics: counts what happens.
         more: tables besides those of deposits and accounts.
 
@@ -74,9 +73,6 @@ async def open_portal(settings: Settings, metrics: Metrics, *more: Schema) -> Po
         ProblemsError: its key ring or its database cannot be used.
         StoreUnavailableError: its database is away.
     """
-    portal = settings.portal
-    if portal is None:
-        return None
     vault = open_portal_vault(portal)
     writer = notice_writer(portal)
     database = Database(_driver(settings, portal))
@@ -110,6 +106,9 @@ def _driver(settings: Settings, portal: PortalSettings) -> Driver:
     if not is_postgres(dsn):
         return SqliteDriver(portal.dir)
     secret = portal.store_password if own else portal.store_password or settings.store_password
+    from relay.store.portal.postgres import PostgresDriver  # noqa: PLC0415  heavy, and most have no use for it
+    from relay.store.postgres.options import PostgresOptions  # noqa: PLC0415  as above
+
     return PostgresDriver(
         PostgresOptions(dsn=dsn, node=settings.node, schema=f"{SCHEMA}_portal", password=Password(secret))
     )

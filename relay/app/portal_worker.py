@@ -2,30 +2,29 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from relay.app import options
 from relay.app.base import CLOCK
-from relay.app.portal_store import PortalStore, open_portal, portal_method
 from relay.app.queue import incarnation
 from relay.config.settings import Settings
 from relay.core.decision import MethodName
 from relay.core.level import Level
 from relay.core.ports import Method, Metrics, QueueStore
 from relay.delivery.routing import RouteTable
-from relay.portal.ledger import Ledger
-from relay.worker.handover import Handover, HandoverOptions
+
+if TYPE_CHECKING:
+    from relay.app.portal_store import PortalStore
+    from relay.portal.ledger import Ledger
 
 
 class WorkerPortal:
     """The portal as one worker sees it; where none is configured it is empty, and does nothing."""
 
-    def __init__(self, store: PortalStore | None, metrics: Metrics) -> None:
+    def __init__(self, store: "PortalStore | None", methods: Mapping[MethodName, Method], metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
-        self.methods: Mapping[MethodName, Method] = (
-            {} if store is None else {MethodName.PORTAL: portal_method(store, metrics)}
-        )
+        self.methods = methods
 
     @classmethod
     async def open(cls, settings: Settings, metrics: Metrics) -> Self:
@@ -34,10 +33,15 @@ class WorkerPortal:
         Raises:
             PosternError: it cannot be used.
         """
-        return cls(await open_portal(settings, metrics), metrics)
+        if settings.portal is None:
+            return cls(None, {}, metrics)
+        from relay.app.portal_store import open_portal, portal_method  # noqa: PLC0415  costs a worker without it time
+
+        store = await open_portal(settings, settings.portal, metrics)
+        return cls(store, {MethodName.PORTAL: portal_method(store, metrics)}, metrics)
 
     @property
-    def ledger(self) -> Ledger | None:
+    def ledger(self) -> "Ledger | None":
         """Told how notices ended."""
         return None if self._store is None else self._store.ledger
 
@@ -52,6 +56,8 @@ class WorkerPortal:
         """The task that takes the portal's mail and events into the queue."""
         if self._store is None:
             return []
+        from relay.worker.handover import Handover, HandoverOptions  # noqa: PLC0415  as above
+
         portal = self._store.settings
         handover = Handover(
             deposits=self._store.deposits,

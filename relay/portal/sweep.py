@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from relay.core.portal import Deposits, DepositState
-from relay.core.ports import Clock, Metrics
+from relay.core.ports import Clock
 from relay.portal.ledger import Ledger
 
 _log = structlog.get_logger("portal")
@@ -38,7 +38,6 @@ class Sweeper:
         forget: deletes what accounts, sessions and counters leave behind.
         options: when.
         clock: unix seconds.
-        metrics: sets gauges.
     """
 
     def __init__(
@@ -49,14 +48,12 @@ class Sweeper:
         forget: Callable[[], Awaitable[object]],
         options: SweepOptions,
         clock: Clock,
-        metrics: Metrics,
     ) -> None:
         self._deposits = deposits
         self._ledger = ledger
         self._forget = forget
         self._options = options
         self._clock = clock
-        self._metrics = metrics
 
     async def sweep(self) -> None:
         """One round.
@@ -69,7 +66,6 @@ class Sweeper:
         await self._forget()
         if ended:
             await self._deposits.scrub()
-        await self._measure()
 
     async def _due(self) -> int:
         """Expire and remind; how many ended."""
@@ -99,13 +95,3 @@ class Sweeper:
         if gone:
             _log.info("records of ended messages deleted", count=gone)
         return gone
-
-    async def _measure(self) -> None:
-        figures = await self._deposits.figures()
-        counts = dict(figures.by_state)
-        for state in DepositState:
-            self._metrics.set("postern_portal_deposits", counts.get(state, 0), {"state": state.value})
-        self._metrics.set("postern_portal_outbox_items", figures.outbox)
-        oldest = figures.oldest_waiting_at
-        age = 0.0 if oldest is None else max(0.0, self._clock() - oldest)
-        self._metrics.set("postern_portal_oldest_waiting_seconds", age)

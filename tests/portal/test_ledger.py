@@ -27,13 +27,10 @@ WRITER = NoticeWriter(
 
 class Gauges:
     def __init__(self):
-        self.counted, self.gauges = [], {}
+        self.counted = []
 
     def count(self, name, labels=None, amount=1):
         self.counted.append(dict(labels or {}).get("event"))
-
-    def set(self, name, value, labels=None):
-        self.gauges[name, *dict(labels or {}).values()] = value
 
 
 class Bench:
@@ -60,7 +57,6 @@ class Bench:
 
         return Sweeper(
             self.deposits, self.ledger, forget=forget, options=SweepOptions(**options), clock=self.clock,
-            metrics=self.metrics,
         )  # fmt: skip
 
     async def make(self, number=0, **changes):
@@ -218,8 +214,6 @@ async def test_the_sweeper_expires_reminds_forgets_and_measures(bench):
     assert states == {due.id: DepositState.EXPIRED, later.id: DepositState.WAITING, read.id: DepositState.EXPIRED}
     receipts = [post.deposit_id for post in bench.posts if b"not read in time" in post.content]
     assert receipts == [due.id], "who read it in time is not said to have missed it"
-    assert bench.metrics.gauges["postern_portal_deposits", "expired"] == 2
-    assert bench.metrics.gauges["postern_portal_oldest_waiting_seconds",] == bench.now - later.deposited_at
     bench.now += 11 * DAY
     await sweeper.sweep()
     assert [one.id for one in await bench.deposits.of_message(due.message_id)] == [later.id]
