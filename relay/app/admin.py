@@ -14,6 +14,7 @@ from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options, scanning
 from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, Life, every
+from relay.app.belonging import prove_ring
 from relay.app.certificates import ExpiryWatch
 from relay.app.portal_admin import AdminPortal
 from relay.app.publish import policy_context, policy_files, policy_host
@@ -78,6 +79,7 @@ class AdminService:
         self._vault = open_vault(settings)
         self._store = build_store(settings, self._vault)
         await self._store.open(incarnation(settings, self._life.name))
+        await prove_ring(self._store, self._vault, settings.keys_dir)
         self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
         self._outward = Outward.of(

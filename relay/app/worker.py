@@ -13,6 +13,7 @@ import structlog
 
 from relay.app import options, scanning
 from relay.app.base import CLOCK, Life, every
+from relay.app.belonging import prove_ring
 from relay.app.node import NodeSwitch
 from relay.app.portal_worker import WorkerPortal
 from relay.app.queue import build_store, incarnation, node_position, on_nodes
@@ -92,6 +93,7 @@ class WorkerService:
             observe_batch=lambda size: self._metrics.observe("postern_commit_batch_units", size),
         )
         await self._store.open(incarnation(settings, self._life.name))
+        await prove_ring(self._store, self._vault, settings.keys_dir)
         self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._portal = await WorkerPortal.open(settings, self._metrics)
         self._switch = NodeSwitch(self._store, self._serve, self._cease)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -75,6 +76,20 @@ def check_keys_that_cannot_be_used(site):
     away.rename(ring)
 
 
+async def check_a_ring_of_another_installation(site):
+    """It would open nothing: refused before a message is set aside as damaged."""
+    ours, theirs = site.directory / "keys", site.directory / "theirs"
+    ours.rename(theirs)
+    site.postern("keys", "init")
+    with pytest.raises(RuntimeError, match="did not start"):
+        await site.start()
+    told = [line for line in log_lines(site) if "did not seal" in str(line)]
+    assert told
+    assert all("keys recovery restore" in str(line) for line in told)
+    shutil.rmtree(ours)
+    theirs.rename(ours)
+
+
 def check_a_wrong_configuration(site):
     with changed(site.config, lambda sound: sound.replace(b"trust_networks", b"trust_network")):
         refused(site, "postern.yaml:", "trust_network")
@@ -94,7 +109,7 @@ async def check_a_full_disk(site, net, load):
     assert {token for message in peer.messages for token in tokens_in(message.content)} == set(load.promised)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_each_fault_is_told_once_and_nothing_is_lost(tmp_path):
     settings = {"dns": {"failure_ttl": "1s"}}
     async with system(tmp_path, settings=settings) as (site, net):
@@ -114,6 +129,7 @@ async def test_each_fault_is_told_once_and_nothing_is_lost(tmp_path):
             check_a_wrong_configuration,
         ):
             await asyncio.to_thread(check, site)
+        await check_a_ring_of_another_installation(site)
         await check_a_full_disk(site, net, load)
         await drained(site)
         await end(site)
