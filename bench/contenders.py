@@ -1,75 +1,43 @@
 """Who is measured: Postern here, the peers in `peers.py`; each is brought up for one run and ended after it."""
 
 import contextlib
+import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+import sysconfig
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from cases import Case, SinkTls
 from measure import Group
-from messages import Kind
 
+from relay import __version__
 from relay.demo.authority import Authority
 from relay.demo.site import POLICIES, Site, SiteOptions
 
-SESSIONS: Final = 20
-
-
-class SinkTls(StrEnum):
-    """How mail reaches the sink."""
-
-    NONE = "in the clear"
-    EACH = "verified TLS, a new connection for each message"
-    KEPT = "verified TLS, connections kept"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One thing to measure.
-
-    Attributes:
-        name: as in the results.
-        tls: how mail reaches the sink.
-        kind: the messages.
-        reuse: many messages a connection on the way in.
-        share: of the usual number of messages, so that heavy cases take no longer.
-        dkim: algorithm of the signature.
-        peers: whether the peers are measured in it too.
-    """
-
-    name: str
-    tls: SinkTls = SinkTls.KEPT
-    kind: Kind = field(default_factory=Kind)
-    reuse: bool = True
-    share: float = 1.0
-    dkim: str = "rsa"
-    peers: bool = True
-
-
-CASES: Final = (
-    Case(name="main", tls=SinkTls.NONE),
-    Case(name="main-tls", tls=SinkTls.EACH),
-    Case(name="tls-kept"),
-    Case(name="one-per-connection", reuse=False),
-    Case(name="large-html", kind=Kind(size=51_200, html=True), share=0.2),
-    Case(name="recipients-100", kind=Kind(recipients=100), share=0.1),
-    Case(name="ed25519", dkim="ed25519", peers=False),
-)
+SINK_NAME: Final = "sink.example"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where a contender runs: a directory of its own, the sink's port, who vouches for the sink, and its processes."""
+    """Where a contender runs.
+
+    Attributes:
+        directory: one of its own.
+        sink: its port on 127.0.0.1.
+        authority: who vouches for the sink's certificate.
+        group: its processes.
+        environment: of all its processes: the shim that slows fsync.
+    """
 
     case: Case
     directory: Path
     sink: int
     authority: Authority
     group: Group
-    workers: int = 2
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Contender(Protocol):
@@ -99,28 +67,53 @@ class Postern:
         return []
 
     def version(self) -> str:
-        from relay import __version__  # noqa: PLC0415  only for the table
-
-        return f"Postern {__version__}, Python {sys.version.split()[0]}"
+        optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+        built = "optimised build" if optimised else "a build without profile-guided optimisation: slower by a fifth"
+        return f"Postern {__version__}, Python {sys.version.split()[0]} ({built})"
 
     @contextlib.asynccontextmanager
     async def running(self, setting: Setting) -> AsyncIterator[int]:
+        with contextlib.ExitStack() as stack:
+            settings = _settings(setting)
+            if setting.case.store == "postgres":
+                settings["store"] = stack.enter_context(_database(setting))
+            site = Site(setting.directory / "site", self._options(setting, settings))
+            site.prepare()
+            if setting.case.waiting:
+                from stuffed import stuff  # noqa: PLC0415  for one case alone
+
+                await stuff(site, setting.case.waiting)
+            await site.start(prefix=setting.group.prefix)
+            if site.process is not None:
+                setting.group.adopt(site.process.pid)
+            try:
+                yield site.relay[1]
+            finally:
+                await site.stop()
+
+    def _options(self, setting: Setting, settings: dict[str, Any]) -> SiteOptions:
         case = setting.case
-        options = SiteOptions(
-            workers=self._workers,
+        return SiteOptions(
+            workers=case.workers or self._workers,
             dkim=(case.dkim,),
             policy=_policies(setting),
-            settings=_settings(setting),
+            settings=settings,
+            environment=setting.environment,
         )
-        site = Site(setting.directory / "site", options)
-        site.prepare()
-        await site.start(prefix=setting.group.prefix)
-        if site.process is not None:
-            setting.group.adopt(site.process.pid)
-        try:
-            yield site.relay[1]
-        finally:
-            await site.stop()
+
+
+@contextlib.contextmanager
+def _database(setting: Setting):  # noqa: ANN202  an address, while it runs
+    """A PostgreSQL whose processes count as Postern's."""
+    from tests.support.postgres import Cluster  # noqa: PLC0415  for one case alone
+
+    cluster = Cluster(inside=setting.group.prefix).make().start()
+    for pid in cluster.processes():
+        setting.group.adopt(pid)
+    try:
+        yield cluster.dsn
+    finally:
+        cluster.remove()
 
 
 def _settings(setting: Setting) -> dict[str, Any]:
@@ -153,3 +146,13 @@ def _policies(setting: Setting) -> Path:
     rules, _, _ = main.read_text().partition("\ntests:")  # they prove the floors that are lowered here
     main.write_text(rules.replace("require: verified", "require: clear").replace("tls: verified", "tls: opportunistic"))
     return directory
+
+
+def slowed(shim: Path, milliseconds: int) -> dict[str, str]:
+    """The environment in which fsync takes longer."""
+    return {"LD_PRELOAD": str(shim), "POSTERN_BENCH_FSYNC_MS": str(milliseconds)} if milliseconds else {}
+
+
+def with_environment(setting: Setting) -> dict[str, str]:
+    """This process's environment and the setting's."""
+    return os.environ | dict(setting.environment)

@@ -14,11 +14,13 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from contenders import Setting, SinkTls
+from cases import SinkTls
+from contenders import SINK_NAME, Setting, with_environment
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from installed import install
 
 from relay.demo.site import free_port
 
@@ -85,8 +87,7 @@ class Peer:
             return ["root"]
         absent = [package for package, program in self.packages if not Path(program).exists()]
         if absent:
-            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", "install", "--yes", "--quiet", *absent], env=environment, check=False)
+            install(absent)
         return [package for package, program in self.packages if not Path(program).exists()]
 
     def version(self) -> str:
@@ -176,8 +177,13 @@ class Haraka(Peer):
     def start(self, setting: Setting, port: int) -> None:
         home = setting.directory / "haraka"
         write_haraka(home, setting, port)
-        environment = os.environ | {"SINK": str(setting.sink), "NODE_EXTRA_CA_CERTS": str(setting.authority.root)}
-        setting.group.start(["node", str(self._program), "-c", str(home)], env=environment, **quiet(setting, "haraka"))
+        options = quiet(setting, "haraka")
+        options["env"] |= {
+            "SINK": str(setting.sink),
+            "SINK_NAME": SINK_NAME,
+            "NODE_EXTRA_CA_CERTS": str(setting.authority.root),
+        }
+        setting.group.start(["node", str(self._program), "-c", str(home)], **options)
 
 
 PEERS: Final = (PostfixRspamd(), PostfixOpenDkim(), Haraka())
@@ -194,9 +200,9 @@ def make_key(path: Path) -> None:
     path.chmod(0o644)
 
 
-def quiet(setting: Setting, name: str) -> dict[str, object]:
+def quiet(setting: Setting, name: str) -> dict[str, Any]:
     log = (setting.directory / f"{name}.out").open("wb")
-    return {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+    return {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": with_environment(setting)}
 
 
 async def answering(port: int) -> None:
@@ -242,11 +248,13 @@ def start_postfix(setting: Setting, port: int, milter: int, *more: str) -> None:
         "local_recipient_maps =", "alias_maps =", "mynetworks = 127.0.0.0/8",
         f"relayhost = [127.0.0.1]:{setting.sink}", "smtpd_peername_lookup = no", "biff = no",
         "smtpd_recipient_restrictions = permit_mynetworks, reject",
+        "smtpd_recipient_limit = 1000", "smtpd_client_recipient_rate_limit = 0",
+        "import_environment = MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ LANG=C LD_PRELOAD POSTERN_BENCH_FSYNC_MS",
         f"smtpd_milters = inet:127.0.0.1:{milter}", "milter_default_action = tempfail", *more,
     ]  # fmt: skip
     if setting.case.tls is not SinkTls.NONE:
         main += [
-            "smtp_tls_security_level = secure", "smtp_tls_secure_cert_match = sink.example",
+            "smtp_tls_security_level = secure", f"smtp_tls_secure_cert_match = {SINK_NAME}",
             f"smtp_tls_CAfile = {setting.authority.root}",
             "smtp_tls_session_cache_database = btree:${data_directory}/scache",
         ]  # fmt: skip
@@ -310,7 +318,9 @@ def _listens(port: int) -> bool:
 _RELAY_JS: Final = """
 exports.hook_connect = (next, connection) => { connection.relaying = true; next(); };
 exports.hook_rcpt = (next) => next(OK);
-exports.hook_get_mx = (next) => next(OK, { priority: 0, exchange: '127.0.0.1', port: Number(process.env.SINK) });
+exports.hook_get_mx = (next) => next(OK, {
+  priority: 0, exchange: '127.0.0.1', from_dns: process.env.SINK_NAME, port: Number(process.env.SINK),
+});
 """
 _SCAN_JS: Final = """
 const patterns = require('fs').readFileSync(__dirname + '/../patterns.txt', 'utf8').split('\\n').filter(Boolean)
