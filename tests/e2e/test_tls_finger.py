@@ -19,11 +19,11 @@ def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-async def finger(program, authority, port):
+async def finger(program, authority, port, *, name=MX):
     """What it says of the server, in the words of our levels."""
     process = await asyncio.create_subprocess_exec(
         program, "-c", "-t", "10", "-T", "10", "-l", "verify", "-L", "summary", "-F", str(authority.root),
-        f"[127.0.0.1]:{port}", MX, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        f"[127.0.0.1]:{port}", name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await asyncio.wait_for(process.communicate(), 30)
     said = output.decode()

@@ -1,4 +1,7 @@
-"""``sslscan`` agrees with what our probe says of other servers, and with what our own listeners are set to."""
+"""``sslscan`` agrees with what our probe says of other servers, and with what our own listeners are set to.
+
+Of our listeners Postfix's ``posttls-finger`` is asked as well; of other servers it is in test_tls_finger.py.
+"""
 
 import asyncio
 import re
@@ -6,9 +9,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from relay.core.level import Level
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.site import Site, SiteOptions, free_port
+from tests.e2e.test_tls_finger import finger
 from tests.support.net import contexts
 from tests.support.peers import Postfix, require
 from tests.support.trust import GOOD, MX, world
@@ -74,6 +79,11 @@ async def test_our_listeners_speak_what_they_are_set_to_and_nothing_older(tmp_pa
     await site.start()
     try:
         versions, suites = await scan(site.submission[1], name=site.options.hostname)
+        program, port = require("posttls-finger"), site.submission[1]
+        assert await finger(program, site.authority, port, name=site.options.hostname) is Level.VERIFIED
+        assert await finger(program, site.authority, port, name="mx.other.example") is Level.ENCRYPTED
+        assert await finger(program, site.authority.untrusted, port, name=site.options.hostname) is Level.ENCRYPTED
+        assert await finger(program, site.authority, site.relay[1]) is Level.CLEAR, "this one is set to speak no TLS"
     finally:
         await site.stop()
     assert versions == {"TLSv1.2", "TLSv1.3"}
