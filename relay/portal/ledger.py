@@ -220,7 +220,7 @@ class Ledger:
         if not await self._deposits.change(deposit, expected=expected, posts=posts, events=every):
             return False
         self._count(what)
-        _log.info(what, deposit=deposit.id, message_id=deposit.message_id, domain=deposit.mailbox.domain)
+        _log.info(what, deposit=deposit.id[:8], message_id=deposit.message_id, domain=deposit.mailbox.domain)
         return True
 
     def _count(self, what: str) -> None:
