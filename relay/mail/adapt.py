@@ -128,7 +128,7 @@ class _Adapter:
             raise _CannotError("5.6.3", "a multipart is malformed and cannot be converted")
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
         pieces: list[bytes] = []
-        for is_part, piece in _split(body, boundary.encode("ascii", "surrogateescape")):
+        for is_part, piece in _split(body, boundary.encode("utf-8", "surrogateescape")):
             if is_part:
                 pieces.append(self.entity(piece, default=default, depth=depth + 1))
             else:

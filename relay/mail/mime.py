@@ -49,8 +49,8 @@ def _headers(message: "Message[str, str]") -> Iterator[tuple[str, str]]:
 def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuilder) -> None:
     if not builder.enter(number, depth):
         return
-    payload = part.get_payload()
-    if isinstance(payload, list):
+    if part.is_multipart():  # asking for the payload of a leaf would decode it, and fail for some charsets
+        payload: Any = part.get_payload()
         if part.get_content_maintype() == "message":
             _inner_message(part, payload, number or "1", depth, builder)
             return
@@ -67,7 +67,7 @@ def _inner_message(
     """A message (or delivery report) inside: its header is a note, its body parts are numbered below it."""
     for index, child in enumerate(payload, 1):
         builder.notes.append((f"{number}.HEADER", "\n".join(f"{name}: {value}" for name, value in _headers(child))))
-        inner = number if isinstance(child.get_payload(), list) else f"{number}.{index}"
+        inner = number if child.is_multipart() else f"{number}.{index}"
         _walk(child, inner, depth + 1, builder)
     if part.get_content_type() != "message/rfc822" and not payload:
         builder.fault(number, "malformed")
