@@ -16,7 +16,6 @@ The format is fixed by golden vectors in ``tests/unit/protect/vectors.json``.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -37,6 +36,8 @@ _ADDRESS_MAGIC: Final = b"PA1"
 _ADDRESS_HEADER: Final = 7
 _PREFIX: Final = 7
 _MAX_FRAMES: Final = 2**32
+_ONLY_FRAME: Final = b"\x00\x00\x00\x00\x01"
+"""The end of the nonce of a frame that is first and last."""
 _SHA256: Final = SHA256()
 
 
@@ -47,27 +48,29 @@ def sealed_version(sealed: bytes) -> int | None:
     return int.from_bytes(sealed[3:7], "big")
 
 
-@dataclass(frozen=True, slots=True)
 class _Object:
     """One object's cipher: its own key, nonce prefix and associated data."""
 
-    cipher: AESGCM
-    prefix: bytes
-    data: bytes
+    __slots__ = ("_cipher", "_data", "_prefix")
+
+    def __init__(self, cipher: AESGCM, prefix: bytes, data: bytes) -> None:
+        self._cipher = cipher
+        self._prefix = prefix
+        self._data = data
 
     def seal(self, number: int, plain: bytes | memoryview, *, last: bool) -> bytes:
-        return self.cipher.encrypt(self._nonce(number, last=last), plain, self.data)
+        return self._cipher.encrypt(self._nonce(number, last=last), plain, self._data)
 
     def open(self, number: int, frame: bytes | memoryview, *, last: bool) -> bytes:
         try:
-            return self.cipher.decrypt(self._nonce(number, last=last), frame, self.data)
+            return self._cipher.decrypt(self._nonce(number, last=last), frame, self._data)
         except InvalidTag:
             raise SealError("a sealed object does not authenticate: wrong context, or changed bytes") from None
 
     def _nonce(self, number: int, *, last: bool) -> bytes:
         if number >= _MAX_FRAMES:
             raise SealError("a sealed object has too many frames")
-        return self.prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+        return self._prefix + number.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
 
 def _authenticate(keyed: HMAC, data: bytes) -> bytes:
@@ -84,33 +87,35 @@ def _authenticate(keyed: HMAC, data: bytes) -> bytes:
 class _VersionKeys:
     """One version's derived keys, each derived once."""
 
-    __slots__ = ("_purposes", "_siv", "_version", "address_header", "header", "keyed_digest")
+    __slots__ = ("_purposes", "_siv", "_siv_data", "_version", "address_header", "header", "keyed_digest")
 
     def __init__(self, version: KeyVersion) -> None:
         number = version.number.to_bytes(4, "big")
         self._version = version
-        self._purposes: dict[str, HMAC] = {}
+        self._purposes: dict[str, tuple[HMAC, bytes]] = {}
         self._siv = AESSIV(version.derive("address", 64))
         self.header = _MAGIC + number + b"\x00"
         self.address_header = _ADDRESS_MAGIC + number
+        self._siv_data = [self.address_header]
         self.keyed_digest = HMAC(version.derive("digest"), _SHA256)
 
-    def object(self, purpose: str, context: str, header: bytes) -> _Object:
-        """The cipher of the object that begins with this header."""
-        keyed = self._purposes.get(purpose)
-        if keyed is None:
-            keyed = self._purposes.setdefault(purpose, HMAC(self._version.derive("seal/" + purpose), _SHA256))
-        salt = header[-SALT_SIZE:]
-        name = purpose.encode("utf-8")
-        data = b"%b%c%b%b" % (header, len(name), name, context.encode("utf-8"))
+    def object(self, purpose: str, context: str, header: bytes) -> tuple[AESGCM, bytes, bytes]:
+        """The cipher of the object that begins with this header, its nonces' prefix, and its associated data."""
+        known = self._purposes.get(purpose)
+        if known is None:
+            name = purpose.encode("utf-8")
+            keyed = HMAC(self._version.derive("seal/" + purpose), _SHA256)
+            known = self._purposes.setdefault(purpose, (keyed, b"%c%b" % (len(name), name)))
+        keyed, named = known
         # HKDF-Expand to one block (RFC 5869 section 2.3): T(1) = HMAC(PRK, info | 0x01).
-        return _Object(AESGCM(_authenticate(keyed, salt + b"\x01")), salt[-_PREFIX:], data)
+        key = _authenticate(keyed, header[-SALT_SIZE:] + b"\x01")
+        return AESGCM(key), header[-_PREFIX:], header + named + context.encode("utf-8")
 
     def seal_address(self, plain: bytes) -> bytes:
-        return self.address_header + self._siv.encrypt(plain, [self.address_header])
+        return self.address_header + self._siv.encrypt(plain, self._siv_data)
 
     def open_address(self, sealed: bytes) -> bytes:
-        return self._siv.decrypt(sealed[_ADDRESS_HEADER:], [self.address_header])
+        return self._siv.decrypt(sealed[_ADDRESS_HEADER:], self._siv_data)
 
 
 class _Keys:
@@ -179,9 +184,10 @@ class RingVault:
         """
         keys = self._keys.newest
         header = keys.header + self._random(SALT_SIZE)
-        sealer = keys.object(purpose, context, header)
+        cipher, prefix, data = keys.object(purpose, context, header)
         if len(plain) <= FRAME_SIZE:
-            return header + sealer.seal(0, plain, last=True)
+            return header + cipher.encrypt(prefix + _ONLY_FRAME, plain, data)
+        sealer = _Object(cipher, prefix, data)
         sealed = [sealer.seal(number, frame, last=last) for number, frame, last in _slices(plain, 0, FRAME_SIZE)]
         return b"".join((header, *sealed))
 
@@ -201,7 +207,7 @@ class RingVault:
         """Seal a stream of chunks of any size: yields the header, then each frame; holds two frames in memory."""
         keys = self._keys.newest
         header = keys.header + self._random(SALT_SIZE)
-        sealer = keys.object(purpose, context, header)
+        sealer = _Object(*keys.object(purpose, context, header))
         yield header
         for number, (frame, last) in enumerate(_frames(plain, FRAME_SIZE)):
             yield sealer.seal(number, frame, last=last)
@@ -230,7 +236,7 @@ class RingVault:
     def _opener(self, purpose: str, context: str, header: bytes) -> _Object:
         if len(header) < HEADER_SIZE or header[:3] != _MAGIC:
             raise SealError("not a sealed object: it is cut short or damaged at its beginning")
-        return self._keys_of(header).object(purpose, context, header)
+        return _Object(*self._keys_of(header).object(purpose, context, header))
 
     # --- mailboxes and digests
 
