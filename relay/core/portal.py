@@ -60,8 +60,8 @@ class Deposit:
         state: where it stands.
         reason: why the portal was the method: what ``postern_portal_fallback_total`` counts.
         rule: the id of the policy's rule.
-        special: it holds a specially protected kind, or what could not be read: notices and codes of it travel at the
-            level that the configuration sets for those.
+        special: it holds a specially protected kind: notices and codes of it travel at the level that the
+            configuration sets for those.
         secret: what it asks of its reader.
         may_reply, may_forward: what policy allows.
         receipts: the sender asked to be told (NOTIFY=SUCCESS, or policy).

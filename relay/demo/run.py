@@ -15,7 +15,7 @@ from rich.live import Live
 
 from relay.config.keyfiles import load_ring
 from relay.core.errors import PosternError
-from relay.demo import show
+from relay.demo import mailbox, show
 from relay.demo.internet import Internet
 from relay.demo.ledger import Ledger
 from relay.demo.scenario import CLINIC, SENDER, STORIES, domains
@@ -40,6 +40,7 @@ async def run(console: Console, *, once: bool) -> int:
                 dns_port=internet.dns.port,
                 smtp_port=internet.port,
                 within=_WITHIN,
+                portal=True,
                 settings={"routes": internet.routes(), "delivery": {"retry": _RETRY}},
             )
             console.print(show.internet(internet.domains))
@@ -73,12 +74,16 @@ async def _conduct(console: Console, site: Site, internet: Internet, *, once: bo
         await internet.peers[CLINIC].wait_messages(1, timeout=10.0)
     if not internet.peers[CLINIC].messages:
         problems.append("the clinic was not told of the bounce")
-    console.print(show.after(site, ledger.copies))
+    link = mailbox.link(internet)
+    problems += await mailbox.try_link(link)
+    console.print(show.after(site, ledger.copies, link))
     for problem in problems:
         console.print(f"[bold red]not as expected:[/] {problem}")
     if not once:
         console.print("Running until Ctrl-C ...")
+        telling = asyncio.create_task(_tell_codes(console, internet))
         await _interrupted()
+        telling.cancel()
     return 1 if problems else 0
 
 
@@ -98,6 +103,17 @@ async def _send_all(site: Site, ledger: Ledger) -> None:
         for number, story in enumerate(STORIES):
             _, answer = await client.sendmail(SENDER, list(story.recipients), story.build(number))
             ledger.add(answer.rpartition(" ")[2], number, story.recipients)
+
+
+async def _tell_codes(console: Console, internet: Internet) -> None:
+    """Show each code as it comes, as if its reader looked into their mail."""
+    known = set(mailbox.codes(internet))
+    while True:
+        await asyncio.sleep(_LOOK)
+        for found in mailbox.codes(internet):
+            if found not in known:
+                known.add(found)
+                console.print(show.code(found.mailbox, found.code))
 
 
 async def _interrupted() -> None:

@@ -159,14 +159,14 @@ STORIES: Final = (
     ),
     Story(
         title="lab result to a domain without TLS",
-        recipients={"records@oldclinic.example": "held"},
+        recipients={"records@oldclinic.example": "notified"},
         subject="Result for your patient",
         text=_RESULT,
         expected_rule="phi",
     ),
     Story(
         title="referral to a domain with a bad certificate",
-        recipients={"intake@badcert.example": "held"},
+        recipients={"intake@badcert.example": "notified"},
         subject="Referral",
         text="Patient: Ana Muster, DOB 09/09/1990, MRN 5523871: referral for suspected asthma, ICD-10 J45.909.\n",
         expected_rule="phi",
@@ -180,7 +180,7 @@ STORIES: Final = (
     ),
     Story(
         title="prescription to a host with another's name",
-        recipients={"pharmacy@wrongname.example": "held"},
+        recipients={"pharmacy@wrongname.example": "notified"},
         subject="Prescription",
         text="Patient: Max Muster, DOB 01/30/1975, Member ID: XQA99812345: lisinopril 10 mg for hypertension.\n",
         expected_rule="phi",
@@ -208,7 +208,7 @@ STORIES: Final = (
     ),
     Story(
         title="sender asked for the portal",
-        recipients={"pat@mail.example": "held"},
+        recipients={"pat@mail.example": "notified"},
         subject="[secure] A note from your clinic",
         text="Here is the note that you asked for.\n",
         expected_rule="sender-asked",
@@ -222,7 +222,7 @@ STORIES: Final = (
     ),
     Story(
         title="statement that cannot be read, to two domains",
-        recipients={"billing@mail.example": "delivered", "billing@oldclinic.example": "held"},
+        recipients={"billing@mail.example": "delivered", "billing@oldclinic.example": "notified"},
         subject="Statement",
         text="The statement is attached.\n",
         attachment=("statement.zip", "application/zip", b"PK\x03\x04\x14\x00\x09\x00\x63\x00" + bytes(range(200)) * 4),

@@ -13,7 +13,14 @@ from relay.demo.ledger import HELD, Copy
 from relay.demo.scenario import STORIES, Domain
 from relay.demo.site import Site
 
-_COLOURS = {"delivered": "green", "bounced": "red", "expired": "red", HELD: "yellow", "waiting": "cyan"}
+_COLOURS = {
+    "delivered": "green",
+    "notified": "green",
+    "bounced": "red",
+    "expired": "red",
+    HELD: "yellow",
+    "waiting": "cyan",
+}
 _LEVELS = {"clear": "white", "encrypted": "yellow", "verified": "green", "authenticated": "bold green"}
 
 
@@ -56,21 +63,24 @@ def _tries(copy: Copy) -> str:
     return f" ({copy.attempts} tries)" if copy.attempts > 1 else ""
 
 
-def after(site: Site, copies: Sequence[Copy]) -> Group:
-    """What was promised and kept, and the commands to look further."""
+def after(site: Site, copies: Sequence[Copy], link: str) -> Group:
+    """What was promised and kept, the commands to look further, and a link to a message on the secure page."""
     held = sum(1 for copy in copies if copy.stands == HELD)
+    told = sum(1 for copy in copies if copy.stands == "notified")
     below = sum(1 for copy in copies if copy.is_below_floor)
     kept = Text.assemble(
         ("Nothing left below its floor. ", "bold green")
         if not below
         else (f"{below} copies below floor! ", "bold red"),
-        f"{held} copies are held: only the portal, S/MIME or OpenPGP could carry them, and those are not there yet; or "
-        "their domain looks mistyped. The bounce went back to the clinic without subject or text.",
+        f"{told} copies wait on the secure page, and a notice that says nothing of them went out. {held} "
+        f"{'copy is' if held == 1 else 'copies are'} held: the domain looks mistyped. The bounce went back to the "
+        "clinic without subject or text.",
     )
     commands = Text(
         "\n".join(
             (
                 f"export PATH={Path(sys.executable).parent}:$PATH POSTERN_CONFIG={site.config}",
+                "postern portal list                 # what is on the secure page, for whom, and who has read it",
                 "postern queue list                  # what waits or is held, by whose rule, and why",
                 "postern queue show ID",
                 "postern queue unseal ID --reason 'checking a referral'   # audited, and it alerts",
@@ -83,7 +93,21 @@ def after(site: Site, copies: Sequence[Copy]) -> Group:
             )
         )
     )
-    return Group(Panel(kept, title="What happened"), Panel(commands, title="What an operator would look at next"))
+    page = Text.assemble(
+        ("Read a message as its recipient does: ", ""),
+        (link or "no notice came", "bold underline"),
+        ("\nThe code that the page mails is shown here while the demo runs (make demo).", ""),
+    )
+    return Group(
+        Panel(kept, title="What happened"),
+        Panel(commands, title="What an operator would look at next"),
+        Panel(page, title="The secure page"),
+    )
+
+
+def code(mailbox: str, text: str) -> Text:
+    """A code that was mailed to a mailbox of the simulated Internet."""
+    return Text.assemble("The code for ", (mailbox, "bold"), " is ", (text, "bold green"))
 
 
 def deviations(copies: Sequence[Copy]) -> list[str]:

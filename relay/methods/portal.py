@@ -170,8 +170,8 @@ def _wants_success(recipient: Recipient) -> bool:
 
 
 def _is_special(message: Message) -> bool:
-    """Whether it holds a specially protected kind; what could not be read may, and counts so (law 3)."""
-    return message.verdict.is_unreadable or any(finding.sensitive for finding in message.verdict.findings)
+    """Whether the scan found a specially protected kind, or more than it lists: then it may have (law 3)."""
+    return message.verdict.truncated or any(finding.sensitive for finding in message.verdict.findings)
 
 
 def _asked(word: str, *, special: bool) -> Secret:

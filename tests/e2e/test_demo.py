@@ -1,5 +1,6 @@
 """The demo is the README's first promise: it runs by itself, and every message meets its expected fate."""
 
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ def test_the_demo_ends_by_itself_with_every_fate_as_expected():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing left below its floor" in done.stdout
+    assert re.search(r"http://localhost:\d+/m/[A-Za-z0-9_-]{22}", done.stdout), "a link that leads to the secure page"
     for domain in domains():
         assert domain.name in done.stdout
 

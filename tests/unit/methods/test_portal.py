@@ -182,9 +182,8 @@ async def test_notify_success_asks_for_receipts(bench, notify, receipts):
 
 
 @pytest.mark.law
-@pytest.mark.parametrize("finding", [special(), special("", FindingGroup.UNREADABLE)])
-async def test_specially_protected_kinds_and_the_unreadable_ask_for_a_shared_secret_and_a_better_way(bench, finding):
-    rendering = await bench.render(findings=[finding])
+async def test_specially_protected_kinds_ask_for_a_shared_secret_and_a_better_way(bench):
+    rendering = await bench.render(findings=[special("", FindingGroup.IDENTIFIER), special()])
     deposit = await bench.one()
     assert (deposit.secret, deposit.special, rendering.floor) == (Secret.SHARED, True, Level.ENCRYPTED)
 
