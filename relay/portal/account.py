@@ -39,6 +39,8 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/account", account_page),
         Route("/account/alive", alive, methods=["POST"]),
+        Route("/idle", idle_page),
+        Route("/idle", stay, methods=["POST"]),
         Route("/account/choose", choose_page),
         Route("/account/passphrase", passphrase_page),
         Route("/account/passphrase", passphrase, methods=["POST"]),
@@ -77,6 +79,20 @@ async def alive(request: Request) -> Response:
     session = await require(request)
     await rooms_of(request).accounts.seen(session.key, at=rooms_of(request).clock())
     return Response(status_code=204)
+
+
+async def idle_page(request: Request) -> Response:
+    """``GET /idle``: the warning where no script runs; being led here is no use of the session, so it is not read."""
+    context = {"next": onward_path(request.query_params.get("next", ""))}
+    return rooms_of(request).pages.render(request, "idle.html", context)
+
+
+async def stay(request: Request) -> Response:
+    """``POST /idle``: somebody is still there, and goes on where they were."""
+    form = await form_of(request)
+    session = await require(request)
+    await rooms_of(request).accounts.seen(session.key, at=rooms_of(request).clock())
+    return RedirectResponse(onward_path(text(form, "next")), 303)
 
 
 async def account_page(request: Request) -> Response:

@@ -73,10 +73,10 @@ async def mail_sign_in(rooms: Rooms, visit: str, mailbox: Address, *, language: 
     long, too; without an account no code fits it.
     """
     code = digits(rooms.options.codes.digits, rooms.entropy)
-    known = await known_mailbox(rooms, mailbox)
-    told = UNTOLD
+    known, told = await known_mailbox(rooms, mailbox), UNTOLD
     if known is not None:
-        told = Told(posts=(rooms.mails.code(known, code, tenant="", language=language, now=rooms.clock()),))
+        tenant = await tenant_of(rooms, known)
+        told = Told(posts=(rooms.mails.code(known, code, tenant=tenant, language=language, now=rooms.clock()),))
     await rooms.accounts.challenge(_challenge(rooms, visit, AT_SIGN_IN, known, code), again_after=0.0, told=told)
 
 
@@ -87,6 +87,12 @@ async def known_mailbox(rooms: Rooms, mailbox: Address) -> Address | None:
         return account.mailbox
     page, _ = await rooms.deposits.page(DepositFilter(mailbox=mailbox), limit=1)
     return page[0].mailbox if page else None
+
+
+async def tenant_of(rooms: Rooms, mailbox: Address) -> str:
+    """Whose pages somebody sees who came without a link: those of the clinic that wrote to them last."""
+    page, _ = await rooms.deposits.page(DepositFilter(mailbox=mailbox), limit=1)
+    return page[0].tenant if page else ""
 
 
 async def answer(rooms: Rooms, request: Request, subject: str, typed: str) -> Redemption:

@@ -35,6 +35,8 @@ HEADERS: Final = {
 }
 """What every answer carries, unless its page says otherwise: a frame of a message has a stricter policy of its own."""
 _MAX_PATH: Final = 1024
+_SLOWEST: Final = 16 * 1024
+"""Octets a second: so slow a body may come, beyond its deadline; a phone with a bad network is no attack."""
 _OPEN: Final = ("/static/", "/brand/", "/healthz")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 
@@ -165,7 +167,7 @@ class Bounds:
             return
         taken = 0
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._options.read_deadline
+        began = loop.time()
         whole = False
 
         async def receiving() -> Message:
@@ -173,7 +175,7 @@ class Bounds:
             if whole:
                 return await receive()
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(began + self._options.read_deadline + taken / _SLOWEST):
                     message = await receive()
             except TimeoutError:
                 raise TooSlowError from None

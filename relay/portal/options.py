@@ -139,7 +139,7 @@ class PortalOptions:
         time_zone: in which pages write dates; a name of the IANA data base.
         max_form: octets of a form without files.
         max_upload: octets of a form with files.
-        read_deadline: seconds for a request to arrive whole.
+        read_deadline: seconds for a request's body to arrive, and one more for every 16 KiB of it.
         plea_life: seconds that a sender can approve after a recovery.
     """
 

@@ -16,7 +16,7 @@ from relay.core.portal_accounts import Assurance, Session
 from relay.portal.brand import Brand, stylesheet
 from relay.portal.moments import Moments, size
 from relay.portal.options import PortalOptions
-from relay.portal.sessions import CSRF_FIELD, csrf_token
+from relay.portal.sessions import CSRF_FIELD, csrf_token, set_cookie
 from relay.portal.words import LANGUAGES, Words, choose, words
 
 LANGUAGE: Final = "__Host-language"
@@ -28,7 +28,8 @@ _TYPES: Final = {
     "webp": "image/webp",
     "woff2": "font/woff2",
 }
-_FOR_A_YEAR: Final = "public, max-age=31536000, immutable"
+_YEAR: Final = 31_536_000
+_FOR_A_YEAR: Final = f"public, max-age={_YEAR}, immutable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,10 @@ class Pages:
         tenant = (session.tenant if session else "") if tenant is None else tenant
         spoken = language_of(request, language)
         values = self._common(request, words(spoken), tenant) | {"session": session} | dict(context or {})
-        return HTMLResponse(self._environment.get_template(template).render(values), status)
+        response = HTMLResponse(self._environment.get_template(template).render(values), status)
+        if request.query_params.get("lang") == spoken:  # the reader chose it, for the pages that follow as well
+            set_cookie(response, LANGUAGE, spoken, lasts=_YEAR)
+        return response
 
     def _common(self, request: Request, spoken: Words, tenant: str) -> dict[str, Any]:
         token = csrf_token(request)

@@ -96,7 +96,8 @@ async def _by_passkey(request: Request, form: FormData) -> Response:
     onward = text(form, "next")
     if account is None:
         return _sign_in_page(request, onward=onward, wrong="sign_in.passkey_failed", status=400)
-    issued = await begin(rooms, request, account, Assurance.SECOND, way="passkey", tenant="")
+    tenant = await codes.tenant_of(rooms, account.mailbox)
+    issued = await begin(rooms, request, account, Assurance.SECOND, way="passkey", tenant=tenant)
     return lead(rooms, issued, onward_path(onward))
 
 
@@ -113,7 +114,8 @@ async def _on_known_device(request: Request, form: FormData, mailbox: Address) -
     onward = text(form, "next")
     if factor is None or device is None:
         return _sign_in_page(request, onward=onward, wrong="sign_in.wrong", email=str(mailbox), status=400)
-    issued = await begin(rooms, request, account, Assurance.SECOND, way=factor.value, tenant="")
+    tenant = await codes.tenant_of(rooms, account.mailbox)
+    issued = await begin(rooms, request, account, Assurance.SECOND, way=factor.value, tenant=tenant)
     return lead(rooms, issued, onward_path(onward))
 
 
@@ -147,7 +149,8 @@ async def code(request: Request) -> Response:
     if redeemed.mailbox is None:
         wrong = "code.wrong" if redeemed.tries else "code.spent"
         return _code_page(request, onward=onward, wrong=wrong, status=400)
-    return await after_code(rooms, request, redeemed.mailbox, tenant="", language="", onward=onward)
+    tenant = await codes.tenant_of(rooms, redeemed.mailbox)
+    return await after_code(rooms, request, redeemed.mailbox, tenant=tenant, language="", onward=onward)
 
 
 # --- the second factor

@@ -84,6 +84,11 @@ async def test_mail_and_pages_speak_the_language_of_the_message_or_the_readers(s
     assert "Su código es:" in text_of(post)
     await browser.get(f"/m/{deposit.id}?lang=en")
     assert '<html lang="en">' in browser.page.text
+    await browser.get(f"/m/{deposit.id}")
+    assert '<html lang="en">' in browser.page.text, "what the reader chose stays"
+    await browser.get(f"/m/{deposit.id}?lang=xx")
+    assert '<html lang="en">' in browser.page.text
+    assert browser.client.cookies["__Host-language"] == "en"
 
 
 @pytest.mark.parametrize(

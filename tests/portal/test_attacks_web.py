@@ -376,6 +376,21 @@ async def test_a_form_without_end_is_refused_before_and_while_it_comes(site):
     assert (streamed.status_code, streamed.headers["connection"]) == (413, "close")
 
 
+async def test_a_slow_upload_has_as_long_as_it_is_large(tmp_path):
+    async with a_site(tmp_path, read_deadline=0.0, max_form=10_000_000) as site:
+        browser = site.browser()
+        await browser.get("/sign-in")
+
+        async def pieces():
+            yield b"x" * 5_000_000
+            await asyncio.sleep(0)
+            yield b"x"
+
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        async with asyncio.timeout(20):
+            assert (await browser.raw("POST", "/sign-in", content=pieces(), headers=headers)).status_code != 408
+
+
 async def test_a_form_that_does_not_arrive_is_given_up(tmp_path):
     async with a_site(tmp_path, read_deadline=0.05) as site:
         browser = site.browser()

@@ -6,10 +6,11 @@ import pytest
 
 from relay.core.address import Address
 from relay.core.portal import PostKind
+from relay.portal.brand import Brand
 from relay.portal.passphrase import Passphrases
 from relay.portal.totp import STEP, hotp
 from tests.support.authenticator import Authenticator
-from tests.support.portal_site import NOW, PAT, QUICK, code_in
+from tests.support.portal_site import NOW, PAT, QUICK, a_site, code_in
 
 PHRASE = "correct horse battery"
 TOTP = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
@@ -243,6 +244,34 @@ async def test_being_there_keeps_the_session(site):
         assert answer.status_code == 204
     await browser.get("/inbox")
     assert browser.path == "/inbox"
+
+
+async def test_without_scripts_the_page_warns_and_one_press_stays(site):
+    browser = await site.browser().sign_in(await site.deposit())
+    page = await browser.get("/account")
+    leads = re.search(r'<noscript><meta http-equiv="refresh" content="780; url=([^"]+)">', page.text)[1]
+    assert leads == "/idle?next=/account"
+    site.clock.now += 780
+    page = await browser.get(leads)
+    assert 'content="120; url=/sign-in?expired=1&amp;next=/account"' in page.text
+    assert str(PAT) not in page.text
+    site.clock.now += 110
+    await browser.send("/idle")
+    assert browser.path == "/account"
+    site.clock.now += 780
+    await browser.get("/idle?next=/account")
+    site.clock.now += 120
+    await browser.send("/idle")
+    assert browser.path == "/sign-in", "being led to the warning kept nothing alive"
+
+
+async def test_pages_look_like_the_clinic_that_wrote_last(tmp_path):
+    brands = {"clinic": Brand(name="Riverside Clinic")}
+    async with a_site(tmp_path, brands=brands) as site:
+        await site.deposit()
+        browser = site.browser()
+        await with_code(site, browser)
+        assert "Riverside Clinic" in (await browser.get("/inbox")).text
 
 
 async def test_a_working_day_is_the_most(site):
