@@ -4,13 +4,13 @@ Re-serialising a message would break signatures inside it and could change what 
 or put in, and nothing else moves. ``content`` has CRLF line ends throughout.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import Header
 from email.utils import getaddresses
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.address import normalise_domain
 from relay.core.decision import HeaderEdit
@@ -24,8 +24,7 @@ _FOLD_AT: Final = 76  # RFC 5322 section 2.1.1 asks for lines of at most 78
 _MAX_LINE: Final = 998
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderField:
+class HeaderField(NamedTuple):
     """One header field as it stands in a message.
 
     Attributes:
@@ -42,7 +41,11 @@ class HeaderField:
     @property
     def unfolded(self) -> bytes:
         """The value on one line, without white space around it (RFC 5322 section 2.2.3)."""
-        return self.value.replace(b"\r\n", b"").strip(b" \t")
+        return _unfold(self.value)
+
+
+def _unfold(value: bytes) -> bytes:
+    return value.replace(b"\r\n", b"").strip(b" \t")
 
 
 def header_end(content: bytes) -> int:
@@ -60,10 +63,7 @@ def body_start(content: bytes) -> int:
 
 def fields(content: bytes) -> Iterator[HeaderField]:
     """The header fields in order; lines that are none (no colon) are passed over."""
-    head = content[: header_end(content)]
-    if head and not head.endswith(b"\r\n"):
-        head += b"\r\n"
-    for match in _FIELD.finditer(head):
+    for match in _FIELD.finditer(_head(content)):
         name, colon, value = match[0].partition(b":")
         if colon:
             end = min(match.end(), len(content))
@@ -73,7 +73,17 @@ def fields(content: bytes) -> Iterator[HeaderField]:
 def get(content: bytes, name: str) -> bytes | None:
     """The first such header's value, unfolded; ``None`` when there is none."""
     wanted = name.encode("ascii").lower()
-    return next((field.unfolded for field in fields(content) if field.name == wanted), None)
+    for line in _FIELD.findall(_head(content)):
+        found, colon, value = line.partition(b":")
+        if colon and found.strip(b" \t").lower() == wanted:
+            return _unfold(value)
+    return None
+
+
+def _head(content: bytes) -> bytes:
+    """The header section, its last line ended."""
+    head = content[: header_end(content)]
+    return head if not head or head.endswith(b"\r\n") else head + b"\r\n"
 
 
 def get_all(content: bytes, name: str) -> tuple[bytes, ...]:
@@ -190,6 +200,7 @@ def author_domain(content: bytes) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=256)
 def _domain(text: str) -> str:
     try:
         return normalise_domain(text)

@@ -5,11 +5,12 @@ body are canonicalised and the body hashed once for all signatures of a message.
 """
 
 import base64
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -130,7 +131,9 @@ def relaxed_value(value: bytes) -> bytes:
     """A header's value in relaxed form, without its final CRLF (RFC 6376 section 3.4.2)."""
     if b"\r\n" in value:
         value = value.replace(b"\r\n", b"")
-    return _WSP_RUN.sub(b" ", value).strip(b" ")
+    if b"\t" in value or b"  " in value:
+        value = _WSP_RUN.sub(b" ", value)
+    return value.strip(b" ")
 
 
 def split_content(content: bytes) -> tuple[bytes, bytes]:
@@ -141,8 +144,7 @@ def split_content(content: bytes) -> tuple[bytes, bytes]:
     return header, body
 
 
-@dataclass(frozen=True, slots=True)
-class _Canonical:
+class _Canonical(NamedTuple):
     """What all signatures of one message share."""
 
     names: bytes
@@ -163,10 +165,11 @@ def _canonicalise(content: bytes) -> _Canonical:
             lines.append(lowered + b":" + relaxed_value(value) + b"\r\n")
     names.extend(OVERSIGNED)
     digest = hashlib.sha256(relaxed_body(body)).digest()
-    return _Canonical(_fold_names(names), b"".join(lines), base64.b64encode(digest))
+    return _Canonical(_fold_names(tuple(names)), b"".join(lines), base64.b64encode(digest))
 
 
-def _fold_names(names: Sequence[bytes]) -> bytes:
+@functools.lru_cache(maxsize=256)  # a system's messages have the same few lists
+def _fold_names(names: tuple[bytes, ...]) -> bytes:
     """The ``h=`` list, folded after a colon (RFC 6376 section 3.5 allows white space there)."""
     lines: list[bytes] = []
     line = b" h=" + names[0]
