@@ -280,6 +280,7 @@ def _write(rows: Iterable[dict[str, Any]]) -> None:
 
 def _tell(answer: str, verdict: "Verdict") -> None:
     from relay.delivery.bounce import MEANINGS
+    from relay.delivery.classify import found_words
 
     if answer:
         click.echo(f"answer:  {answer}")
@@ -289,4 +290,5 @@ def _tell(answer: str, verdict: "Verdict") -> None:
     click.echo(f"action:  {verdict.action.value}")
     click.echo(f"rule:    {verdict.rule}")
     read = [str(verdict.code) if verdict.code else "no code", str(verdict.status or "no enhanced status")]
-    click.echo(f"because: {', '.join(read)}" + (f"; found: {verdict.pattern}" if verdict.pattern else ""))
+    found = found_words(answer, verdict.pattern) if verdict.pattern else ""
+    click.echo(f"because: {', '.join(read)}" + (f'; found: "{found}"' if found else ""))

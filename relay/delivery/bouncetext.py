@@ -77,7 +77,7 @@ def words_of(answer: str) -> Words:
         if mark in folded:  # most answers are wrapped by nobody, and to look is cheaper than to match
             line = wrapper.sub(" ", line, count=1)
     if "@" in line:
-        line = _MAILBOX.sub("<mailbox>", line)
+        line = _MAILBOX.sub("<@>", line)  # a word in its place could be one that a rule looks for
     line = _REPEATED.sub(" ", line)[:LIMIT].strip()
     code = _CODE.search(line)
     status = _STATUS.search(line)

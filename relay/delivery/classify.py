@@ -108,6 +108,20 @@ class Classifier:
         return not (rule.unless and self._places[rule.unless] in found), pattern
 
 
+def found_words(answer: str, pattern: str) -> str:
+    """The words of an answer that a rule's pattern was found in, for people."""
+    text = words_of(answer).text
+    found = _single(pattern).search(text)
+    if found is None:
+        return ""
+    start, end = found.span()
+    while start > 0 and text[start - 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end].isalnum():
+        end += 1
+    return text[start:end].strip()
+
+
 @lru_cache(maxsize=4096)
 def _single(pattern: str) -> Any:
     options = re2.Options()

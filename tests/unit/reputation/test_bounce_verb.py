@@ -26,6 +26,14 @@ def test_explain_reads_lines_and_gives_json():
     assert [row["class"] for row in rows] == ["rate-limited", "mailbox-full"]
 
 
+@pytest.mark.parametrize(("answer", "words"), [
+    ("550 5.7.26 This mail is unauthenticated", 'found: "unauthenticated"'),
+    ("550 5.1.1 <no.such.user@x.example>: User unknown", 'found: "User unknown"'), ("550 5.1.1", "550, 5.1.1\n"),
+])  # fmt: skip
+def test_the_words_that_decided_are_shown(answer, words):
+    assert words in run("explain", answer).output
+
+
 def test_rows_in_bulk_keep_their_id(tmp_path):
     (tmp_path / "rows").write_text(
         '{"id": "a", "smtp_response": "550 no such user"}\n\n{"smtp_response": "550 spam"}\n'

@@ -78,7 +78,7 @@ def test_a_temporary_answer_gives_up_nobody(classifier):
 def test_words_in_mailboxes_and_wrapping_do_not_decide(classifier):
     said = "host spamtrap.example[192.0.2.1] said: 550 5.1.1 <spam-report@blocklist.example>: User unknown"
     assert classifier.classify(said).klass is BounceClass.INVALID_RECIPIENT
-    assert words_of(said).text == "550 5.1.1 <mailbox>: User unknown"
+    assert words_of(said).text == "550 5.1.1 <@>: User unknown"
 
 
 def test_lines_of_one_reply_are_read_as_one(classifier):
