@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from relay.core.change import AuditEvent, Keep, Remember, Settle, UnitOfWork
+from relay.core.change import AuditEvent, Keep, Note, Remember, Settle, UnitOfWork
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreUnavailableError
@@ -14,6 +14,7 @@ from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, V
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.postgres import housekeeping, tables
+from relay.store.postgres.aside import Aside
 from relay.store.postgres.line import Connection, Line, place
 from relay.store.postgres.lives import Lives
 from relay.store.postgres.options import PostgresOptions
@@ -22,7 +23,7 @@ from relay.store.postgres.reader import Reader
 from relay.store.postgres.schema import MIGRATIONS, Migration, migrate
 from relay.store.postgres.tables import ClaimedRow
 from relay.store.postgres.writer import GroupCommit
-from relay.store.units import PreparedUnit, content_size, prepare
+from relay.store.units import content_size, prepare
 
 _log = structlog.get_logger("store")
 
@@ -63,6 +64,7 @@ class PostgresStore:
         self._lives = Lives(postgres.run_dir)
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._aside = Aside()
         self._writing = Line(postgres, "writer", self._migrate)
         self._reading = Line(postgres, "reader", housekeeping.relax)
         self._reader = Reader(self._reading)
@@ -126,10 +128,7 @@ class PostgresStore:
         await self._reading.close()
 
     async def reap(self) -> int:
-        """Free the leases of the dead; how many.
-
-        Dead is who gave no sign of life in time by the database's clock, and, on this machine, who holds no lock.
-        """
+        """Free the leases of the dead (no sign of life in time; on this machine, no lock); how many."""
         here = await self._reader.rows(
             "SELECT name FROM incarnations WHERE node = %b::text AND name <> %b::text", self._postgres.node, self._name
         )
@@ -144,6 +143,8 @@ class PostgresStore:
         if freed:
             _log.info("leases_freed", entries=freed)
             self._announce()
+        if await self._aside.look(self._reader):
+            self._wake()
         return freed
 
     def on_ready(self, wake: Callable[[], None]) -> None:
@@ -212,7 +213,7 @@ class PostgresStore:
 
     async def claim(self, *, now: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Claimed]:
         """Lease what is due, expired or to be warned of: urgent first, then what has waited longest; not ``skip``'s."""
-        return await self._lease(lambda connection, lease: tables.claim(connection, lease, now, limit, skip))
+        return await self._lease(lambda connection, lease: self._aside.claim(connection, lease, now, limit, skip))
 
     async def acquire(self, entry_id: str) -> Claimed | None:
         """Lease one entry whatever its state; ``None`` when it is gone or leased, by this process too.
@@ -284,10 +285,9 @@ class PostgresStore:
         return claimed
 
     async def _set_aside(self, entry_id: str) -> None:
+        self._aside.failed(entry_id)
         event = AuditEvent(kind="alert", at=self._clock(), facts={"alert": "entry-damaged", "entry": entry_id})
-        alert = self._codec.seal_events((event,))
-        note = PreparedUnit(steps=(), outbox=alert, wakes_at=float("inf"), size=0, is_new_mail=False)
-        await self._writer.submit_unit(note)
+        await self._writer.submit_unit(prepare((Note(events=(event,)),), self._codec))
         await self._writer.submit(lambda connection, _lease: tables.set_aside(connection, entry_id))
 
     async def release(self, entry_ids: Sequence[str]) -> None:

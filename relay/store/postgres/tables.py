@@ -122,6 +122,13 @@ _ACQUIRE: Final = f"""
         SELECT id FROM entries WHERE id = %(id)b::text AND (lease IS NULL OR lease = {SET_ASIDE})
         FOR UPDATE SKIP LOCKED){_TAKE}"""
 
+_ASIDE: Final = f"""
+    WITH due AS (
+        SELECT id FROM entries
+        WHERE lease = {SET_ASIDE} AND id = ANY(%(ids)b::text[]) AND wake_at <= %(now)b::float8
+          AND destination <> ALL(%(skip)b::text[])
+        ORDER BY wake_at, id LIMIT %(limit)b::int8 FOR UPDATE SKIP LOCKED){_TAKE}"""
+
 
 class ClaimedRow(NamedTuple):
     """A leased entry and its message, still sealed."""
@@ -332,6 +339,14 @@ async def acquire(connection: Connection, lease: int, entry_id: str) -> ClaimedR
     """Lease one entry that nobody holds."""
     rows = await _leased(connection, _ACQUIRE, {"lease": lease, "id": entry_id})
     return rows[0] if rows else None
+
+
+async def claim_aside(
+    connection: Connection, lease: int, ids: Sequence[str], *, now: float, limit: int, skip: frozenset[str]
+) -> list[ClaimedRow]:
+    """Lease those of ``ids`` that were set aside and must be looked at by ``now``; not ``skip``'s."""
+    values = {"lease": lease, "ids": list(ids), "now": float(now), "limit": limit, "skip": sorted(skip)}
+    return await _leased(connection, _ASIDE, values)
 
 
 async def release(connection: Connection, lease: int, entry_ids: Sequence[str]) -> None:

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 
 from relay.core.change import Keep, Note, Settle
-from relay.core.errors import ProblemsError, StoreUnavailableError
+from relay.core.errors import CorruptError, ProblemsError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.store import StoreOptions
+from relay.store.codec import Codec
 from relay.store.postgres.line import Line, connect
 from relay.store.postgres.options import PostgresOptions
 from relay.store.postgres.schema import MIGRATIONS, Migration
@@ -338,6 +339,33 @@ async def test_a_schema_that_old_code_cannot_work_on_is_refused(harness):
     await store.close()
     with pytest.raises(ProblemsError, match="newer version on this node too"):
         await harness.open()
+
+
+class OldCodec(Codec):
+    """What code that knows fewer fields makes of a newer entry."""
+
+    def open_entry(self, entry_id, sealed):
+        if entry_id.startswith("new"):
+            raise CorruptError(f"{entry_id} is not of a form this version knows")
+        return super().open_entry(entry_id, sealed)
+
+
+async def test_mail_of_a_form_that_an_old_node_does_not_know_goes_to_a_new_one(harness):
+    new, old = await harness.open(), await harness.open()
+    old._codec = OldCodec(FakeVault())
+    for name in ("new1", "old1", "new2"):
+        await new.commit(keeping(name)[0])
+    await harness.damage("details", "new2.0")
+    assert [one.entry.id for one in await old.claim(now=NOW, limit=9)] == ["old1.0"]
+    assert await new.claim(now=NOW, limit=9) == [], "it has not looked yet"
+    await new.reap()
+    assert await new.claim(now=NOW - 1, limit=9) == [], "not before it is due"
+    assert await new.claim(now=NOW, limit=9, skip=frozenset({"example.org"})) == []
+    assert [one.entry.id for one in await new.claim(now=NOW, limit=9)] == ["new1.0"]
+    for store in (old, new, old, new):
+        await store.reap()
+        assert await store.claim(now=NOW, limit=9) == [], "each tries what is damaged once"
+    assert (await new.stats()).leased == 2
 
 
 async def test_nodes_that_start_together_migrate_once(harness):
