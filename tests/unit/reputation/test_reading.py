@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -529,3 +530,27 @@ async def test_a_damaged_memo_is_passed_over(it):
     found = await Copies(it.store).find(PATHS.read(address, NOW), now=NOW)
     assert [state.number for state in found.sent.recipients] == [0]
     assert [entry async for entry in it.store.entries(QueueFilter())] == []
+
+
+# --- bounces in words of their system's own ---------------------------------------
+
+
+WORDED = [
+    (head.partition("|")[0].strip(), head.split("|")[1].strip(), body)
+    for block in f"\n{(Path(__file__).parent / 'bounces.txt').read_text('utf-8')}".split("\n=== ")[1:]
+    for head, _, body in (block.partition("\n"),)
+]
+
+
+@pytest.mark.parametrize(("system", "mailbox", "body"), WORDED, ids=[row[0] for row in WORDED])
+async def test_a_bounce_in_its_systems_own_words_is_matched_and_told(it, system, mailbox, body):
+    address = await it.sent(mailbox)
+    handled, kept = await it.read(address, body.encode())
+    assert handled.why == f"about message {NAME}", system
+    text = to_sender(kept)
+    assert f"Final-Recipient: rfc822; {mailbox}" in text
+    assert "Action: failed" in text
+
+
+def test_there_are_thirty_of_them_at_least():
+    assert len({system for system, _, _ in WORDED}) >= 30
