@@ -58,7 +58,7 @@ def size(octets: int, text: Words) -> Markup:
         return text("common.size_bytes", number=octets)
     if octets < 999_500:
         return text("common.size_kb", number=round(octets / 1000))
-    number = f"{octets / 1_000_000:.1f}"
+    number = f"{octets / 1_000_000:.1f}".removesuffix(".0")
     return text("common.size_mb", number=number.replace(".", ",") if text.language == "es" else number)
 
 

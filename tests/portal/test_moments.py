@@ -45,7 +45,7 @@ def test_the_clock_of_twelve_hours(hour, expected):
         (999, "en", "999 bytes"),
         (1000, "en", "1 KB"),
         (999_499, "en", "999 KB"),
-        (999_500, "en", "1.0 MB"),
+        (999_500, "en", "1 MB"),
         (25_400_000, "es", "25,4 MB"),
     ],
 )

@@ -39,7 +39,7 @@ class ComposeOptions:
 
     text: int = 50_000
     files: int = 10
-    octets: int = 20 * 1024 * 1024
+    octets: int = 20_000_000
     addresses: int = 5
     forward_octets: int = 40 * 1024 * 1024
     at_once: int = 2

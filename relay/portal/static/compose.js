@@ -4,6 +4,7 @@
   const form = document.querySelector("form.compose");
   if (!form) return;
   const token = form.querySelector('input[name="csrf"]').value;
+  const here = form.getAttribute("action"); // form.action would be its buttons of that name
   const told = form.querySelector(".autosave"), progress = form.querySelector(".progress");
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (all, name) => (name in values ? values[name] : all));
   const rest = (seconds) => new Promise((done) => window.setTimeout(done, seconds * 1000));
@@ -18,7 +19,7 @@
     const data = new FormData(form);
     data.delete("file");
     data.set("action", "autosave");
-    const answer = await fetch(form.action, { method: "POST", body: data, redirect: "manual" }).catch(() => null);
+    const answer = await fetch(here, { method: "POST", body: data, redirect: "manual" }).catch(() => null);
     if (answer && answer.ok) {
       told.textContent = fill(form.dataset.saved, { time: (await answer.json()).saved });
       document.dispatchEvent(new Event("portal-alive"));
@@ -69,6 +70,8 @@
     return true;
   };
   const input = form.querySelector('input[type="file"]');
+  const add = form.querySelector('button[value="add"]');
+  if (add) add.hidden = true; // a file is brought as soon as it is chosen
   if (input) input.addEventListener("change", async () => {
     const file = input.files[0];
     if (!file) return;
@@ -77,7 +80,7 @@
     if (await bring(file)) {
       input.value = "";
       while (!(await save())) await rest(2);
-      location.replace(form.getAttribute("action") + "#files");
+      location.replace(here + "#files");
       location.reload();
     } else input.value = "";
   });

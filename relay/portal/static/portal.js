@@ -30,6 +30,7 @@
     const fit = () => {
       const page = frame.contentDocument;
       if (!page || !page.documentElement) return;
+      frame.style.height = "0"; // a document is never lower than its window: let it show its own height
       frame.style.height = Math.min(Math.max(page.documentElement.scrollHeight + 4, 120), 20000) + "px";
     };
     frame.addEventListener("load", fit);
