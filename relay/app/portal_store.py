@@ -5,12 +5,10 @@ import os
 from dataclasses import dataclass
 
 from relay.app.base import CLOCK
-from relay.app.queue import SCHEMA, Password
+from relay.app.queue import portal_postgres
 from relay.config.keyfiles import load_portal_ring
 from relay.config.portal import LOGO_TYPES, PortalSettings
 from relay.config.settings import Settings
-from relay.config.store import is_postgres
-from relay.config.types import AUTO
 from relay.core.address import Address
 from relay.core.errors import Problem, ProblemsError
 from relay.core.level import Level
@@ -101,17 +99,12 @@ def open_portal_vault(portal: PortalSettings) -> RingVault:
 
 def _driver(settings: Settings, portal: PortalSettings) -> Driver:
     """Over ``portal.db``, or a schema of its own in PostgreSQL: of the queue's server, or of another."""
-    own = portal.store != AUTO
-    dsn = portal.store if own else settings.store
-    if not is_postgres(dsn):
+    options = portal_postgres(settings, portal)
+    if options is None:
         return SqliteDriver(portal.dir)
-    secret = portal.store_password if own else portal.store_password or settings.store_password
     from relay.store.portal.postgres import PostgresDriver  # noqa: PLC0415  heavy, and most have no use for it
-    from relay.store.postgres.options import PostgresOptions  # noqa: PLC0415  as above
 
-    return PostgresDriver(
-        PostgresOptions(dsn=dsn, node=settings.node, schema=f"{SCHEMA}_portal", password=Password(secret))
-    )
+    return PostgresDriver(options)
 
 
 def notice_writer(portal: PortalSettings) -> NoticeWriter:

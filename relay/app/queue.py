@@ -6,9 +6,11 @@ from typing import Final, TypeAlias
 
 from relay.app import options
 from relay.app.base import CLOCK
+from relay.config.portal import PortalSettings
 from relay.config.secret import SecretFile
 from relay.config.settings import Settings
 from relay.config.store import is_postgres
+from relay.config.types import AUTO
 from relay.core.ports import Vault
 from relay.store import SqliteStore
 from relay.store.postgres.options import PostgresOptions
@@ -40,6 +42,16 @@ def postgres_options(settings: Settings) -> PostgresOptions:
         password=Password(settings.store_password),
         by_database_clock=True,
     )
+
+
+def portal_postgres(settings: Settings, portal: PortalSettings) -> PostgresOptions | None:
+    """Where the portal's tables are: the queue's server, or another; ``None`` where they are in a file."""
+    own = portal.store != AUTO
+    dsn = portal.store if own else settings.store
+    if not is_postgres(dsn):
+        return None
+    secret = portal.store_password if own else portal.store_password or settings.store_password
+    return PostgresOptions(dsn=dsn, node=settings.node, schema=f"{SCHEMA}_portal", password=Password(secret))
 
 
 class Password:

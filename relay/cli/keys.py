@@ -17,8 +17,10 @@ from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
+    from relay.config.portal import PortalSettings
     from relay.config.settings import Settings
     from relay.protect.keyring import KeyRing
+    from relay.store.postgres.options import PostgresOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `postern run`)."
@@ -29,6 +31,7 @@ class _Places:
     keys: Path
     data: tuple[Path, ...]
     settings: "Settings | None" = None
+    portal: bool = False
 
     @property
     def user(self) -> str | None:
@@ -36,16 +39,38 @@ class _Places:
 
     def use(self) -> dict[int, int]:
         """Sealed objects a key version: in the directories, and in the database where the queue is in one."""
-        from relay.app.queue import postgres_options
-        from relay.config.store import is_postgres
         from relay.observe.keyuse import count_use
 
-        counts = Counter(count_use(self.data))
-        if self.settings is not None and is_postgres(self.settings.store):
+        other = None if self.portal or self.settings is None else self.settings.portal
+        counts = Counter(count_use(self.data, without=other.dir if other is not None else None))
+        options = self._database()
+        if options is not None:
             from relay.store.postgres import keyuse
 
-            counts.update(asyncio.run(keyuse.count_use(postgres_options(self.settings))))
+            counts.update(asyncio.run(keyuse.count_use(options)))
         return dict(counts)
+
+    def _database(self) -> "PostgresOptions | None":
+        from relay.app.queue import portal_postgres, postgres_options
+        from relay.config.store import is_postgres
+
+        if self.settings is None:
+            return None
+        if self.portal:
+            return portal_postgres(self.settings, portal_of(self.settings))
+        return postgres_options(self.settings) if is_postgres(self.settings.store) else None
+
+    def load(self) -> "KeyRing":
+        """The ring."""
+        from relay.config.keyfiles import load_portal_ring, load_ring
+
+        return load_portal_ring(self.keys) if self.portal else load_ring(self.keys)
+
+    def update(self, ring: "KeyRing") -> None:
+        """Write a changed ring in its place."""
+        from relay.config.keyfiles import update_ring
+
+        update_ring(self.keys, ring, portal=self.portal)
 
 
 def _directory(text: str) -> Callable[[_Command], _Command]:
@@ -56,20 +81,35 @@ def _directory(text: str) -> Callable[[_Command], _Command]:
 @config_option(", which says where keys and data are kept")
 @_directory("--keys-dir")
 @_directory("--data-dir")
+@click.option("--portal", is_flag=True, help="The key ring of the secure page.")
 @click.pass_context
-def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: Path | None) -> None:
+def command(ctx: click.Context, config: Path, keys_dir: Path | None, data_dir: Path | None, *, portal: bool) -> None:
     """Find the directories."""
     if only_asks(ctx):
         return
     data = [data_dir] if data_dir else []
     settings = None
-    if keys_dir is None or data_dir is None:
+    if keys_dir is None or data_dir is None or portal:
         from relay.config.load import load
 
         settings = load(config)
-        keys_dir = keys_dir or settings.keys_dir
-        data = data or [settings.data_dir, settings.audit.dir]
-    ctx.obj = _Places(keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data), settings=settings)
+        keys_dir = keys_dir or (portal_of(settings).keys_dir if portal else settings.keys_dir)
+        data = data or ([portal_of(settings).dir] if portal else [settings.data_dir, settings.audit.dir])
+    ctx.obj = _Places(
+        keys=keys_dir.absolute(), data=tuple(path.absolute() for path in data), settings=settings, portal=portal
+    )
+
+
+def portal_of(settings: "Settings") -> "PortalSettings":
+    """The portal's settings.
+
+    Raises:
+        ProblemsError: no portal is configured.
+    """
+    if settings.portal is None:
+        hint = "write a section portal: first, with origin and mail_from"
+        raise ProblemsError(Problem(where="portal", what="no portal is configured", hint=hint))
+    return settings.portal
 
 
 @command.command(help="Make the key ring, once.")
@@ -98,15 +138,15 @@ def init(places: _Places) -> None:
 @click.pass_obj
 def rotate(places: _Places, *, audit_key: bool) -> None:
     """Add a key."""
-    from relay.config.keyfiles import load_ring, ring_lock, update_ring
+    from relay.config.keyfiles import ring_lock
 
-    load_ring(places.keys)  # a missing ring is told of before a lock file is made
+    places.load()  # a missing ring is told of before a lock file is made
     with ring_lock(places.keys):
-        ring = load_ring(places.keys)
+        ring = places.load()
         now = time.time()
         rotated = ring.audit_rotated if audit_key else ring.rotated
         ring = rotated(now=now, random=os.urandom)
-        update_ring(places.keys, ring)
+        places.update(ring)
     what = f"Audit key {ring.audit_key.number} signs" if audit_key else f"Version {ring.newest.number} seals"
     click.echo(f"{what} from now on. {_RELOAD}")
     click.echo("A recovery copy written before does not hold it: write a new one.")
@@ -117,12 +157,12 @@ def rotate(places: _Places, *, audit_key: bool) -> None:
 @click.pass_obj
 def retire(places: _Places, version: int) -> None:
     """Remove a version after counting what needs it."""
-    from relay.config.keyfiles import load_ring, ring_lock, ring_path, update_ring
+    from relay.config.keyfiles import ring_lock, ring_path
 
     where = f"{ring_path(places.keys)}, version {version}"
-    load_ring(places.keys)
+    places.load()
     with ring_lock(places.keys):
-        ring = load_ring(places.keys)
+        ring = places.load()
         used = places.use().get(version, 0)
         if used:
             hint = "wait until the queue and the audit segments that need it are gone"
@@ -131,7 +171,7 @@ def retire(places: _Places, version: int) -> None:
             ring = ring.without(version)
         except ValueError as error:
             raise ProblemsError(Problem(where=where, what=str(error))) from None
-        update_ring(places.keys, ring)
+        places.update(ring)
     click.echo(f"Version {version} is gone. {_RELOAD}")
 
 
@@ -140,9 +180,7 @@ def retire(places: _Places, version: int) -> None:
 @click.pass_obj
 def status(places: _Places, *, as_json: bool) -> None:
     """Print the ring without its secrets."""
-    from relay.config.keyfiles import load_ring
-
-    facts = _status(load_ring(places.keys), places)
+    facts = _status(places.load(), places)
     if as_json:
         click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
         return
@@ -217,10 +255,10 @@ _FILE = click.option(
 @click.pass_obj
 def write(places: _Places, file: Path, passphrase_file: Path | None) -> None:
     """Encrypt the ring, and read the copy back before saying that it is there."""
-    from relay.config.keyfiles import load_ring, write_private
+    from relay.config.keyfiles import write_private
     from relay.protect.recovery import read_recovery, write_recovery
 
-    ring = load_ring(places.keys)
+    ring = places.load()
     passphrase = _passphrase(passphrase_file, confirm=True)
     try:
         copy = write_recovery(ring, passphrase, random=os.urandom)

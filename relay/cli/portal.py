@@ -32,16 +32,13 @@ _reason = click.option("--reason", required=True, help="Why; kept in the audit t
 @click.pass_obj
 def init(places: tuple[Path | None, Path | None]) -> None:
     """Make the portal's own key ring and directory, once."""
+    from relay.cli.keys import portal_of
     from relay.config.keyfiles import create_ring, give_to
     from relay.config.load import load
     from relay.protect.keyring import KeyRing
 
-    path = places[0] or DEFAULT_CONFIG
-    settings = load(path)
-    portal = settings.portal
-    if portal is None:
-        hint = "write a section portal: first, with origin and mail_from"
-        raise ProblemsError(Problem(where=str(path), what="no portal is configured", hint=hint))
+    settings = load(places[0] or DEFAULT_CONFIG)
+    portal = portal_of(settings)
     if portal.dir == portal.keys_dir or portal.dir in portal.keys_dir.parents:
         what, hint = "the key ring would lie inside the data it protects", "set portal.keys_dir to another directory"
         raise ProblemsError(Problem(where=str(portal.keys_dir), what=what, hint=hint))
@@ -52,7 +49,7 @@ def init(places: tuple[Path | None, Path | None]) -> None:
     click.echo(
         "Without it no message on the page can ever be opened again. Write a recovery copy, and keep it elsewhere:"
     )
-    click.echo(f"  postern keys --keys-dir {portal.keys_dir} --data-dir {portal.dir} recovery write FILE")
+    click.echo("  postern keys --portal recovery write FILE")
 
 
 @command.command(name="list")

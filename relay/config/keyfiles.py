@@ -73,13 +73,14 @@ def _check_private(path: Path, status: os.stat_result, *, group: bool) -> None:
         raise _problem(path, "belongs to another user", "give it to the user Postern runs as")
 
 
-def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
+def write_private(path: Path, content: bytes, *, replace: bool = True, group: bool = False) -> None:
     """Write a file only its owner can read: whole and synced under its name, or not at all.
 
     Args:
         path: where; its directory is made (0700) when it is missing.
         content: what.
         replace: whether an existing file may be replaced.
+        group: whether its group may read it too.
 
     Raises:
         ProblemsError: it cannot be written, or is there already and must not be replaced.
@@ -91,6 +92,8 @@ def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _inherit_owner(descriptor, path)
+            if group:
+                os.fchmod(descriptor, 0o640)
             with open(descriptor, "wb") as file:  # noqa: PTH123  # made with its mode, never readable in between
                 file.write(content)
                 file.flush()
@@ -187,15 +190,17 @@ def create_ring(keys_dir: Path, ring: KeyRing) -> Path:
     return ring_path(keys_dir)
 
 
-def update_ring(keys_dir: Path, ring: KeyRing) -> None:
-    """Replace the ring by a rotated one; call it under :func:`ring_lock`.
+def update_ring(keys_dir: Path, ring: KeyRing, *, portal: bool = False) -> None:
+    """Replace the ring by a rotated one; call it under :func:`ring_lock`. Whose group may read the portal's still may.
 
     Raises:
         ProblemsError: the ring there is another installation's, or it cannot be written.
     """
-    if load_ring(keys_dir).id != ring.id:
-        raise _problem(ring_path(keys_dir), "is another installation's key ring and is not replaced")
-    write_private(ring_path(keys_dir), dump_ring(ring))
+    path = ring_path(keys_dir)
+    if (load_portal_ring if portal else load_ring)(keys_dir).id != ring.id:
+        raise _problem(path, "is another installation's key ring and is not replaced")
+    shared = portal and bool(path.stat().st_mode & stat.S_IRGRP)
+    write_private(path, dump_ring(ring), group=shared)
 
 
 @contextmanager

@@ -15,10 +15,11 @@ _SQLITE: Final = b"SQLite format 3\0"
 _PREFIX: Final = 7
 
 
-def count_use(directories: Iterable[Path]) -> dict[int, int]:
+def count_use(directories: Iterable[Path], *, without: Path | None = None) -> dict[int, int]:
     """Sealed objects a key version, over databases, body files and audit segments; nothing is opened or decrypted.
 
-    Every column of every table is looked at, so that a table added later is counted too.
+    Every column of every table is looked at, so that a table added later is counted too. What lies below ``without``
+    is sealed under another ring.
 
     Raises:
         StoreError: something cannot be read: then no version may be called unused.
@@ -28,6 +29,8 @@ def count_use(directories: Iterable[Path]) -> dict[int, int]:
     for directory in directories:
         try:
             for path in sorted(directory.rglob("*")):
+                if without is not None and without in path.parents:
+                    continue
                 if path.is_file() and not path.is_symlink() and path.resolve() not in seen:
                     seen.add(path.resolve())
                     _count_file(path, counts)

@@ -1,0 +1,102 @@
+"""``postern portal init`` and the portal's own key ring: made once, rotated, and counted apart from the queue's."""
+
+import asyncio
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from relay.app.portal_store import open_portal
+from relay.cli import main
+from relay.config.keyfiles import load_portal_ring, load_ring, ring_path
+from relay.config.load import load
+from relay.core.portal import DepositState
+from tests.support.portal import a_deposit
+
+
+class NoMetrics:
+    def count(self, *_): ...
+
+
+@pytest.fixture
+def site(tmp_path):
+    settings = {
+        "hostname": "relay.clinic.example",
+        "data_dir": "data", "run_dir": "run", "keys_dir": "keys",
+        "listeners": [{
+            "name": "ehr", "kind": "relay", "address": "127.0.0.1", "port": 0, "tls": "none",
+            "networks": ["127.0.0.0/8"], "trust_networks": {"127.0.0.0/8": "ehr"},
+        }],
+        "portal": {"origin": "https://secure.clinic.example", "mail_from": "secure@clinic.example",
+                   "keys_dir": "portal-keys"},
+    }  # fmt: skip
+    config = tmp_path / "postern.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+def run(site, *arguments, ok=True):
+    done = CliRunner().invoke(main, list(arguments), env={"POSTERN_CONFIG": str(site)})
+    assert (done.exit_code == 0) is ok, done.output
+    return done.output
+
+
+def status(site, *more):
+    return json.loads(run(site, "keys", *more, "status", "--json"))
+
+
+async def keep(site, *, end=False):
+    settings = load(site)
+    store = await open_portal(settings, settings.portal, NoMetrics())
+    try:
+        made = await store.deposits.deposit(a_deposit(), b"x")
+        if end:
+            import dataclasses
+
+            gone = dataclasses.replace(made, state=DepositState.RECALLED)
+            await store.deposits.change(gone, expected=DepositState.WAITING)
+            await store.deposits.prune(before=1e18, limit=9)
+    finally:
+        await store.close()
+
+
+def test_the_ring_is_made_once_and_is_another_than_the_queue_s(site):
+    run(site, "keys", "init")
+    assert "portal-keys/ring.json" in run(site, "portal", "init")
+    assert "is there already" in run(site, "portal", "init", ok=False)
+    settings = load(site)
+    assert load_portal_ring(settings.portal.keys_dir).id != load_ring(settings.keys_dir).id
+    assert settings.portal.dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_a_portal_it_says_so(site):
+    settings = yaml.safe_load(site.read_text())
+    del settings["portal"]
+    site.write_text(yaml.safe_dump(settings))
+    assert "no portal is configured" in run(site, "portal", "init", ok=False)
+    assert "no portal is configured" in run(site, "keys", "--portal", "status", ok=False)
+
+
+def test_a_version_that_messages_need_is_not_retired_and_the_queue_s_ring_does_not_count_them(site):
+    run(site, "keys", "init")
+    run(site, "portal", "init")
+    asyncio.run(keep(site))
+    assert status(site, "--portal")["versions"][0]["sealed_objects"] > 0
+    assert status(site)["versions"][0]["sealed_objects"] == 0
+    run(site, "keys", "--portal", "rotate")
+    assert "still need it" in run(site, "keys", "--portal", "retire", "1", ok=False)
+    asyncio.run(keep(site, end=True))
+    run(site, "keys", "--portal", "retire", "1")
+    assert [version["number"] for version in status(site, "--portal")["versions"]] == [2]
+
+
+def test_a_ring_that_its_group_may_read_stays_so_and_no_other_may(site):
+    run(site, "portal", "init")
+    path = ring_path(load(site).portal.keys_dir)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    run(site, "keys", "--portal", "rotate")
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o644)
+    assert "others can read" in run(site, "keys", "--portal", "status", ok=False)
