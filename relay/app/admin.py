@@ -111,17 +111,10 @@ class AdminService:
             asyncio.create_task(every(_WATCH, self._watch, self._metrics)),
             asyncio.create_task(every(_WATCH, self._note_policy, self._metrics)),
             asyncio.create_task(every(_PROBE, self._probe, self._metrics)),
-            *self._reporting(settings),
+            asyncio.create_task(every(_REPORT, self._report, self._metrics)),
         ]
 
     # --- composing ---------------------------------------------------------
-
-    def _reporting(self, settings: Settings) -> list[asyncio.Task[None]]:
-        mail = ReportMail(
-            store=self._store, routes=lambda: self._routes, settings=lambda: self._life.settings, new_id=new_id
-        )
-        sends = reporter(settings, self._store, self._resolver, self._outward, mail, self._metrics)
-        return [asyncio.create_task(every(_REPORT, sends.run, self._metrics))] if sends is not None else []
 
     def _compose_archiver(self, settings: Settings) -> Archiver:
         audit = settings.audit
@@ -233,6 +226,16 @@ class AdminService:
             await Probes(self._outward, lambda: self._routes, self._received).meet_known(
                 older_than=CLOCK() - age, pause=_POLITE
             )
+
+    async def _report(self) -> None:
+        """Send reports about TLS that are due, as the settings say now."""
+        settings = self._life.settings
+        mail = ReportMail(
+            store=self._store, routes=lambda: self._routes, settings=lambda: self._life.settings, new_id=new_id
+        )
+        sends = reporter(settings, self._store, self._resolver, self._outward, mail, self._metrics)
+        if sends is not None:
+            await sends.run()
 
     async def _watch(self) -> None:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""

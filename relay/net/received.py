@@ -16,7 +16,6 @@ from relay.trust.tlsrpt import ReportError, TlsReport, find_report, read_report
 log = structlog.get_logger("tlsrpt")
 
 KIND: Final = "tls-report"
-_IN_THREAD: Final = 16 * 1024
 KEEP: Final = 90 * DAY
 """Seconds a report is kept."""
 MOST: Final = 500
@@ -76,10 +75,8 @@ class ReceivedReports:
             StoreError: it cannot be kept now, or its signature not be checked.
         """
         try:
-            # What is large is read beside the event loop.
-            report = (
-                find_report(content) if len(content) < _IN_THREAD else await asyncio.to_thread(find_report, content)
-            )
+            # Beside the event loop: a small one may unfold to much.
+            report = await asyncio.to_thread(find_report, content)
         except ReportError as error:
             log.warning("a report about TLS cannot be read", why=str(error))
             self._count("unreadable")

@@ -273,6 +273,8 @@ def _list(plain: Mapping[str, Any], key: str) -> list[Any]:
 def _text(value: Any) -> str:
     """Text for people: printable, and no longer than anything real."""
     cut = value[: _MAX_TEXT * 2] if isinstance(value, str) else ""
+    if cut.isprintable():  # nearly always
+        return cut.strip()[:_MAX_TEXT]
     return "".join(one if one.isprintable() else " " for one in cut).strip()[:_MAX_TEXT]
 
 
