@@ -5,6 +5,7 @@ The same functions serve a coverage-guided fuzzer (``python -m tests.fuzz``) and
 
 import functools
 
+from relay.config.policies import builtin_lists
 from relay.core.errors import CorruptError, ProblemsError
 from relay.core.outcome import PeerFeatures
 from relay.mail import edit
@@ -81,7 +82,7 @@ def policy(data: bytes) -> None:
         document = parse(text, "main.yaml")
         content = read(document, problems)
         if content is not None:
-            sources = Sources(files=(SourceFile(document, content),), csv={}, builtin={}, names=())
+            sources = Sources(files=(SourceFile(document, content),), csv={}, builtin=builtin_lists(), names=())
             compile_policy(sources, methods=frozenset(), now=NOW, zone=_no_zone)
     except ProblemsError as error:
         problems += error.problems
