@@ -2,7 +2,8 @@
 
 Makes messages of 4 KB and 100 KB from the rows' texts (shuffled) and from the messages in the folders, all different,
 and scans each once with an engine that has just been loaded: CPU time a message. That is done several times, each time
-with a new engine, and a message's best time counts: a busy machine makes everything look slow. Load time and memory.
+with a new engine, and a message's best time counts: a busy machine makes everything look slow. The yardstick, a fixed
+piece of interpreter work timed beside each message, tells how slow it was. Load time and memory.
 """
 
 import argparse
@@ -46,16 +47,26 @@ def bodies(folder: Path) -> str:
     return "\r\n\r\n".join(found)
 
 
-def cost(batch: list[bytes], repeat: int) -> float:
-    """Microseconds a message: the mean of each one's best."""
+def yardstick() -> int:
+    """Nanoseconds of CPU for 2,000 additions."""
+    started, total = time.process_time_ns(), 0
+    for number in range(2_000):
+        total += number
+    return time.process_time_ns() - started
+
+
+def cost(batch: list[bytes], repeat: int) -> tuple[float, float]:
+    """Microseconds a message, the mean of each one's best; and of the yardstick beside it, the same."""
     best = [float("inf")] * len(batch)
+    yard = [float("inf")] * len(batch)
     for _ in range(repeat):
         engine = ScanEngine(load_judge(lambda plain: plain))
         for number, content in enumerate(batch):
             started = time.process_time_ns()
             engine.scan(content)
             best[number] = min(best[number], time.process_time_ns() - started)
-    return sum(best) / len(best) / 1000
+            yard[number] = min(yard[number], yardstick())
+    return sum(best) / len(best) / 1000, sum(yard) / len(yard) / 1000
 
 
 def main() -> None:
@@ -73,8 +84,8 @@ def main() -> None:
             batch = messages(text, size, limit)
             if not batch:
                 continue
-            spent = cost(batch, options.repeat)
-            print(f"{name}: {len(batch)} different messages of {size} octets: {spent:.0f} us each")
+            spent, yard = cost(batch, options.repeat)
+            print(f"{name}: {len(batch)} different messages of {size} octets: {spent:.0f} us (yardstick {yard:.0f} us)")
     print(f"memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB", file=sys.stdout)
 
 

@@ -46,10 +46,14 @@ def engine(settings: Settings, digest: Callable[[str], str]) -> ScanEngine:
         digest: keyed digest of a finding (``Vault.digest``).
 
     Raises:
-        ProblemsError: the tuning cannot be used.
+        ProblemsError: the tuning cannot be used, or a test in it fails.
     """
     limits = engine_limits(settings)
-    return ScanEngine(load_judge(digest, limits.scan, tuning(settings)), limits)
+    own = tuning(settings)
+    built = ScanEngine(load_judge(digest, limits.scan, own), limits)
+    if own is not None:
+        built.prove(own)
+    return built
 
 
 def service(settings: Settings, digest: Callable[[str], str]) -> ScanService:

@@ -35,8 +35,11 @@ class _Source:
 @click.option("--text", "form", flag_value="text", help="Sources are bare text.")
 @click.option("--jsonl", is_flag=True, help="Sources are JSON rows with a field `text`: one JSON a row comes out.")
 @click.option("--tuning", type=click.Path(), help="The operator's own patterns, terms, exclusions and weights (YAML).")
+@click.option("--check", is_flag=True, help="Check the file that --tuning names, try the tests in it, and end.")
 @click.argument("files", nargs=-1)
-def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None, files: tuple[str, ...]) -> None:
+def command(
+    *, as_json: bool, form: str | None, jsonl: bool, tuning: str | None, check: bool, files: tuple[str, ...]
+) -> None:
     """Scan FILES (`-` or none: standard input) for patients' data.
 
     Sources are messages unless told otherwise. Prints the verdict and, for each finding, its kind, part, span and
@@ -46,7 +49,11 @@ def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None,
     from relay.extract.extractor import Extractor
     from relay.extract.formats.ocr import PictureReader
 
-    judge = load_judge(lambda plain: plain[:16], tuning=_tuning(tuning))
+    own = _tuning(tuning)
+    judge = load_judge(lambda plain: plain[:16], tuning=own)
+    if check:
+        _check(ScanEngine(judge), own)
+        return
     pictures = PictureReader() if PictureReader.is_installed() else None
     engine = ScanEngine(judge, extractor=Extractor(pictures=pictures))
     names = files or ("-",)
@@ -63,6 +70,13 @@ def command(*, as_json: bool, form: str | None, jsonl: bool, tuning: str | None,
             sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
         else:
             _explain(verdict, reading)
+
+
+def _check(engine: "ScanEngine", tuning: "Tuning | None") -> None:
+    if tuning is None:
+        raise click.UsageError("--check needs --tuning FILE")
+    engine.prove(tuning)
+    click.echo(f"in order; {len(tuning.tests)} tests hold")
 
 
 def _tuning(name: str | None) -> "Tuning | None":

@@ -158,6 +158,16 @@ class ScanEngine:
         """Judge bare text, as part ``1``."""
         return self._judge.judge([Passage("1", normalise(text))])
 
+    def prove(self, tuning: Tuning) -> None:
+        """Try the tests that the operator's additions bring.
+
+        Raises:
+            ProblemsError: every one that fails.
+        """
+        problems = [found for test in tuning.tests if (found := test.problem(self.scan_text(test.text)))]
+        if problems:
+            raise ProblemsError(*problems)
+
     def read(self, content: bytes) -> Reading:
         """Read a message without judging it."""
         tree = read_message(content, self._limits.mime)

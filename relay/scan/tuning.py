@@ -9,7 +9,7 @@ import re2
 import yaml
 
 from relay.core.errors import Problem, ProblemsError
-from relay.core.phi import FindingGroup
+from relay.core.phi import FindingGroup, Phi, PhiVerdict
 from relay.scan.lexicon import words_of
 from relay.scan.model import Term, Weights
 from relay.scan.shape import Shape
@@ -18,13 +18,44 @@ _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,40}\Z")
 _GROUPS: Final = {"identifier": FindingGroup.IDENTIFIER, "health": FindingGroup.HEALTH}
 _SENSITIVE: Final = frozenset({"", "mental-health", "hiv", "substance-use", "reproductive", "genetic"})
 _KEYS: Final = {
-    "": {"patterns", "terms", "exclude", "weights"},
+    "": {"patterns", "terms", "exclude", "weights", "tests"},
+    "tests": {"text", "verdict", "at_most", "kinds"},
     "patterns": {"kind", "group", "regex", "weight", "sensitive", "example"},
     "terms": {"kind", "weight", "sensitive", "words"},
     "exclude": {"words", "regex"},
     "weights": {"identifiers", "health", "implies", "thresholds"},
 }
 _THRESHOLDS: Final = ("possible", "likely", "certain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningTest:
+    """A text, and what the tuned scan must make of it.
+
+    Attributes:
+        where: its place in the file.
+        text: the text.
+        least, most: the bounds of the verdict.
+        kinds: some of what must be found.
+    """
+
+    where: str
+    text: str = field(repr=False)
+    least: Phi = Phi.NONE
+    most: Phi = Phi.CERTAIN
+    kinds: frozenset[str] = frozenset()
+
+    def problem(self, verdict: PhiVerdict) -> Problem | None:
+        """What the verdict lacks, if anything."""
+        missing = self.kinds - verdict.counts().keys()
+        if missing:
+            return Problem(
+                where=self.where, what=f"does not find {', '.join(sorted(missing))}", hint="mend one of the two"
+            )
+        if not self.least <= verdict.phi <= self.most:
+            what = f"the verdict is {verdict.phi.word}"
+            return Problem(where=self.where, what=what, hint=f"wanted: {self.least.word} to {self.most.word}")
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +68,7 @@ class Tuning:
         excluded: folded words and phrases that are never a term.
         excluded_values: patterns of values that are never an identifier (a clinic's own number, a test patient).
         weights: changes to the weights file, by table and kind.
+        tests: what must hold of it.
     """
 
     shapes: tuple[Shape, ...] = ()
@@ -44,6 +76,7 @@ class Tuning:
     excluded: frozenset[tuple[bytes, ...]] = frozenset()
     excluded_values: tuple[Any, ...] = ()
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tests: tuple[TuningTest, ...] = ()
 
     def apply(self, weights: Weights) -> Weights:
         """The weights with the operator's changes, and a version that tells them apart from the shipped ones."""
@@ -123,6 +156,7 @@ class _Reader:
             excluded=frozenset(filter(None, words)),
             excluded_values=tuple(values),
             weights={**self._weights(raw.get("weights") or {}), "own": own},
+            tests=tuple(self._test(item, place) for place, item in self._items(raw, "tests")),
         )
 
     def _items(self, raw: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
@@ -172,6 +206,28 @@ class _Reader:
             return []
         term = Term(kind=kind, weight=weight, sensitive=sensitive)
         return [(tuple(folded), term) for word in words if (folded := words_of(str(word)))]
+
+    def _test(self, item: Mapping[str, Any], place: str) -> TuningTest:
+        kinds = item.get("kinds") or []
+        if not str(item.get("text", "")).strip():
+            self._problem(f"{place}.text", "is empty", "write what the scan is to judge")
+        if not isinstance(kinds, list):
+            self._problem(f"{place}.kinds", "is not a list", "write [study-id]")
+            kinds = []
+        return TuningTest(
+            where=f"{self._name}: {place}",
+            text=str(item.get("text", "")),
+            least=self._verdict(item.get("verdict", "none"), f"{place}.verdict"),
+            most=self._verdict(item.get("at_most", "certain"), f"{place}.at_most"),
+            kinds=frozenset(map(str, kinds)),
+        )
+
+    def _verdict(self, word: Any, place: str) -> Phi:
+        for phi in Phi:
+            if word == phi.word:
+                return phi
+        self._problem(place, "is no verdict", "none, possible, likely or certain")
+        return Phi.NONE
 
     def _common(self, item: Mapping[str, Any], place: str) -> tuple[str, float, str]:
         kind, sensitive = str(item.get("kind", "")), str(item.get("sensitive", ""))

@@ -17,7 +17,7 @@ _LEGAL: Final = frozenset(
     b"disclosure disclosing prohibited hipaa solely addressee disclaimer copying distribution strictly error notify "
     b"delete encrypted unlawful law legally confidencial confidencialidad destinatario".split()
 )
-_SIGNS: Final = (b" confidential", b" intended ", b" privileged ", b" unauthorized ", b" destinatario ")
+_SIGNS: Final = (b" confidential", b" intended ", b" destinatario ")
 _LEGAL_WORDS: Final = 4  # different ones in a paragraph that make it a legal notice
 _SIGNATURE: Final = re.compile(
     rb"\n(?:-- ?|[ \t]{0,8}(?:(?:best|kind|kindest|warm|warmest|with|many|respectfully)[ \t])?(?:kind )?(?:regards"

@@ -1,5 +1,7 @@
 """What operators add to the scan, and what they are told when it is wrong."""
 
+import re
+
 import pytest
 
 from relay.core.errors import ProblemsError
@@ -123,3 +125,44 @@ def test_a_detector_that_cannot_be_used_is_a_problem_not_a_gap(monkeypatch, made
     monkeypatch.setattr(engine_module, "entry_points", lambda group: [Entry(made)])
     with pytest.raises(ProblemsError):
         load_judge(lambda plain: plain)
+
+
+TESTED = b"""
+patterns: [ { kind: study-id, regex: 'STUDY-\\d{4}', weight: 0.9 } ]
+terms: [ { kind: program, weight: 0.5, words: [Bright Futures] } ]
+tests:
+  - { text: "STUDY-1234 joined Bright Futures", verdict: likely, kinds: [study-id, program] }
+  - { text: "Lunch at noon", at_most: none }
+"""
+
+
+def test_tests_in_the_file_that_hold_are_in_order():
+    tuning = parse_tuning(TESTED, "t.yaml")
+    ScanEngine(load_judge(lambda plain: plain, tuning=tuning)).prove(tuning)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ((b"study-id, program", b"drug"), "tests[1]: does not find drug"),
+        ((b"at_most: none", b"verdict: likely"), "tests[2]: the verdict is none"),
+    ],
+)
+def test_a_test_that_fails_is_told_with_its_place(change, told):
+    tuning = parse_tuning(TESTED.replace(*change), "t.yaml")
+    with pytest.raises(ProblemsError, match=re.escape(told)):
+        ScanEngine(load_judge(lambda plain: plain, tuning=tuning)).prove(tuning)
+
+
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [
+        ("{ text: '' }", "text"),
+        ("{ text: a, verdict: maybe }", "is no verdict"),
+        ("{ text: a, kind: [b] }", "is not known"),
+        ("{ text: a, kinds: b }", "is not a list"),
+    ],
+)
+def test_a_test_that_says_nothing_is_refused(test, told):
+    with pytest.raises(ProblemsError, match=told):
+        parse_tuning(f"tests: [ {test} ]".encode(), "t.yaml")
