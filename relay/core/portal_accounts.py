@@ -285,7 +285,10 @@ class Accounts(Protocol):
     async def start(
         self, session: Session, *, device: Device | None = None, replaces: str = "", told: Told = UNTOLD
     ) -> None:
-        """Keep a new session, and the device if it is new; the session ``replaces`` ends."""
+        """Keep a new session, and the device if it is new; the session ``replaces`` ends.
+
+        A mailbox has 20 sessions and devices at the most: the one that was unused for longest makes room.
+        """
 
     async def session(self, key: str, *, now: float) -> Session | None:
         """The session, unless its end has come."""
@@ -298,6 +301,9 @@ class Accounts(Protocol):
 
     async def end(self, key: str) -> None:
         """End it."""
+
+    async def end_all(self, mailbox: Address, *, told: Told = UNTOLD) -> int:
+        """End all sessions of a mailbox and forget its devices; how many sessions there were."""
 
     async def devices(self, mailbox: Address) -> Sequence[Device]:
         """All known devices of a mailbox, last seen first."""

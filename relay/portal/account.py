@@ -302,7 +302,7 @@ async def remove(request: Request) -> Response:
 async def devices(request: Request) -> Response:
     """``POST /account/devices``: sign out one device (``id``), or all others."""
     form = await form_of(request)
-    who = await _who(request)
+    who = await _fresh(request)
     device_id = text(form, "id")
     if not device_id:
         return await _change(request, who, who.account, "devices_out", "/account?done=saved")

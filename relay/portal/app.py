@@ -127,6 +127,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # noqa: S101
+    log.info("portal_refused", why=error.key, route=getattr(request.scope.get("route"), "path", "none"))
     return problem(request, error.status, error.key, wait=error.wait)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -13,6 +14,8 @@ from relay.portal.pages import language_of
 from relay.portal.rooms import Rooms
 from relay.portal.sessions import Issued, browser_name, onward_path
 from relay.portal.tokens import new_token
+
+log = structlog.get_logger("portal")
 
 RECOVERY: Final = "/account/recovery"
 _TRIES: Final = 3
@@ -69,6 +72,7 @@ async def begin(
         now=rooms.clock(),
     )
     rooms.metrics.count("postern_portal_sign_ins_total", {"way": way})
+    log.info("portal_signed_in", way=way, domain=account.mailbox.domain)
     return await rooms.sessions.start(request, account.mailbox, assurance, tenant=tenant, event=event, post=post)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import structlog
 from starlette.requests import Request
 
 from relay.core.portal import FINAL_STATES, Deposit, Secret
@@ -9,6 +10,8 @@ from relay.core.portal_accounts import Assurance, Session, SharedSecret
 from relay.portal.rooms import Rooms, rooms_of
 from relay.portal.sessions import RefusedError, require
 from relay.portal.tokens import digest
+
+log = structlog.get_logger("portal")
 
 
 class ElsewhereError(Exception):
@@ -60,7 +63,10 @@ async def admit(request: Request, deposit_id: str, *, also_locked: bool = False,
     session = await require(request, also_locked=also_locked)
     rooms = rooms_of(request)
     deposit = await rooms.deposits.find(deposit_id)
-    if deposit is None or deposit.mailbox.key != session.mailbox.key:
+    if deposit is None:
+        raise RefusedError(404, "not_found")
+    if deposit.mailbox.key != session.mailbox.key:
+        log.warning("portal_not_theirs", deposit=deposit.id[:8], message_id=deposit.message_id)
         raise RefusedError(404, "not_found")
     account = await rooms.accounts.account(session.mailbox)
     if account is not None and not account.may_see(deposit):

@@ -3,7 +3,6 @@
 import datetime as dt
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -27,6 +26,7 @@ def routes() -> list[BaseRoute]:
     """The routes."""
     return [
         Route("/inbox", inbox),
+        Route("/inbox", search, methods=["POST"]),
         Route("/inbox/{deposit_id}/secret", secret_page),
         Route("/inbox/{deposit_id}/secret", give_secret, methods=["POST"]),
     ]
@@ -56,32 +56,58 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What was searched for.
+    """What is searched for, as typed; empty for all."""
 
-    Attributes:
-        sender, since, until: as typed.
-        wrong: which of the dates cannot be read; empty for none.
-    """
-
-    sender: str
-    since: str
-    until: str
-    wrong: str
+    sender: str = ""
+    since: str = ""
+    until: str = ""
 
     @property
-    def query(self) -> dict[str, str]:
-        """The fields that are filled."""
+    def wrong(self) -> str:
+        """Which of the dates cannot be read; empty for none."""
+        if self.since and _day(self.since) is None:
+            return "since"
+        return "until" if self.until and _day(self.until) is None else ""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields that are filled, by their names in the form."""
         given = {"from": self.sender, "since": self.since, "until": self.until}
         return {name: value for name, value in given.items() if value}
+
+    def where(self, session: Session) -> DepositFilter:
+        """What the store selects: this mailbox's messages that are still there."""
+        last = _day(self.until)
+        return DepositFilter(
+            mailbox=session.mailbox,
+            states=_LIVE,
+            text=self.sender,
+            since=_day(self.since),
+            until=None if last is None else last + _DAY,
+        )
 
 
 async def inbox(request: Request) -> Response:
     """``GET /inbox``."""
+    return await _inbox(request, Search(), after=request.query_params.get("after", ""))
+
+
+async def search(request: Request) -> Response:
+    """``POST /inbox``: a search. What somebody looks for stands in no address that a proxy might write down."""
+    form = await form_of(request)
+    typed = Search(
+        sender=text(form, "from").strip()[:_MAX_TEXT],
+        since=text(form, "since").strip()[:10],
+        until=text(form, "until").strip()[:10],
+    )
+    return await _inbox(request, typed, after=text(form, "after"))
+
+
+async def _inbox(request: Request, search: Search, *, after: str) -> Response:
     session = await require(request)
     rooms = rooms_of(request)
     account = await rooms.accounts.account(session.mailbox)
-    search, where = _search(request, session)
-    page, after = await rooms.deposits.page(where, after=request.query_params.get("after", "")[:64], limit=_PAGE)
+    page, older = await rooms.deposits.page(search.where(session), after=after[:64], limit=_PAGE)
     now = rooms.clock()
     there = [deposit for deposit in page if deposit.expires_at > now]
     seen = [deposit for deposit in there if account is None or account.may_see(deposit)]
@@ -90,8 +116,8 @@ async def inbox(request: Request) -> Response:
         "lines": [_line(deposit, is_closed=deposit.id not in opened) for deposit in seen],
         "hidden": len(there) - len(seen),
         "search": search,
-        "older": _link(search, after) if after else "",
-        "newest": _link(search, "") if request.query_params.get("after") else "",
+        "older": older,
+        "is_first": not after,
         "offer": account is not None and not account.factors,
     }
     return rooms.pages.render(request, "inbox.html", context, status=400 if search.wrong else 200)
@@ -114,32 +140,11 @@ def _line(deposit: Deposit, *, is_closed: bool) -> Line:
     )
 
 
-def _search(request: Request, session: Session) -> tuple[Search, DepositFilter]:
-    query = request.query_params
-    sender = query.get("from", "").strip()[:_MAX_TEXT]
-    since, until = (query.get(name, "").strip()[:10] for name in ("since", "until"))
-    from_day, to_day = _day(since), _day(until)
-    wrong = "since" if since and from_day is None else "until" if until and to_day is None else ""
-    where = DepositFilter(
-        mailbox=session.mailbox,
-        states=_LIVE,
-        text=sender,
-        since=from_day,
-        until=None if to_day is None else to_day + _DAY,
-    )
-    return Search(sender=sender, since=since, until=until, wrong=wrong), where
-
-
 def _day(typed: str) -> float | None:
     try:
         return dt.datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=dt.UTC).timestamp()
     except ValueError:
         return None
-
-
-def _link(search: Search, after: str) -> str:
-    query = search.query | ({"after": after} if after else {})
-    return "/inbox" + (f"?{urlencode(query)}" if query else "")
 
 
 # --- the shared secret

@@ -5,11 +5,13 @@ clinic sets for specially protected messages: :func:`shared_hash` is what ``post
 """
 
 import asyncio
+import functools
 import hashlib
 import itertools
 import os
 import re
 import unicodedata
+from importlib import resources
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -24,6 +26,9 @@ _MAX_LINE: Final = 128
 _SHA1_LENGTH: Final = 40
 _SHA1_HEX: Final = re.compile(rb"[0-9A-F]{40}(?::|\Z)")
 _CONTEXT_LEAST: Final = 4
+_LETTERS: Final = str.maketrans("013457@$", "oieastas")
+_LEET: Final = re.compile(r"(?<=[^\W\d_])[013457@$]+(?=[^\W\d_])")
+"""Digits and signs that people put in the place of letters: those between letters."""
 
 
 class Passphrases:
@@ -121,7 +126,7 @@ def shared_hash(secret: str, options: PassphraseOptions | None = None) -> str:
 
 def fold_shared(secret: str) -> str:
     """A shared secret as it is hashed."""
-    return "".join(fold(secret).casefold().split())
+    return unicodedata.normalize("NFKC", "".join(fold(secret).casefold().split()))
 
 
 def is_listed(path: Path, secret: str) -> bool:
@@ -175,14 +180,39 @@ def check_list(path: Path) -> str:
 
 
 def _is_trivial(secret: str, context: tuple[str, ...]) -> bool:
-    """Repeats, runs, and what is left of it once the words that stand around it are taken away."""
+    """Repeats, runs, the most used words, and what is left once the words that stand around it are taken away."""
     lowered = secret.casefold()
-    if len(set(lowered)) < 5 or _is_run(lowered):
+    if len(set(lowered)) < 5 or _is_run(lowered) or _is_common(lowered):
         return True
     for word in context:
         if len(word) >= _CONTEXT_LEAST:
             lowered = lowered.replace(word.casefold(), "")
     return len(lowered) < _CONTEXT_LEAST
+
+
+def _is_common(text: str) -> bool:
+    """Whether it is nothing but the words of ``common.txt``, with digits and signs around and between them."""
+    for letters in (text, _LEET.sub(lambda found: found.group().translate(_LETTERS), text)):
+        parts = re.findall(r"[^\W\d_]+", letters)
+        if parts and all(_is_made_of(part, _common_words()) for part in parts):
+            return True
+    return False
+
+
+def _is_made_of(part: str, words: frozenset[str]) -> bool:
+    """Whether it is a row of these words; each place is looked at once, however many rows there are."""
+    longest = max(map(len, words))
+    ends = {0}
+    for end in range(1, len(part) + 1):
+        if any(start in ends and part[start:end] in words for start in range(max(0, end - longest), end)):
+            ends.add(end)
+    return len(part) in ends
+
+
+@functools.cache
+def _common_words() -> frozenset[str]:
+    lines = resources.files("relay.portal").joinpath("common.txt").read_text("utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def _is_run(text: str) -> bool:

@@ -161,3 +161,16 @@ async def approve_by_operator(accounts: Accounts, mailbox: Address, *, by: str, 
     shown = replace(account, hidden_before=0.0, shown_from=())
     news = Told(events=(AuditEvent(kind="portal", at=now, facts=facts),))
     return await accounts.save(shown, told=news) is not None
+
+
+async def sign_out_by_operator(accounts: Accounts, mailbox: Address, *, by: str, now: float) -> int:
+    """End all sessions of a mailbox and forget its devices; how many sessions there were.
+
+    Args:
+        accounts: the portal's.
+        mailbox: whose.
+        by: the operator's name, for the audit trail.
+        now: unix seconds.
+    """
+    facts = {"event": "signed-out", "recipients": [str(mailbox)], "operator": by}
+    return await accounts.end_all(mailbox, told=Told(events=(AuditEvent(kind="portal", at=now, facts=facts),)))

@@ -320,6 +320,29 @@ async def test_a_forgotten_device_is_signed_out(portal, accounts):
     assert await accounts.device(PAT, "t-d1") is None
 
 
+async def test_twenty_sessions_and_devices_are_enough(accounts):
+    for number in range(25):
+        session = a_session(f"s{number:02d}", device=f"d{number:02d}", seen_at=NOW + number)
+        await accounts.start(session, device=a_device(f"d{number:02d}", last_seen=NOW + number))
+    await accounts.start(a_session("sams", mailbox=SAM), device=a_device("sams"))
+    there = [await accounts.session(f"s{number:02d}", now=NOW) is not None for number in range(25)]
+    assert there == [False] * 5 + [True] * 20
+    assert [device.id for device in await accounts.devices(PAT)] == [f"d{number:02d}" for number in range(24, 4, -1)]
+    assert await accounts.session("sams", now=NOW) is not None
+
+
+async def test_all_sessions_of_a_mailbox_end_at_once(portal, accounts):
+    for key in ("one", "two"):
+        await accounts.start(a_session(key, device=key), device=a_device(key))
+    await accounts.start(a_session("sams", mailbox=SAM), device=a_device("sams"))
+    assert await accounts.end_all(PAT, told=TOLD) == 2
+    assert await portal.handed_out() == HANDED
+    assert await accounts.session("one", now=NOW) is None
+    assert list(await accounts.devices(PAT)) == []
+    assert await accounts.session("sams", now=NOW) is not None
+    assert await accounts.end_all(PAT) == 0
+
+
 # --- shared secrets
 
 

@@ -48,7 +48,9 @@ async def the_whole_journey(site) -> list[str]:
     await browser.get(f"/inbox/{deposit.id}/secret")
     await browser.send(f"/inbox/{deposit.id}/secret", secret="planted wrong")
     await browser.send(f"/inbox/{deposit.id}/secret", secret=SECRET)
-    await browser.get("/inbox?from=planted-search")
+    await browser.get("/inbox")
+    [search] = [form for form in browser.forms() if form.attributes.get("role") == "search"]
+    await browser.send_form(search, **{"from": "planted-search"})
     await browser.get("/planted-page")
     other = await site.browser().sign_in(deposit)
     await other.send("/sign-in/second", passphrase="planted wrong phrase")

@@ -22,6 +22,12 @@ async def signed_in(site, deposit):
     return browser
 
 
+async def searched(browser, **typed):
+    await browser.get("/inbox")
+    [form] = [form for form in browser.forms() if form.attributes.get("role") == "search"]
+    return await browser.send_form(form, **typed)
+
+
 def subjects(page) -> list[str]:
     return re.findall(r"subject-\d+", page.text)
 
@@ -78,16 +84,29 @@ async def test_pages_lead_from_one_to_the_next(site):
 async def test_search_by_sender_and_date(site, query, found):
     deposits = await several(site, 6)
     browser = await signed_in(site, deposits[0])
-    page = await browser.raw("GET", "/inbox", params=query)
+    page = await searched(browser, **query)
     assert subjects(page) == [f"subject-{n:03d}" for n in found]
 
 
 @pytest.mark.parametrize("query", [{"since": "yesterday"}, {"until": "2026-02-30"}, {"since": "03/01/2026"}])
 async def test_a_date_that_is_none_is_said_to_be_none(site, query):
     browser = await signed_in(site, await site.deposit())
-    page = await browser.raw("GET", "/inbox", params=query)
+    page = await searched(browser, **query)
     assert page.status_code == 400
     assert "Please enter a date like" in page.text
+
+
+async def test_a_search_leads_through_its_pages_and_stands_in_no_address(site):
+    deposits = await several(site, 180)
+    browser = await signed_in(site, deposits[0])
+    page = await searched(browser, **{"from": "lab"})
+    seen = subjects(page)
+    [form] = [form for form in browser.forms() if form.action == "/inbox" and "after" in form.fields]
+    assert form.fields["from"] == "lab"
+    page = await browser.client.post("/inbox", data=form.fields)
+    seen += subjects(page)
+    assert seen == [f"subject-{n:03d}" for n in range(1, 180, 3)]
+    assert page.url.query == b""
 
 
 @pytest.mark.parametrize("after", ["x", "../..", "A" * 500, "deposit-00000000000009"])

@@ -139,8 +139,11 @@ class Scans:
 
 
 @contextlib.asynccontextmanager
-async def a_site(directory, *, more=None, **options):
-    """A portal; ``more`` gives further routes, ``options`` override those of :class:`PortalOptions`."""
+async def a_site(directory, *, more=None, around=letter_routes, **options):
+    """A portal; ``options`` override those of :class:`PortalOptions`.
+
+    ``more(rooms)`` gives routes in the place of those of messages, ``around(rooms, drafts, scans)`` besides them.
+    """
     clock = Clock()
     harness = SqlitePortal(directory, clock)
     database = await harness.database(SCHEMA, DRAFTS)
@@ -160,7 +163,7 @@ async def a_site(directory, *, more=None, **options):
         metrics=counts,
     )
     drafts, scans = StoredDrafts(database, vault), Scans()
-    routes = more(rooms) if more else letter_routes(rooms, drafts, scans)
+    routes = more(rooms) if more else around(rooms, drafts, scans)
     try:
         yield Site(harness, rooms, application(rooms, routes), clock, drafts, scans)
     finally:
@@ -184,7 +187,10 @@ class Browser:
 
     async def send(self, which="", /, **fields):
         """Send a form of the page at hand: the one to this path (or the only one), with these fields typed in."""
-        found = self.form(which, filling=fields) if which else self.forms()[0]
+        return await self.send_form(self.form(which, filling=fields) if which else self.forms()[0], **fields)
+
+    async def send_form(self, found: Form, **fields):
+        """Send this form."""
         self.page = await self.client.request(
             found.method,
             found.action,

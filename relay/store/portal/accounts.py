@@ -15,6 +15,8 @@ from relay.store.portal.tables import marks
 
 _DEVICE_LIFE: Final = 400 * 86400.0
 """Seconds after which a device that was not seen is deleted; browsers drop its cookie by then (RFC 6265bis)."""
+_MOST_SESSIONS: Final = 20
+"""Of one mailbox, and devices: who signs in once more ends the one that was unused for longest."""
 _SWEPT: Final = 1000
 
 
@@ -101,9 +103,17 @@ class StoredAccounts(Guards):
                 self._keep_device(cursor, session.mailbox, device)
             sql = "INSERT INTO sessions(key, mailbox, device, seen_at, ends_at, sealed) VALUES(?, ?, ?, ?, ?, ?)"
             cursor.run(sql, session.key, token, session.device, session.seen_at, session.expires_at, sealed)
+            self._bound(cursor, session.mailbox)
             insert_item(cursor, item)
 
         await self._database.transact(work, tell=item is not None)
+
+    def _bound(self, cursor: Cursor, mailbox: Address) -> None:
+        tokens = self._tokens(mailbox)
+        for table, key, used in (("sessions", "key", "seen_at"), ("devices", "token", "last_seen")):
+            mine = f"mailbox IN ({marks(tokens)})"
+            kept = f"SELECT {key} FROM {table} WHERE {mine} ORDER BY {used} DESC, {key} LIMIT {_MOST_SESSIONS}"  # noqa: S608
+            cursor.run(f"DELETE FROM {table} WHERE {mine} AND {key} NOT IN ({kept})", *tokens, *tokens)  # noqa: S608
 
     def _keep_device(self, cursor: Cursor, mailbox: Address, device: Device) -> None:
         tokens = self._tokens(mailbox)
@@ -145,6 +155,19 @@ class StoredAccounts(Guards):
     async def end(self, key: str) -> None:
         """End it."""
         await self._database.transact(lambda cursor: cursor.run("DELETE FROM sessions WHERE key = ?", key))
+
+    async def end_all(self, mailbox: Address, *, told: Told = UNTOLD) -> int:
+        """End all sessions of a mailbox and forget its devices; how many sessions there were."""
+        tokens, item = self._tokens(mailbox), self._told(told)
+
+        def work(cursor: Cursor) -> int:
+            mine = f"mailbox IN ({marks(tokens)})"
+            ended = cursor.run(f"DELETE FROM sessions WHERE {mine}", *tokens)  # noqa: S608  marks
+            cursor.run(f"DELETE FROM devices WHERE {mine}", *tokens)  # noqa: S608  marks
+            insert_item(cursor, item)
+            return ended
+
+        return await self._database.transact(work, tell=item is not None)
 
     async def devices(self, mailbox: Address) -> Sequence[Device]:
         """All known devices of a mailbox, last seen first."""
