@@ -85,8 +85,8 @@ class WorkerService:
         """
         self._life.configure_log()
         settings = self._life.settings
-        self._metrics = shared_metrics(settings)
         self._vault = open_vault(settings)
+        self._metrics = shared_metrics(settings)
         self._store = build_store(
             settings,
             self._vault,
