@@ -110,7 +110,7 @@ class Load:
         writer.write(f"MAIL FROM:<ehr@clinic.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode())
         codes = [(await _reply(reader))[0] for _ in range(3)]
         if codes[-1] != 354:
-            self.refused[max(codes)] += 1
+            self.refused[next(code for code in codes if code >= 400)] += 1  # the others follow from the first
             writer.write(b"RSET\r\n")
             await _reply(reader)
             return
