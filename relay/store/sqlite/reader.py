@@ -1,17 +1,17 @@
 """Reading: one connection and one thread of its own, so that neither the event loop nor the writer waits for it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
-from relay.core.entry import EntryState
 from relay.core.errors import StoreError
 from relay.core.ports import Known, QueueFilter, QueueStats
 from relay.store.codec import Codec
 from relay.store.sqlite.faults import translate
+from relay.store.sqlite.listing import EntryPage, page
 from relay.store.sqlite.tables import PRIORITIES, SET_ASIDE
 
 _T = TypeVar("_T")
@@ -23,14 +23,6 @@ _DUE: Final = """
     SELECT count(*) FROM entries INDEXED BY entries_free
     WHERE lease IS NULL AND priority = ? AND wake_at <= ? AND held = 0"""
 """From the index alone: left to itself SQLite may take the other one and read every row for ``held``."""
-_LISTED: Final = "SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id"
-
-
-class EntryPage(NamedTuple):
-    """One row of a listing, still sealed."""
-
-    entry_id: str
-    sealed: bytes
 
 
 class Reader:
@@ -114,10 +106,7 @@ class Reader:
 
     def page(self, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[EntryPage]:
         """The next entries in id order that match."""
-        clauses, bindings = _clauses(where, codec)
-        conditions = " AND ".join(["e.id > ?", *clauses])
-        sql = f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?"
-        return [EntryPage(*row) for row in self.rows(sql, after, *bindings, limit)]
+        return page(self.rows, where, codec, after, limit)
 
     def stats(self, now: float, top: int) -> QueueStats:
         """Figures from the kept sums, and one count over the index of free entries."""
@@ -138,28 +127,8 @@ class Reader:
             leased=leased,
             oldest_created_at=oldest[0] if oldest else None,
             bytes=self.rows("SELECT bytes FROM totals")[0][0],
-            outbox=self.rows("SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM outbox")[0][0],
+            outbox=self.rows("SELECT coalesce((SELECT max(seq) FROM outbox) - (SELECT min(seq) FROM outbox) + 1, 0)")[
+                0
+            ][0],
             destinations=tuple(ranked),
         )
-
-
-def _clauses(where: QueueFilter, codec: Codec) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    bindings: list[Any] = []
-    if where.state is not None:
-        clauses.append("e.held = ?")
-        bindings.append(int(where.state is EntryState.HELD))
-    if where.destination:
-        clauses.append("e.destination = ?")
-        bindings.append(where.destination)
-    if where.message_id:
-        clauses.append("e.id > ? AND e.id < ?")
-        bindings += [f"{where.message_id}.", f"{where.message_id}/"]
-    if where.due_before is not None:
-        clauses.append("e.due_at < ?")
-        bindings.append(where.due_before)
-    if where.recipient is not None:
-        tokens: Sequence[bytes] = codec.tokens(where.recipient)
-        clauses.append(f"({' OR '.join('instr(e.tokens, ?)' for _ in tokens)})")
-        bindings += tokens
-    return clauses, bindings

@@ -19,9 +19,10 @@ from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
 from relay.store.sqlite.faults import Fatal, exit_at_once
 from relay.store.sqlite.files import QueueFiles
+from relay.store.sqlite.listing import EntryPage
 from relay.store.sqlite.lives import Lives
 from relay.store.sqlite.lock import LifeLock
-from relay.store.sqlite.reader import EntryPage, Reader
+from relay.store.sqlite.reader import Reader
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.tables import ClaimedRow, Tables
 from relay.store.sqlite.writer import GroupCommit
