@@ -9,13 +9,9 @@ from email import message_from_bytes, policy
 import aiosmtplib
 import pytest
 
-from relay.config.keyfiles import load_ring
+from relay.app.portal_store import open_portal
+from relay.config.load import load
 from relay.demo.behaviour import StartTls
-from relay.protect.sealing import RingVault
-from relay.store.portal import account_tables, tables
-from relay.store.portal.database import Database
-from relay.store.portal.deposits import StoredDeposits
-from relay.store.portal.sqlite import SqliteDriver
 from tests.support.system import SENDER, audit, clinic, domain, drained, end, fates, kill_all, log_lines, system
 
 pytestmark = [pytest.mark.law, pytest.mark.timeout(400)]
@@ -56,23 +52,27 @@ def deposits(site):
     return [json.loads(line) for line in site.postern("portal", "list", "--json").splitlines() if line]
 
 
+class NoMetrics:
+    def count(self, *_): ...
+
+
 async def contents(site, ids):
-    """What the portal itself would show, read from its files."""
-    directory = site.directory / "data" / "portal"
-    vault = RingVault(load_ring(site.directory / "portal-keys"), bytes)
-    database = Database(SqliteDriver(directory))
-    await database.open(tables.SCHEMA, account_tables.SCHEMA)
+    """What the portal itself would show, read from its store."""
+    settings = load(site.config)
+    store = await open_portal(settings, settings.portal, NoMetrics())
     try:
-        stored = StoredDeposits(database, vault, lambda: 0.0, bytes)
-        return {one: b"".join([piece async for piece in stored.content(one)]) for one in ids}
+        return {one: b"".join([piece async for piece in store.deposits.content(one)]) for one in ids}
     finally:
-        await database.close()
+        await store.close()
 
 
-async def test_whatever_is_killed_each_recipient_has_one_message_one_fate_and_a_notice_that_leads_to_it(tmp_path):
+async def test_whatever_is_killed_each_recipient_has_one_message_one_fate_and_a_notice_that_leads_to_it(
+    tmp_path, usual_store
+):
     """Laws 1 and 5: SIGKILL for every process while messages go to the portal."""
     plain = domain("mail.example", starttls=StartTls.ABSENT)
-    async with system(tmp_path, plain, clinic(), policy=TO_THE_PORTAL, portal=True, workers=2) as (site, internet):
+    options = {"policy": TO_THE_PORTAL, "portal": True, "workers": 2, "store": usual_store}
+    async with system(tmp_path, plain, clinic(), **options) as (site, internet):
         sent = {}
         for life in range(2):
             for number in range(4):

@@ -63,12 +63,12 @@ class System:
         edited, self.edited = self.edited, False
         return edited
 
-    def snapshot(self, name, *, workers=2, listeners="same", **behave):
+    def snapshot(self, name, *, workers=2, listeners="same", portal="", **behave):
         directory = self.directory / name
         directory.mkdir()
         for role, words in behave.items():
             (directory / role.replace("_", "-")).write_text(words)
-        return Roster(snapshot=directory, workers=workers, listeners=listeners)
+        return Roster(snapshot=directory, workers=workers, listeners=listeners, portal=portal)
 
     def start(self):
         self.task = asyncio.create_task(self.supervisor.run())
@@ -318,6 +318,40 @@ async def test_new_workers_that_do_not_run_leave_the_old_ones_at_work(system, be
     os.kill(old["worker-1"], signal.SIGKILL)
     while (await system.hear("worker-1", "start"))[3] != "one":
         pass
+
+
+async def reloaded(system, roster):
+    system.roster = roster
+    system.reload()
+    assert await system.told.get() == "RELOADING=1"
+    await system.ready()
+
+
+async def test_the_portal_runs_where_it_is_configured_and_starts_anew_with_its_settings(system):
+    system.start()
+    await system.ready()
+    assert "portal" not in system.pids()
+    await reloaded(system, system.snapshot("with", portal="a"))
+    first = system.pids()
+    assert "portal" in first
+    await reloaded(system, system.snapshot("other", portal="b"))
+    second = system.pids()
+    assert second["portal"] != first["portal"]
+    await reloaded(system, system.snapshot("without"))
+    assert system.pids() == {name: pid for name, pid in first.items() if name != "portal"}
+
+
+async def test_a_portal_that_cannot_run_with_its_new_settings_leaves_the_mail_alone(system):
+    system.roster = system.snapshot("with", portal="a")
+    system.start()
+    await system.ready()
+    old = system.pids()
+    roster = system.snapshot("broken", portal="b")
+    (roster.snapshot / "portal").write_text(f"exit:{EX_CONFIG}")
+    await reloaded(system, roster)
+    left = {name: pid for name, pid in system.pids().items() if name != "portal"}
+    assert left == {name: pid for name, pid in old.items() if name != "portal"}
+    assert await system.stop() == 0
 
 
 async def test_a_process_without_ears_yet_is_told_of_a_reload_once_it_is_ready(system):
