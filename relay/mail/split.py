@@ -16,6 +16,8 @@ _BLANK: Final = re.compile(rb"\r?\n\r?\n")
 _HEADER: Final = re.compile(rb"([!-9;-~]+):([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)(?:\r?\n|\Z)")
 _TYPE: Final = re.compile(r"\s*([\w.+-]+/[\w.+-]+)\s*(?:;|\Z)")
 _PARAMETER: Final = re.compile(r'\s*([\w-]+)=(?:"([^"\\]*)"|([^\s;"()<>@,:\\/?=*]+))\s*(?:;|\Z)')
+_LF: Final = 0x0A
+_DELIMITER_END: Final = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
 _BOUNDARY: Final = re.compile(r"[!-~](?:[ -~]{0,68}[!-~])?\Z")
 
 Headers = list[tuple[str, str]]
@@ -118,10 +120,9 @@ def _multipart(
     mark = boundary.encode("ascii")
     if mark in boundaries:
         raise _UnusualError
-    pieces = re.split(rb"(?:\A|(?<=\n))--" + re.escape(mark) + rb"(--)?[ \t]*(?:\r?\n|\Z)", body)
-    # pieces: text before, then (closing mark, piece) a delimiter
-    closings, contents = pieces[1::2], pieces[2::2]
-    complete = len(closings) >= 2 and closings[-1] is not None and not any(closings[:-1])
+    closings, pieces = cut(body, mark)
+    contents = pieces[1:]
+    complete = len(closings) >= 2 and closings[-1] and not any(closings[:-1])
     if not complete or not all(contents[:-1]):  # the reference takes adjacent delimiters for one
         raise _UnusualError
     builder.outside(number, pieces[0], contents[-1])
@@ -129,6 +130,27 @@ def _multipart(
         headers, inner = _split_header(_without_line_end(piece), builder.limits)
         child = f"{number}.{index}" if number else str(index)
         _part(headers, inner, child, depth + 1, builder, boundaries | {mark})
+
+
+def cut(body: bytes, mark: bytes) -> tuple[list[bool], list[bytes]]:
+    """Cut at the lines that are delimiters (RFC 2046 section 5.1.1): which of them close, and what is around them.
+
+    Found by the boundary, not by the beginnings of lines: a large attachment has ten thousand of those.
+    """
+    delimiter = b"--" + mark
+    closings: list[bool] = []
+    pieces: list[bytes] = []
+    start, at = 0, body.find(delimiter)
+    while at >= 0:
+        end = _DELIMITER_END.match(body, at + len(delimiter)) if at == 0 or body[at - 1] == _LF else None
+        if end is None:
+            at = body.find(delimiter, at + 1)
+            continue
+        pieces.append(body[start:at])
+        closings.append(end[1] is not None)
+        start = end.end()
+        at = body.find(delimiter, start)
+    return closings, [*pieces, body[start:]]
 
 
 def _without_line_end(piece: bytes) -> bytes:
