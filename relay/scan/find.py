@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from relay.core.phi import FindingGroup
-from relay.scan import tables
+from relay.scan import tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
@@ -16,7 +16,6 @@ from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
 from relay.scan.shapes import Probe, ShapeFinder, ShapeSearch
 from relay.scan.tokens import Tokens
-from relay.scan.zones import without_boilerplate
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _CAPITALS_END: Final = 91
@@ -47,6 +46,7 @@ class _Word(NamedTuple):
     phrases: Phrases | None
     is_name: bool
     heads_table: bool
+    is_mark: bool
     probes: tuple[Probe, ...]
 
 
@@ -89,9 +89,9 @@ class Finder:
         self._words = {
             word: _Word(
                 b" %b " % word, lexicon.singles.get(word), lexicon.anchored.get(word), word in names.vocabulary,
-                word in tables.ANCHORS, shapes.words.get(word, ()),
+                word in tables.ANCHORS, word in zones.MARKS, shapes.words.get(word, ()),
             )
-            for word in lexicon.vocabulary | names.vocabulary | shapes.words.keys() | tables.ANCHORS
+            for word in lexicon.vocabulary | names.vocabulary | shapes.words.keys() | tables.ANCHORS | zones.MARKS
         }  # fmt: skip
         self._known = self._words.__contains__
 
@@ -100,12 +100,13 @@ class Finder:
         tokens = Tokens(text)
         data = tokens.data
         search = self._use.shapes.search(data)
-        listed, cells = self._word_hits(tokens, search)
+        marked: list[tuple[int, bytes]] = []
+        listed, cells = self._word_hits(tokens, search, marked)
         marks = bytearray(len(data))
         hits: list[Hit] = []
         _take((*self._own(data), *cells, *self._shape_hits(search), *listed), marks, hits)
         _take(self._guessed(data, marks), marks, hits)
-        hits = without_boilerplate(hits, data, tokens.padded)
+        hits = zones.without_boilerplate(hits, data, marked)
         hits += self._detected(text, data)
         hits.sort(key=_BY_PLACE)
         identifiers = [hit for hit in hits if hit.group is _IDENTIFIER]
@@ -152,8 +153,10 @@ class Finder:
             return self._weights.identifiers[kind]
         return self._weights.health[kind] if group is _HEALTH else 0.0
 
-    def _word_hits(self, tokens: Tokens, search: ShapeSearch) -> tuple[list[Hit], list[Hit]]:
-        """Terms and names, and what stands in tables; shapes anchored by words are tried in passing."""
+    def _word_hits(
+        self, tokens: Tokens, search: ShapeSearch, marked: list[tuple[int, bytes]]
+    ) -> tuple[list[Hit], list[Hit]]:
+        """Terms and names, and cells of tables; shapes anchored by words are tried, and marks gathered, in passing."""
         words, padded, table = [*tokens.words, b""], tokens.padded, self._words
         hits: list[Hit] = []
         cells: list[Hit] = []
@@ -161,18 +164,18 @@ class Finder:
         upto = after = table_end = 0
         for index in list(compress(count(), map(self._known, words)))[: self._limits.words]:
             word = words[index]
-            needle, term, phrases, is_name, heads_table, probes = table[word]
+            needle, term, phrases, is_name, heads_table, is_mark, probes = table[word]
             place = padded.find(needle, after)
             after = place + len(word)
             if probes:
                 search.at_word(probes, words, index, place)
+            if is_mark:
+                marked.append((place, word))
             if heads_table and place >= table_end:
                 table_end = self._cells(tokens.data, place, cells)
             if index < upto:
                 continue
-            found = None
-            if phrases is not None and (words[index - 1] in phrases.before or words[index + 1] in phrases.after):
-                found = phrases.around(words, index)
+            found = phrases.around(words, index) if phrases is not None else None
             if found is not None:
                 first, phrase, meaning = found
                 hit = _phrase_hit(tokens, place, index - first, phrase, meaning)

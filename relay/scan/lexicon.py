@@ -45,23 +45,24 @@ def words_of(text: str) -> list[bytes]:
 
 
 class Phrases:
-    """The phrases that have one word as their anchor.
+    """The phrases that have one word as their anchor."""
 
-    Attributes:
-        before, after: the words that stand beside it in any of them.
-    """
-
-    __slots__ = ("_phrases", "_windows", "after", "before")
+    __slots__ = ("_after", "_before", "_phrases", "_windows")
 
     def __init__(self, anchored: Iterable[tuple[Window, tuple[bytes, ...], Term]]) -> None:
         found = list(anchored)
         self._phrases = {words: term for _, words, term in found}
         self._windows = sorted({window for window, *_ in found}, key=_longest_first)
-        self.before = frozenset(words[place - 1] for (place, _), words, _ in found if place)
-        self.after = frozenset(words[place + 1] for (place, size), words, _ in found if place + 1 < size)
+        self._before = frozenset(words[place - 1] for (place, _), words, _ in found if place)
+        self._after = frozenset(words[place + 1] for (place, size), words, _ in found if place + 1 < size)
 
     def around(self, words: list[bytes], index: int) -> tuple[int, tuple[bytes, ...], Term] | None:
-        """The longest phrase around the word at ``index``: where its first word is, its words, its term."""
+        """The longest phrase around the word at ``index``: where its first word is, its words, its term.
+
+        The list ends with an empty word.
+        """
+        if words[index - 1] not in self._before and words[index + 1] not in self._after:
+            return None
         for before, length in self._windows:
             first = index - before
             if first >= 0:
