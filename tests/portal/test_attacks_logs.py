@@ -130,3 +130,15 @@ async def test_no_mail_says_more_than_it_must(site):
         text = post.content.decode()
         for secret in ("planted-subject", "planted-sender", "planted-agent", PHRASE, SECRET, *never):
             assert secret not in text, (post.kind, secret)
+
+
+async def test_attempts_at_others_messages_are_logged(site):
+    theirs = await site.deposit(mailbox=Address.parse("planted-sam@mail.example"))
+    browser = await site.browser().sign_in(await site.deposit())
+    with structlog.testing.capture_logs() as lines:
+        await browser.raw("GET", f"/inbox/{theirs.id}")
+        await browser.raw("POST", "/account/passphrase", data={})
+    events = {line["event"]: line for line in lines}
+    assert events["portal_not_theirs"]["deposit"] == theirs.id[:8]
+    assert events["portal_refused"]["why"] == "forbidden"
+    assert "planted" not in str(lines)

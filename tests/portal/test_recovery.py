@@ -5,7 +5,7 @@ import re
 from relay.core.address import NULL_SENDER, Address, ReversePath
 from relay.core.portal import PostKind
 from relay.portal.passphrase import Passphrases
-from relay.portal.recovery import approve_by_operator
+from relay.portal.recovery import approve_by_operator, sign_out_by_operator
 from tests.support.authenticator import Authenticator
 from tests.support.portal_site import PAT, QUICK, said_in, text_of
 
@@ -146,3 +146,14 @@ async def test_whoever_has_lost_nothing_hides_nothing(site):
     assert browser.path == "/inbox"
     assert "planted-old" in browser.page.text
     assert (await site.account()).hidden_before == 0
+
+
+async def test_an_operator_ends_all_sessions(site):
+    browser = await site.browser().sign_in(await site.deposit())
+    await browser.get("/inbox")
+    assert browser.path == "/inbox"
+    assert await sign_out_by_operator(site.rooms.accounts, PAT, by="ops", now=site.clock()) == 1
+    await browser.get("/inbox")
+    assert browser.path == "/sign-in"
+    await site.take()
+    assert [event.facts["operator"] for event in site.events if event.facts.get("event") == "signed-out"] == ["ops"]
