@@ -15,6 +15,7 @@ from relay.admin.wire_portal import (
     PortalResendRequest,
     PortalRow,
     PortalSecretRequest,
+    PortalSignOutRequest,
 )
 from relay.core.address import Address
 from relay.core.change import AuditEvent, Change, Settle
@@ -51,6 +52,7 @@ class PortalDesk:
         book: changes deposits.
         set_secret: keeps a shared secret of a deposit.
         approve: shows a mailbox its older messages again, in the name of an operator; whether any were hidden.
+        sign_out: ends all sessions of a mailbox, in the name of an operator; how many there were.
         clock: unix seconds.
     """
 
@@ -61,12 +63,14 @@ class PortalDesk:
         *,
         set_secret: Callable[[Deposit, str], Awaitable[None]],
         approve: Callable[[Address, str], Awaitable[bool]],
+        sign_out: Callable[[Address, str], Awaitable[int]],
         clock: Clock,
     ) -> None:
         self._deposits = deposits
         self._book = book
         self._set_secret = set_secret
         self._approve = approve
+        self._sign_out = sign_out
         self._clock = clock
 
     async def answer(self, request: PortalRequest, operator: str) -> PortalListResult | ChangeResult:
@@ -80,6 +84,8 @@ class PortalDesk:
             return await self._list(request)
         if isinstance(request, PortalApproveRequest):
             return await self._approved(request, operator)
+        if isinstance(request, PortalSignOutRequest):
+            return await self._signed_out(request, operator)
         done, refused = [], []
         for deposit in await self._named(request.ids):
             outcome = await self._change(request, deposit, operator)
@@ -150,6 +156,12 @@ class PortalDesk:
         shown = await self._approve(mailbox, operator)
         done = Done(id=str(mailbox), outcome="older messages show again" if shown else "nothing was hidden")
         return ChangeResult(done=(done,))
+
+    async def _signed_out(self, request: PortalSignOutRequest, operator: str) -> ChangeResult:
+        mailbox = _address(request.mailbox)
+        await self._audit("portal-sign-out", operator, request.reason, "", "", str(mailbox))
+        ended = await self._sign_out(mailbox, operator)
+        return ChangeResult(done=(Done(id=str(mailbox), outcome=f"{ended} session{'s' * (ended != 1)} ended"),))
 
     async def _audit(
         self, operation: str, operator: str, reason: str, message_id: str, deposit: str, mailbox: str = ""

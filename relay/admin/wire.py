@@ -14,6 +14,7 @@ from relay.admin.wire_portal import (
     PortalRecallRequest,
     PortalResendRequest,
     PortalSecretRequest,
+    PortalSignOutRequest,
 )
 from relay.admin.wire_tls import (
     TlsProbeRequest,
@@ -152,7 +153,8 @@ Request: TypeAlias = Annotated[
     | PortalExtendRequest
     | PortalResendRequest
     | PortalSecretRequest
-    | PortalApproveRequest,
+    | PortalApproveRequest
+    | PortalSignOutRequest,
     Field(discriminator="op"),
 ]
 _REQUEST: Final[TypeAdapter[Request]] = TypeAdapter(Request)

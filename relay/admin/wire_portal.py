@@ -66,6 +66,14 @@ class PortalApproveRequest(Wire):
     reason: Why
 
 
+class PortalSignOutRequest(Wire):
+    """End all sessions of a mailbox, and forget its devices."""
+
+    op: Literal["portal-sign-out"] = "portal-sign-out"
+    mailbox: str = Field(min_length=3, max_length=320)
+    reason: Why
+
+
 class PortalRow(Wire):
     """One message in the portal, without what it says."""
 
@@ -98,4 +106,5 @@ PortalRequest: TypeAlias = (
     | PortalResendRequest
     | PortalSecretRequest
     | PortalApproveRequest
+    | PortalSignOutRequest
 )

@@ -43,7 +43,7 @@ class AdminPortal:
             return None
         from relay.portal.gate import deposit_scope  # noqa: PLC0415  as above
         from relay.portal.passphrase import shared_hash  # noqa: PLC0415  as above
-        from relay.portal.recovery import approve_by_operator  # noqa: PLC0415  as above
+        from relay.portal.recovery import approve_by_operator, sign_out_by_operator  # noqa: PLC0415  as above
 
         async def set_secret(deposit: Deposit, secret: str) -> None:
             verifier = await asyncio.to_thread(shared_hash, secret)
@@ -53,7 +53,12 @@ class AdminPortal:
         async def approve(mailbox: Address, operator: str) -> bool:
             return await approve_by_operator(store.accounts, mailbox, by=operator, now=CLOCK())
 
-        return PortalDesk(store.deposits, store.ledger, set_secret=set_secret, approve=approve, clock=CLOCK)
+        async def sign_out(mailbox: Address, operator: str) -> int:
+            return await sign_out_by_operator(store.accounts, mailbox, by=operator, now=CLOCK())
+
+        return PortalDesk(
+            store.deposits, store.ledger, set_secret=set_secret, approve=approve, sign_out=sign_out, clock=CLOCK
+        )
 
     async def measure(self) -> None:
         """Set the gauges of what waits in the portal.

@@ -134,6 +134,16 @@ def approve(mailbox: str, reason: str) -> None:
     _change(PortalApproveRequest, mailbox=mailbox, reason=reason)
 
 
+@command.command("sign-out")
+@click.argument("mailbox")
+@_reason
+def sign_out(mailbox: str, reason: str) -> None:
+    """End all sessions of MAILBOX and forget its devices: somebody else may hold one."""
+    from relay.admin.wire_portal import PortalSignOutRequest
+
+    _change(PortalSignOutRequest, mailbox=mailbox, reason=reason)
+
+
 def _change(kind: Any, **values: Any) -> None:
     from relay.admin.wire import ChangeResult
 

@@ -13,6 +13,7 @@ from relay.admin.wire_portal import (
     PortalRecallRequest,
     PortalResendRequest,
     PortalSecretRequest,
+    PortalSignOutRequest,
 )
 from relay.core.change import Settle
 from relay.core.decision import MethodName
@@ -25,7 +26,7 @@ from tests.unit.worker.test_portal import claimed_of
 class Desk(Bench):
     def __init__(self):
         super().__init__()
-        self.secrets, self.approved = [], []
+        self.secrets, self.approved, self.signed_out = [], [], []
 
         async def set_secret(deposit, secret):
             self.secrets.append((deposit.id, secret))
@@ -34,9 +35,13 @@ class Desk(Bench):
             self.approved.append((str(mailbox), operator))
             return True
 
+        async def sign_out(mailbox, operator):
+            self.signed_out.append((str(mailbox), operator))
+            return 2
+
         self.desk = PortalDesk(
-            self.deposits, self.ledger, set_secret=set_secret, approve=approve, clock=self.clock
-        )  # fmt: skip
+            self.deposits, self.ledger, set_secret=set_secret, approve=approve, sign_out=sign_out, clock=self.clock
+        )
 
     async def ask(self, request):
         return await self.desk.answer(request, "ada")
@@ -98,6 +103,10 @@ async def test_a_secret_and_an_approval_are_audited_without_what_they_say(it):
     assert it.approved == [("pat@mail.example", "ada")]
     operations = [event.facts["operation"] for event in it.events if event.kind == "operator"]
     assert operations == ["portal-secret", "portal-approve"]
+    result = await it.ask(PortalSignOutRequest(mailbox="pat@mail.example", reason="their phone was stolen"))
+    assert [done.outcome for done in result.done] == ["2 sessions ended"]
+    assert it.signed_out == [("pat@mail.example", "ada")]
+    assert it.events[-1].facts["operation"] == "portal-sign-out"
     assert "heron" not in repr(it.events)
     assert "heron" not in repr(PortalSecretRequest(ids=(made.id,), secret="blue heron", reason="they called"))
 
