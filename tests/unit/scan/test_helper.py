@@ -142,14 +142,14 @@ class Bad:
     [
         (b"CRASH", {}, "crash"),
         (b"HANG", {"seconds": 0.2}, "timeout"),
-        (b"SPIN", {"cpu_seconds": 1}, "crash"),
+        (b"SPIN", {"cpu_seconds": 1, "seconds": 90.0}, "crash"),
         (b"MEMORY", {}, "memory"),
     ],
 )
 async def test_a_job_that_goes_wrong_costs_itself_only(engine, tmp_path, monkeypatch, trick, limits, reason):
     monkeypatch.setattr("relay.extract.helper.ScanEngine", lambda *parts: Bad(ScanEngine(*parts)))
     async with helper(tmp_path / "s", ExtractLimits(jobs=1, **limits)):
-        service = in_helper(engine, tmp_path / "s")
+        service = in_helper(engine, tmp_path / "s", deadline=90.0)
         report = await service.scan(CONTENT + trick)
         assert f"unreadable: {reason}" in report.verdict.counts()
         assert (await service.scan(CONTENT)).verdict == engine.scan(CONTENT).verdict
