@@ -27,6 +27,8 @@ _NO_RETURN: Final = {
     NoReturn.EXPIRED: Reply.of(550, "5.1.1", "This return address is no longer in use"),
 }
 _IN_THREAD: Final = 64 * 1024
+_PACKED: Final = frozenset({ReportKind.DMARC, ReportKind.TLS})
+"""Compressed as a rule: a small message unfolds to much."""
 """Octets from which a message is read off the event loop."""
 _MAX_TEXT: Final = 200
 
@@ -99,7 +101,7 @@ class ReportDesk:
         if len(content) > self.options.max_size:
             return Reply.of(552, "5.3.4", f"Larger than the {self.options.max_size} octets that this address takes")
         is_null = envelope.reverse_path.is_null
-        if len(content) > _IN_THREAD:
+        if len(content) > _IN_THREAD or kind in _PACKED:
             why = await asyncio.to_thread(self._recognise, kind, is_null, content)
         else:
             why = self._recognise(kind, is_null, content)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-_STEPS: Final = frozenset({"attempt", "switched", "held", "deferred", "warned", "operator"})
-"""Kinds of events that tell of a copy's way between its decision and its end."""
+_STEPS: Final = frozenset({"attempt", "switched", "held", "deferred", "warned", "operator", "returned"})
+"""Kinds of events that tell of a copy's way: from its decision to its end, and what came back after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

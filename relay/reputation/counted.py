@@ -17,7 +17,6 @@ from relay.reputation.outcome import Outcome
 from relay.reputation.returned import Kind, read_returned
 from relay.trust import tlsrpt
 
-_IN_THREAD: Final = 16 * 1024
 _REMEMBERED: Final = 14 * 86_400.0
 """Seconds for which a report is known again, so that one that is sent twice counts once."""
 _SHOWN_SOURCES: Final = 20
@@ -104,7 +103,7 @@ class TlsCounter:
 
 
 async def _found(content: bytes) -> AggregateReport | None:
-    return await asyncio.to_thread(find_report, content) if len(content) > _IN_THREAD else find_report(content)
+    return await asyncio.to_thread(find_report, content)  # packed: a small message unfolds to much
 
 
 def recognise(kind: ReportKind, is_null_sender: bool, content: bytes) -> str:  # noqa: FBT001 - the signature of Recognise
