@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -17,7 +18,7 @@ from relay.portal.brand import Brand, stylesheet
 from relay.portal.moments import Moments, size
 from relay.portal.options import PortalOptions
 from relay.portal.sessions import CSRF_FIELD, csrf_token, set_cookie
-from relay.portal.words import LANGUAGES, Words, choose, words
+from relay.portal.words import DEFAULT, LANGUAGES, Words, choose, words
 
 LANGUAGE: Final = "__Host-language"
 _TYPES: Final = {
@@ -118,7 +119,7 @@ class Pages:
             "brand": self.brand(tenant),
             "csrf": csrf,
             "csrf_token": token,
-            "path": request.url.path,
+            "path": _own_path(request.url.path),
             "not_me": "",
             "static": self.static,
             "origin": self._options.origin,
@@ -164,6 +165,11 @@ class Pages:
         return _served(self._files.get(name))
 
 
+def _own_path(path: str) -> str:
+    """A path of this host for links: what begins with two slashes, or one of them backwards, would lead elsewhere."""
+    return "/" + quote(path, safe="/", errors="replace").lstrip("/")
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     """Compiled templates, shared by all in this process; a value that is missing is a fault and not an empty place."""
@@ -177,9 +183,13 @@ def _environment() -> jinja2.Environment:
 
 
 def language_of(request: Request, preferred: str = "") -> str:
-    """The reader's language: what they chose here, the message's, what their browser asks for."""
+    """The reader's language: what they chose here; the message's, where it is not the usual one; their browser's.
+
+    A message in the usual language says little of its reader: a clinic writes so to everybody.
+    """
     chosen = request.query_params.get("lang", ""), request.cookies.get(LANGUAGE, "")
-    return choose((*chosen, preferred), request.headers.get("accept-language", ""))
+    asked = "" if preferred == DEFAULT else preferred
+    return choose((*chosen, asked), request.headers.get("accept-language", ""), preferred or DEFAULT)
 
 
 def _static_files() -> list[Any]:
