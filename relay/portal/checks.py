@@ -48,16 +48,28 @@ def forbid(rooms: Rooms, reached: Limit | None) -> None:
         raise RefusedError(429, "too_many", wait=reached.window)
 
 
-async def answering(rooms: Rooms, request: Request, mailbox: Address | None = None) -> None:
+async def answering(
+    rooms: Rooms, request: Request, mailbox: Address | None = None, *, is_stranger: bool = False
+) -> None:
     """Count an answer to a code, a second factor or a passkey, before it is judged.
+
+    Args:
+        rooms: the parts.
+        request: where it comes from.
+        mailbox: that is answered for.
+        is_stranger: whoever answers has shown nothing of the mailbox yet: they have a budget apart, so that they cannot
+            use up its owner's.
 
     Raises:
         RefusedError: 429; too many from this network, or for this mailbox.
     """
     rates = rooms.options.limits
     limits = [limit("answers-network", network(request), rates.answers_network)]
-    if mailbox is not None:
+    if mailbox is not None and is_stranger:
+        limits.append(limit("answers-strangers", mailbox.key, rates.answers_mailbox))
+    elif mailbox is not None:
         limits.append(limit("answers-mailbox", mailbox.key, rates.answers_mailbox))
+        limits.append(limit("answers-day", mailbox.key, rates.answers_day))
     await hold(rooms, *limits)
 
 

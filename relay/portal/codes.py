@@ -7,7 +7,7 @@ from starlette.requests import Request
 from relay.core.address import Address
 from relay.core.portal import Deposit, DepositFilter
 from relay.core.portal_accounts import UNTOLD, Challenge, Redemption, Told
-from relay.portal.checks import answering, forbid, hold, judged, limit, network
+from relay.portal.checks import answering, forbid, judged, limit, network
 from relay.portal.options import Rate
 from relay.portal.rooms import Rooms
 from relay.portal.sessions import visit_of
@@ -53,15 +53,16 @@ async def hold_sign_in(rooms: Rooms, request: Request, mailbox: Address) -> bool
     """
     options = rooms.options
     again = Rate(most=1, window=options.codes.again_after)
-    visit = f"{visit_of(request)}:{mailbox.key}"
-    if await rooms.accounts.allow([limit("codes-again", visit, again)], now=rooms.clock()):
-        return False
-    await hold(
-        rooms,
+    limits = [
+        limit("codes-again", f"{visit_of(request)}:{mailbox.key}", again),
         limit("codes-sign-in", mailbox.key, options.limits.codes_sign_in),
-        limit("codes-network", network(request), options.limits.codes_network),
-        limit("codes-all", "", options.limits.codes_all),
-    )
+        limit("sign-ins-network", network(request), options.limits.codes_network),
+        limit("sign-ins-all", "", options.limits.codes_all),
+    ]
+    reached = await rooms.accounts.allow(limits, now=rooms.clock())
+    if reached is limits[0]:
+        return False
+    forbid(rooms, reached)
     rooms.metrics.count("postern_portal_codes_total", {"asked": "sign-in"})
     return True
 

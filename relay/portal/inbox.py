@@ -112,9 +112,12 @@ async def _inbox(request: Request, search: Search, *, after: str) -> Response:
     there = [deposit for deposit in page if deposit.expires_at > now]
     seen = [deposit for deposit in there if account is None or account.may_see(deposit)]
     opened = await _open_ones(rooms, session, seen)
+    hidden = len(there) - len(seen)
+    if search.sender:  # whose messages are closed or hidden must not be found by asking for one sender after the other
+        seen, hidden = [deposit for deposit in seen if deposit.id in opened], 0
     context = {
         "lines": [_line(deposit, is_closed=deposit.id not in opened) for deposit in seen],
-        "hidden": len(there) - len(seen),
+        "hidden": hidden,
         "search": search,
         "older": older,
         "is_first": not after,

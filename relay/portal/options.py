@@ -66,9 +66,12 @@ class LimitOptions:
         codes_mailbox: codes mailed to one mailbox by the links of its messages.
         codes_sign_in: codes mailed to one mailbox that somebody typed at the sign-in page: a budget of its own, so that
             a stranger who knows an address keeps nobody from their message.
-        codes_network: codes asked for from one network.
-        codes_all: codes asked for by everybody.
-        answers_mailbox: answers to a second factor, of one mailbox.
+        codes_network: codes asked for from one network; counted apart for links and for the sign-in page, where
+            anybody can ask.
+        codes_all: codes asked for by everybody; counted apart as well.
+        answers_mailbox: answers to a second factor, of one mailbox; those from browsers that never signed in for it
+            are counted apart.
+        answers_day: the same, in a day: the six digits of an app could be guessed in weeks otherwise.
         answers_network: answers (codes, second factors, passkeys) from one network.
         changes: of an account's factors, and recoveries, of one mailbox.
         recalls_network: of "this is not me", from one network.
@@ -82,6 +85,7 @@ class LimitOptions:
     codes_network: Rate = field(default=Rate(most=60, window=3600.0))
     codes_all: Rate = field(default=Rate(most=20_000, window=3600.0))
     answers_mailbox: Rate = field(default=Rate(most=10, window=900.0))
+    answers_day: Rate = field(default=Rate(most=40, window=86_400.0))
     answers_network: Rate = field(default=Rate(most=120, window=900.0))
     changes: Rate = field(default=Rate(most=20, window=3600.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))

@@ -41,7 +41,7 @@ async def recovery_page(request: Request) -> Response:
     """``GET /account/recovery``: what it does; with a code given, a button; else the way to one."""
     rooms = rooms_of(request)
     session = await rooms.sessions.current(request)
-    can = session is not None and not session.locked
+    can = session is not None and _is_fresh(rooms, session)
     return rooms.pages.render(request, "recovery.html", {"can": can}, tenant=session.tenant if session else "")
 
 
@@ -67,10 +67,15 @@ async def recover(request: Request) -> Response:
     return lead(rooms, issued, "/inbox")
 
 
+def _is_fresh(rooms: Rooms, session: Session) -> bool:
+    """Whether somebody signed in a moment ago: a browser that was left open gives nobody a key of their own."""
+    return not session.locked and rooms.clock() - session.created_at < rooms.options.sessions.fresh
+
+
 async def _who(request: Request) -> tuple[Session, Account]:
     rooms = rooms_of(request)
     session = await rooms.sessions.current(request)
-    account = await rooms.accounts.account(session.mailbox) if session and not session.locked else None
+    account = await rooms.accounts.account(session.mailbox) if session and _is_fresh(rooms, session) else None
     if session is None or account is None:
         raise SignInNeededError(step="/sign-in", onward="/account/recovery")
     return session, account

@@ -26,6 +26,7 @@ _SEEN_EVERY: Final = 30.0  # seconds: a page loads in a burst, and one write a b
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _NEXT: Final = re.compile(r"/(?:inbox|account)(?:/[A-Za-z0-9_-]{1,64}){0,4}\Z")
 _MAX_FIELDS: Final = 64
+_OTHER_CHARSET: Final = re.compile(r"charset(?!\s*=\s*\"?utf-8\"?\s*(?:;|\Z))")
 _BROWSERS: Final = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -284,9 +285,12 @@ async def form_of(request: Request) -> FormData:
     Raises:
         RefusedError: 403 for its token; 400 for what is no form, has files, or too many fields.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    written = request.headers.get("content-type", "").lower()
+    kind = written.partition(";")[0].strip()
     if kind not in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         raise RefusedError(400 if kind else 403, "bad_request" if kind else "forbidden")
+    if _OTHER_CHARSET.search(written):  # the form would be undone by any codec that it names, however slow
+        raise RefusedError(400, "bad_request")
     form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
     check_csrf(request, text(form, CSRF_FIELD))
     return form

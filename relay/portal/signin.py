@@ -104,8 +104,8 @@ async def _by_passkey(request: Request, form: FormData) -> Response:
 async def _on_known_device(request: Request, form: FormData, mailbox: Address) -> Response:
     """The device stands for the mailed code. Elsewhere the answer is no, after the same work."""
     rooms = rooms_of(request)
-    await answering(rooms, request, mailbox)
     device = await rooms.sessions.known_device(request, mailbox)
+    await answering(rooms, request, mailbox, is_stranger=device is None)
     account = await rooms.accounts.account(mailbox)
     if device is None or account is None:
         account = Account(mailbox=mailbox, handle="", created_at=0.0)

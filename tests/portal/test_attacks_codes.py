@@ -8,7 +8,8 @@ import pytest
 from relay.core.address import Address
 from relay.core.portal import DepositState, PostKind
 from relay.portal.options import LimitOptions, Rate
-from tests.support.portal_site import PAT, a_site, code_in
+from relay.portal.passphrase import Passphrases
+from tests.support.portal_site import PAT, QUICK, a_site, code_in
 
 SAM = Address.parse("sam@mail.example")
 WRONG = "00000000"
@@ -423,9 +424,6 @@ async def test_answering_a_code_costs_the_same_writes_for_known_and_unknown(site
 
 
 async def test_a_passphrase_is_hashed_for_known_and_unknown_alike(site):
-    from relay.portal.passphrase import Passphrases
-    from tests.support.portal_site import QUICK
-
     browser = await site.browser().sign_in(await site.deposit())
     await site.change_account(passphrase=await Passphrases(QUICK).hash("correct horse battery"))
     verified = []
@@ -447,9 +445,6 @@ async def test_a_passphrase_is_hashed_for_known_and_unknown_alike(site):
 
 
 async def test_a_right_passphrase_without_a_known_device_or_code_lets_nobody_in(site):
-    from relay.portal.passphrase import Passphrases
-    from tests.support.portal_site import QUICK
-
     await site.browser().sign_in(await site.deposit())
     await site.change_account(passphrase=await Passphrases(QUICK).hash("correct horse battery"))
     thief = site.browser()
@@ -460,9 +455,6 @@ async def test_a_right_passphrase_without_a_known_device_or_code_lets_nobody_in(
 
 
 async def test_second_factors_are_limited_by_mailbox_over_networks(site):
-    from relay.portal.passphrase import Passphrases
-    from tests.support.portal_site import QUICK
-
     deposit = await site.deposit()
     browser = await site.browser().sign_in(deposit)
     await site.change_account(passphrase=await Passphrases(QUICK).hash("correct horse battery"))
@@ -477,6 +469,22 @@ async def test_second_factors_are_limited_by_mailbox_over_networks(site):
         assert (await thief.raw("POST", "/sign-in/second", data=data)).status_code == 429
     assert page.status_code == 200
     assert browser is not thief
+
+
+async def test_an_apps_six_digits_cannot_be_guessed_in_a_lifetime(site):
+    """Forty answers a day of which three fit in a million: one in 8,000 a day, for somebody who reads the mailbox."""
+    deposit = await site.deposit(expires_at=site.clock() + 30 * 86400)
+    await site.browser().sign_in(deposit)
+    await site.change_account(totp="JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    await site.take()
+    judged = 0
+    for _ in range(12):
+        thief = await site.browser().sign_in(deposit)
+        for guess in ("100000", "200000", "300000", "400000", "500000"):
+            judged += (await thief.send("/sign-in/second", totp=guess)).status_code == 400
+            await thief.get("/sign-in/second")
+        site.clock.now += 1200
+    assert judged == 40
 
 
 async def test_codes_are_spread_over_all_eight_digits(site):

@@ -189,6 +189,8 @@ def _allow(cursor: Cursor, named: Mapping[str, Limit], now: float) -> Limit | No
             reached.add(name)
     for name, limit in named.items():
         if name in reached:
+            # What is refused leaves no row: else whoever is refused could fill the disk.
+            cursor.run(f"DELETE FROM limits WHERE used = 0 AND name IN ({marks(tuple(named))})", *named)  # noqa: S608  marks
             return limit
     for name in named:
         cursor.run("UPDATE limits SET used = used + 1 WHERE name = ?", name)

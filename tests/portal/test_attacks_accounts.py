@@ -1,0 +1,164 @@
+"""Attacks on accounts: by a browser that was left open, by strangers who know an address, by what a search tells."""
+
+import re
+
+from relay.core.portal import Secret
+from relay.portal.options import LimitOptions, Rate
+from relay.portal.passphrase import Passphrases
+from tests.support.portal_site import QUICK, a_site
+
+PASSPHRASE = "correct horse battery"
+
+
+async def with_passphrase(site):
+    await site.change_account(passphrase=await Passphrases(QUICK).hash(PASSPHRASE))
+
+
+# --- a browser that was left open
+
+
+async def test_a_sign_in_of_an_hour_ago_recovers_nothing(site):
+    deposit = await site.deposit()
+    browser = await site.browser().sign_in(deposit)
+    await browser.get("/account/passphrase")
+    await browser.send("/account/passphrase", new=PASSPHRASE, again=PASSPHRASE)
+    for _ in range(6):
+        site.clock.now += 600
+        await browser.get("/inbox")
+    before = await site.account()
+    page = await browser.get("/account/recovery")
+    assert 'action="/account/recovery"' not in page.text
+    await browser.get("/inbox")
+    answer = await browser.raw("POST", "/account/recovery", data={"csrf": browser.csrf})
+    assert answer.headers["location"] == "/sign-in?next=%2Faccount%2Frecovery"
+    assert await site.account() == before
+    await site.take()
+    await browser.get(answer.headers["location"])
+    await browser.send("/sign-in", filling="email", email="pat@mail.example", way="code")
+    await browser.send("/sign-in/code", code=await site.code())
+    assert browser.path == "/account/recovery"
+    await browser.send("/account/recovery")
+    assert (await site.account()).factors == frozenset()
+
+
+# --- strangers who know an address
+
+
+async def test_a_stranger_who_knows_an_address_uses_up_no_answers_of_its_owner(site):
+    deposit = await site.deposit()
+    owner = await site.browser().sign_in(deposit)
+    await with_passphrase(site)
+    stranger = site.browser(network="198.51.100.9")
+    said = []
+    for _ in range(12):
+        await stranger.get("/sign-in")
+        page = await stranger.raw(
+            "POST",
+            "/sign-in",
+            data={"csrf": stranger.csrf, "way": "passphrase", "email": "pat@mail.example", "passphrase": "x" * 12},
+        )
+        said.append(page.status_code)
+    assert said == [400] * 10 + [429] * 2, "a stranger has a budget, too"
+    answer = await owner.raw(
+        "POST",
+        "/sign-in",
+        data={
+            "csrf": await fresh_token(owner),
+            "way": "passphrase",
+            "email": "pat@mail.example",
+            "passphrase": PASSPHRASE,
+        },
+    )
+    assert (answer.status_code, answer.headers.get("location")) == (303, "/inbox")
+
+
+async def fresh_token(browser):
+    """The token of a form of a page that needs no sign-in."""
+    page = await browser.raw("GET", "/sign-in")
+    return re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)[1]
+
+
+async def test_strangers_who_type_addresses_use_up_no_codes_of_those_who_have_a_link(tmp_path):
+    limits = LimitOptions(codes_network=Rate(most=3, window=3600.0), codes_all=Rate(most=3, window=3600.0))
+    async with a_site(tmp_path, limits=limits) as site:
+        deposit = await site.deposit()
+        stranger = site.browser()
+        for number in range(5):
+            await stranger.get("/sign-in")
+            await stranger.send("/sign-in", filling="email", email=f"nobody{number}@mail.example", way="code")
+        assert stranger.page.status_code == 429
+        reader = await site.browser().sign_in(deposit)
+        assert reader.page.status_code == 200
+        assert reader.path.startswith("/account/choose")
+
+
+async def test_what_is_refused_leaves_nothing_in_the_store(tmp_path):
+    async with a_site(tmp_path, limits=LimitOptions(codes_network=Rate(most=2, window=3600.0))) as site:
+        stranger = site.browser()
+
+        async def rows():
+            return await site.rooms.accounts._database.read(lambda cursor: cursor.row("SELECT count(*) FROM limits")[0])
+
+        async def ask(number):
+            await stranger.get("/sign-in")
+            await stranger.send("/sign-in", filling="email", email=f"nobody{number}@mail.example", way="code")
+            return stranger.page.status_code
+
+        assert [await ask(number) for number in range(2)] == [200, 200]
+        before = await rows()
+        assert [await ask(number) for number in range(2, 12)] == [429] * 10
+        assert await rows() == before
+
+
+# --- what a search tells
+
+
+async def test_a_search_tells_nothing_of_messages_that_are_closed_or_hidden(site):
+    await site.deposit(secret=Secret.SHARED, origin_from="Ward Nine <nine@clinic.example>")
+    deposit = await site.deposit(origin_from="Reception <desk@clinic.example>")
+    browser = await site.browser().sign_in(deposit)
+    page = await browser.get("/inbox")
+    assert len(lines(page.text)) == 2
+    found = await browser.raw("POST", "/inbox", data={"csrf": browser.csrf, "from": "nine@"})
+    nothing = await browser.raw("POST", "/inbox", data={"csrf": browser.csrf, "from": "ninety@"})
+    assert lines(found.text) == lines(nothing.text) == []
+    assert lines((await browser.raw("POST", "/inbox", data={"csrf": browser.csrf, "from": "desk@"})).text) == [
+        deposit.id
+    ]
+    await site.change_account(hidden_before=site.clock() + 1)
+    hidden = await browser.raw("POST", "/inbox", data={"csrf": browser.csrf, "from": "desk@"})
+    assert "older message" not in body(hidden.text)
+
+
+def body(page):
+    return page.partition("<main")[2].partition("</main>")[0]
+
+
+def lines(page):
+    return re.findall(r'href="/inbox/([A-Za-z0-9_-]{10,})["/]', body(page))
+
+
+# --- forms
+
+
+async def test_a_charset_that_takes_long_to_undo_is_no_form(site):
+    deposit = await site.deposit()
+    browser = site.browser()
+    await browser.get(f"/m/{deposit.id}")
+    part = b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\na-' + b"b" * 60_000 + b"\r\n--x--\r\n"
+    for charset in ("punycode", "unicode_escape", "utf-7"):
+        headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+        answer = await browser.raw("POST", f"/m/{deposit.id}/code", content=part, headers=headers)
+        assert answer.status_code == 400, charset
+    part = part[:80] + b"\r\n--x--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=UTF-8"}
+    answer = await browser.raw("POST", f"/m/{deposit.id}/code", content=part, headers=headers)
+    assert answer.status_code == 403, "a form of ours, but for its token"
+
+
+async def test_no_path_makes_a_page_link_elsewhere(site):
+    for path in ("//evil.example/x", "/%5Cevil.example", "/%2F/evil.example", "/%09/evil.example", "/x%3Fa%23b"):
+        page = await site.browser().raw("GET", f"https://secure.clinic.example{path}")
+        links = re.findall(r'href="([^"]*)\?lang=es"', page.text)
+        assert len(links) == 1, path
+        assert re.fullmatch(r"/(?:[A-Za-z0-9%_.-][A-Za-z0-9%_./-]*)?", links[0]), links
