@@ -17,6 +17,10 @@ from relay.store.sqlite.tables import PRIORITIES
 FEW: Final = 5_000
 """Entries that an index may name before they are read in order instead."""
 _LISTED: Final = "SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id"
+_NAMED: Final = (
+    "SELECT e.id, d.sealed FROM json_each(?) CROSS JOIN entries e ON e.id = value JOIN details d ON d.entry_id = e.id"
+)
+"""CROSS keeps SQLite from walking through the queue after all to see who is named."""
 _HELD: Final = "SELECT id FROM entries WHERE held = 1 AND id > ?1"
 _LEASED: Final = "SELECT id FROM entries WHERE lease IS NOT NULL AND id > ?1"
 _BY_DESTINATION: Final = (
@@ -41,11 +45,12 @@ def page(rows: Rows, where: QueueFilter, codec: Codec, after: str, limit: int) -
     """The next entries in id order that match."""
     clauses, bindings = _clauses(where, codec)
     ids = _few(rows, where, after)
-    if ids is not None:
-        clauses.append("e.id IN (SELECT value FROM json_each(?))")
-        bindings.append(orjson.dumps(sorted(ids)).decode())
-    conditions = " AND ".join(["e.id > ?", *clauses])
-    found = rows(f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?", after, *bindings, limit)
+    if ids is None:
+        conditions = " AND ".join(["e.id > ?", *clauses])
+        found = rows(f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?", after, *bindings, limit)
+    else:
+        named = orjson.dumps(sorted(ids)).decode()
+        found = rows(f"{_NAMED} WHERE {' AND '.join(clauses)} ORDER BY e.id LIMIT ?", named, *bindings, limit)
     return [EntryPage(*row) for row in found]
 
 
