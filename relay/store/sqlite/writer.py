@@ -3,7 +3,6 @@
 import asyncio
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -15,15 +14,12 @@ from relay.core.errors import StoreError, StoreFullError
 from relay.store.sqlite.faults import Fatal, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.tables import Tables
-from relay.store.units import PreparedUnit, SettleRows
+from relay.store.units import PreparedUnit
 
 _T = TypeVar("_T")
 _log = structlog.get_logger("store")
 _WAL_PAGES: Final = 16384
 """64 MiB of WAL: past this the writer checkpoints by itself, should nobody else do it."""
-_PATIENCE: Final = 0.008
-"""Seconds that an outcome waits for new mail to be committed with: no client waits for it, and a commit of its own
-costs an fsync and two changes of thread."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,17 +37,11 @@ class _Job:
         return isinstance(self.work, PreparedUnit) and self.work.is_new_mail
 
 
-_NUDGE: Final = "nudge"
-"""In the queue of jobs: those that are patient have waited long enough."""
-
-
 class GroupCommit:
     """Gathers jobs, commits them in one transaction, and resolves their futures once the WAL is fsynced.
 
     A batch runs without savepoints first; only when a job fails is the batch rolled back and run again with one
     savepoint a job, so that the failing ones fail alone and the usual case pays nothing for it.
-
-    Outcomes are patient: they go with the next new mail, or after a few milliseconds by themselves.
     """
 
     def __init__(
@@ -83,9 +73,7 @@ class GroupCommit:
         self._freed = freed
         self._max_batch = max_batch
         self._observe = observe
-        self._jobs: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
-        self._patient: deque[_Job] = deque()
-        self._nudge: asyncio.TimerHandle | None = None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._wal_pages = 0
         connection.set_wal_hook(self._on_wal)
         self._loop = asyncio.get_running_loop()
@@ -101,32 +89,19 @@ class GroupCommit:
         return self._enqueue(work)
 
     def submit_unit(self, unit: PreparedUnit) -> "asyncio.Future[None]":
-        """Write a unit in the next transaction, or in one soon after; the future resolves when that is on disk."""
-        return self._enqueue(unit, patient=_is_outcome(unit) and len(self._patient) < self._max_batch // 2)
+        """Write a unit in the next transaction; the future resolves when that is on disk."""
+        return self._enqueue(unit)
 
-    def _enqueue(self, work: PreparedUnit | Callable[[Tables], Any], *, patient: bool = False) -> "asyncio.Future[Any]":
+    def _enqueue(self, work: PreparedUnit | Callable[[Tables], Any]) -> "asyncio.Future[Any]":
         if self._closed:
             raise StoreError("the store is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        job = _Job(work, future)
-        if not patient:
-            self._jobs.put(job)
-            return future
-        self._patient.append(job)
-        if self._nudge is None:
-            self._nudge = self._loop.call_later(_PATIENCE, self._be_done_waiting)
+        self._jobs.put(_Job(work, future))
         return future
-
-    def _be_done_waiting(self) -> None:
-        self._nudge = None
-        if self._patient:
-            self._jobs.put(_NUDGE)
 
     async def stop(self) -> None:
         """Finish what was submitted and end the thread."""
         self._closed = True
-        if self._nudge is not None:
-            self._nudge.cancel()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -135,33 +110,27 @@ class GroupCommit:
         return apsw.SQLITE_OK
 
     def _serve(self) -> None:
-        last = False
-        while not last:
-            batch, last = self._gather(self._jobs.get())
-            while batch:
-                self._commit(batch)
-                self._observe(len(batch))
-                self._loop.call_soon_threadsafe(_resolve, batch)
-                self._contain_wal()
-                batch = self._take_patient() if last else []
+        while (job := self._jobs.get()) is not None:
+            batch = [job]
+            last = self._gather(batch)
+            self._commit(batch)
+            self._observe(len(batch))
+            self._loop.call_soon_threadsafe(_resolve, batch)
+            self._contain_wal()
+            if last:
+                return
 
-    def _gather(self, job: _Job | str | None) -> tuple[list[_Job], bool]:
-        """What has been waiting, the patient first for they came first; and whether the end was among it."""
-        batch = self._take_patient()
-        while job is not None:
-            if isinstance(job, _Job):
-                batch.append(job)
-            if len(batch) >= self._max_batch:
-                return batch, False
+    def _gather(self, batch: list[_Job]) -> bool:
+        """Take what has been waiting; whether the end was among it."""
+        while len(batch) < self._max_batch:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
-                return batch, False
-        return batch, True
-
-    def _take_patient(self) -> list[_Job]:
-        """Those that waited, as many as leave room for one more."""
-        return [self._patient.popleft() for _ in range(min(len(self._patient), self._max_batch - 1))]
+                return False
+            if job is None:
+                return True
+            batch.append(job)
+        return False
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
@@ -263,11 +232,6 @@ class GroupCommit:
             self._judge(error)
             _log.warning("checkpoint_put_off", detail=str(error), pages=self._wal_pages)
         self._wal_pages = 0
-
-
-def _is_outcome(unit: PreparedUnit) -> bool:
-    """Whether it records what became of entries, and brings nothing."""
-    return bool(unit.steps) and all(isinstance(step, SettleRows) for step in unit.steps)
 
 
 def _resolve(batch: list[_Job]) -> None:
