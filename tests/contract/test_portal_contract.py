@@ -387,3 +387,41 @@ async def test_scrubbing_leaves_what_lives(stored):
     made = await deposits.deposit(a_deposit(), CONTENT)
     await deposits.scrub()
     assert await read(deposits, made.id) == CONTENT
+
+
+@pytest.mark.peers
+async def test_a_database_that_is_away_at_the_start_is_taken_up_when_it_comes(tmp_path, clock):
+    """Mail must not wait for the portal's database: a worker opens, and what needs it fails until it is there."""
+    import os
+
+    from relay.core.errors import StoreUnavailableError
+    from relay.protect.sealing import RingVault
+    from relay.store.portal.database import Database
+    from relay.store.portal.deposits import StoredDeposits
+    from relay.store.portal.postgres import PostgresDriver
+    from relay.store.portal.tables import SCHEMA
+    from relay.store.postgres.options import PostgresOptions
+    from tests.support.portal import portal_ring
+    from tests.support.postgres import Cluster
+
+    cluster = Cluster().make()
+    try:
+        database = Database(PostgresDriver(PostgresOptions(dsn=cluster.dsn, node="n1", schema="portal")))
+        await database.open(SCHEMA)
+        deposits = StoredDeposits(database, RingVault(portal_ring(), os.urandom), clock, os.urandom)
+        with pytest.raises(StoreUnavailableError):
+            await deposits.deposit(a_deposit(), CONTENT)
+        with pytest.raises(StoreUnavailableError):
+            await deposits.find("any")
+        cluster.start()
+        made = await deposits.deposit(a_deposit(), CONTENT)
+        assert await read(deposits, made.id) == CONTENT
+        cluster.kill()
+        with pytest.raises(StoreUnavailableError):
+            await deposits.find(made.id)
+        cluster.start()
+        assert await deposits.find(made.id) == made
+        assert await deposits.deposit(a_deposit(1), CONTENT)
+        await database.close()
+    finally:
+        cluster.remove()

@@ -16,9 +16,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+import structlog
+
 from relay.core.errors import StoreError, StoreUnavailableError
 
 _T = TypeVar("_T")
+_log = structlog.get_logger("store")
 _TRIES: Final = 4
 _BATCH: Final = 64
 
@@ -146,6 +149,8 @@ class Database:
         self._links_lock = threading.Lock()
         self._writing: Link | None = None
         self._thread = threading.Thread(target=self._serve, name="portal-writer", daemon=True)
+        self._unprepared: tuple[Schema, ...] = ()
+        self._preparing = threading.Lock()
         self._word = asyncio.Event()
         self._pending: asyncio.Future[bool] | None = None
         self._closed = False
@@ -153,17 +158,29 @@ class Database:
     async def open(self, *schemas: Schema) -> None:
         """Make or migrate the tables of these modules, and start.
 
+        While the database is away nobody waits for it: whatever is asked of it fails, until it is there and prepared.
+
         Raises:
             ProblemsError: the database cannot be used.
         """
+        self._unprepared = schemas
         try:
-            await asyncio.get_running_loop().run_in_executor(self._readers, self._driver.prepare, schemas)
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._prepare)
+        except StoreUnavailableError as error:
+            _log.error("portal_database_away", detail=str(error))
         except BaseException:
             self._closed = True
             self._readers.shutdown(wait=False)
             self._watcher.shutdown(wait=False)
             raise
         self._thread.start()
+
+    def _prepare(self) -> None:
+        """Make or migrate the tables, once; from whichever thread comes first."""
+        with self._preparing:
+            if self._unprepared:
+                self._driver.prepare(self._unprepared)
+                self._unprepared = ()
 
     async def close(self) -> None:
         """Finish what was submitted, and close every connection."""
@@ -240,6 +257,7 @@ class Database:
     def _commit(self, batch: list[_Job]) -> None:
         for left in reversed(range(_TRIES)):
             try:
+                self._prepare()
                 with self._driver.turn():
                     self._attempt(batch)
             except Exception as error:
@@ -316,6 +334,7 @@ class Database:
         raise StoreUnavailableError("the portal's store does not answer")
 
     def _read_once(self, work: Callable[[Cursor], _T]) -> _T:
+        self._prepare()
         with self._reading() as link:
             self._driver.begin(link, writing=False)
             try:
@@ -341,11 +360,7 @@ class Database:
             raise
 
     async def scrub(self) -> None:
-        """Get rid of what deleted rows leave behind, as far as this kind of database lets us.
-
-        Raises:
-            StoreError: it could not be done now; nothing is lost.
-        """
+        """As :meth:`Driver.scrub`; a ``StoreError`` says that it could not be done now, and nothing is lost."""
         await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._driver.scrub)
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
