@@ -359,6 +359,7 @@ def test_pages_for_everybody(portal, chromium, name, options):
         walk.page.set_viewport_size(options["viewport"])
 
     walk.go(f"/m/{deposit.id}")
+    assert walk.page.locator("html").get_attribute("lang") == ("es" if name == "spanish" else "en")
     look(1, "landing")
     walk.page.locator("main form button").first.click()
     look(2, "code")
@@ -420,4 +421,31 @@ def test_the_whole_way_without_a_script_and_by_keyboard(portal, chromium):
     [reply] = [post for post in walk.taken(PostKind.REPLY) if post.deposit_id == deposit.id]
     assert b"By keyboard alone." in reply.content
     assert b"a.pdf" in reply.content
+    walk.close()
+
+
+def test_a_warning_comes_before_the_log_off_and_can_be_answered(portal, chromium):
+    walk = Walk(portal, chromium, "idle", **PHONE)
+    page = walk.page
+    deposit = walk.deposit("idle@mail.example")
+    walk.come_in(deposit)
+    page.get_by_role("heading", name="Make your next visit easier").wait_for()
+    page.clock.install()
+    walk.go("/inbox")
+    warning = page.get_by_role("alertdialog")
+    page.clock.fast_forward("12:30")
+    assert not warning.is_visible()
+    page.clock.fast_forward("01:00")
+    warning.wait_for()
+    assert violations(page) == []
+    assert page.get_by_role("button", name="Stay signed in").evaluate("(one) => one === document.activeElement")
+    with page.expect_response("**/account/alive") as answer:
+        walk.press("Stay signed in")
+    assert answer.value.ok
+    warning.wait_for(state="hidden")
+    page.clock.fast_forward("12:30")
+    assert not warning.is_visible()
+    page.clock.fast_forward("03:00")
+    page.get_by_role("heading", level=1, name="Sign in").wait_for()
+    assert page.get_by_text("You were signed out").is_visible()
     walk.close()
