@@ -228,7 +228,10 @@ class Deposits(Protocol):
         """Delete what is left of deposits that reached a final state before then; how many."""
 
     async def scrub(self) -> None:
-        """Get rid of what deleted rows leave on the disk, as far as the database lets us."""
+        """Get rid of what deleted rows leave on the disk, as far as the database lets us.
+
+        Costs next to nothing while no deposit has ended since it was done; what is put off is done the next time.
+        """
 
     async def due(self, *, now: float, remind_before: float, limit: int) -> Sequence[Deposit]:
         """Deposits past their expiry, and those unopened whose reminder is due."""

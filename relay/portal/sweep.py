@@ -61,15 +61,13 @@ class Sweeper:
         Raises:
             StoreError: the store is away; the next round goes on.
         """
-        ended = await self._due()
-        ended += await self._prune()
+        await self._due()
+        await self._prune()
         await self._forget()
-        if ended:
-            await self._deposits.scrub()
+        await self._deposits.scrub()  # for what readers, senders and operators ended since the last round as well
 
-    async def _due(self) -> int:
-        """Expire and remind; how many ended."""
-        ended = 0
+    async def _due(self) -> None:
+        """Expire and remind."""
         for _ in range(_MOST):
             now = self._clock()
             due = await self._deposits.due(now=now, remind_before=self._options.remind_before, limit=_PAGE)
@@ -77,15 +75,13 @@ class Sweeper:
             for deposit in due:
                 if deposit.expires_at <= now:
                     done = await self._ledger.expired(deposit)
-                    ended += done
                 else:
                     done = deposit.state is DepositState.WAITING and await self._ledger.reminded(deposit)
                 moved += done
             if len(due) < _PAGE or not moved:
-                return ended
-        return ended
+                return
 
-    async def _prune(self) -> int:
+    async def _prune(self) -> None:
         before, gone = self._clock() - self._options.keep_records, 0
         for _ in range(_MOST):
             pruned = await self._deposits.prune(before=before, limit=_PAGE)
@@ -94,4 +90,3 @@ class Sweeper:
                 break
         if gone:
             _log.info("records of ended messages deleted", count=gone)
-        return gone

@@ -100,8 +100,8 @@ class Driver(Protocol):
     def tell(self, link: Link) -> None:
         """Let other processes know at the next commit that there is something to take."""
 
-    def scrub(self) -> None:
-        """Get rid of what deleted rows leave behind, as far as this kind of database lets us."""
+    def scrub(self) -> bool:
+        """Get rid of what deleted rows leave behind, as far as this kind of database lets us; whether it was done."""
 
     def end_wait(self) -> None:
         """Let :meth:`wait` return soon, now and from now on."""
@@ -359,9 +359,9 @@ class Database:
                 link.close()
             raise
 
-    async def scrub(self) -> None:
+    async def scrub(self) -> bool:
         """As :meth:`Driver.scrub`; a ``StoreError`` says that it could not be done now, and nothing is lost."""
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._driver.scrub)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._guarded, self._driver.scrub)
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
         try:

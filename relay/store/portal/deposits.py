@@ -76,6 +76,7 @@ class StoredDeposits:
         self._vault = vault
         self._clock = clock
         self._random = random
+        self._scrubbed: tuple[Any, ...] | None = None  # how many had ended then, and when the last of them did
 
     # --- sealing ---
 
@@ -258,8 +259,11 @@ class StoredDeposits:
         return await self._database.transact(lambda cursor: cursor.run(sql, before, limit))
 
     async def scrub(self) -> None:
-        """Get rid of what deleted rows leave on the disk, as far as the database lets us."""
-        await self._database.scrub()
+        """Get rid of what deleted rows leave on the disk, unless nothing has ended since that was done."""
+        sql = "SELECT count(*), max(ended_at) FROM deposits WHERE ended_at IS NOT NULL"
+        ended = await self._database.read(lambda cursor: cursor.row(sql))
+        if ended != self._scrubbed and await self._database.scrub():
+            self._scrubbed = ended
 
     async def due(self, *, now: float, remind_before: float, limit: int) -> Sequence[Deposit]:
         """Deposits past their expiry, and those unopened whose reminder is due."""

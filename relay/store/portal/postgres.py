@@ -217,13 +217,14 @@ class PostgresDriver:
         """Tell those who wait, once this transaction is committed."""
         link.run(f"NOTIFY {_CHANNEL}")
 
-    def scrub(self) -> None:
+    def scrub(self) -> bool:
         """Let PostgreSQL use the place of deleted rows again; its log and its backups keep them until their time."""
         link = self.connect(writing=True)
         try:
             link.run("VACUUM (TRUNCATE) data_keys, pieces, deposits")
         finally:
             link.close()
+        return True
 
     def end_wait(self) -> None:
         """Let :meth:`wait` return within its slice."""

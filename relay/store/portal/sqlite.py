@@ -24,6 +24,8 @@ from relay.store.sqlite.schema import check_sqlite, sync_directory
 _log = structlog.get_logger("store")
 _APPLICATION_ID: Final = 0x506F5270
 _BUSY_MS: Final = 10_000
+_SCRUB_BUSY_MS: Final = 500
+"""Milliseconds that a clean-up waits for readers, for all writers wait for it."""
 _SHARED: Final = 0o660
 _GLANCE: Final = 0.1
 """Seconds between two looks at ``PRAGMA data_version``, which costs some microseconds."""
@@ -196,17 +198,20 @@ class SqliteDriver:
     def tell(self, link: Link) -> None:
         """Nothing to do: ``data_version`` tells."""
 
-    def scrub(self) -> None:
+    def scrub(self) -> bool:
         """Copy the write-ahead log into the file, whose deleted rows are zeroes, cut it off, and give pages back."""
         link = self.connect(writing=True)
         try:
+            link.connection.set_busy_timeout(_SCRUB_BUSY_MS)
             with self.turn():
                 link.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 link.rows("PRAGMA incremental_vacuum(4096)")
         except apsw.BusyError:
             _log.info("portal_scrub_put_off", detail="somebody reads; the next round does it")
+            return False
         finally:
             link.close()
+        return True
 
     def end_wait(self) -> None:
         """Let :meth:`wait` return at once."""
