@@ -167,9 +167,7 @@ class PortalSettings(Section):
     notice_tls: TlsFloor = setting(
         TlsFloor.OPPORTUNISTIC, "The least a notice's connection must reach: it holds no patients' data."
     )
-    special_notice_tls: TlsFloor = setting(
-        TlsFloor.ENCRYPTED, "The same for specially protected kinds."
-    )
+    special_notice_tls: TlsFloor = setting(TlsFloor.ENCRYPTED, "The same for specially protected kinds.")
     name: str = setting("Secure messages", "The page's name where no brand fits.", min_length=1, max_length=80)
     brands: tuple[BrandSettings, ...] = setting([], "How each clinic looks.", max_length=500)
     time_zone: Zone = setting("UTC", "In which the page writes times.", "time zone")
