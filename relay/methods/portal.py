@@ -5,6 +5,7 @@ bytes. It is sent as the same entry, so its retries and bounces are the entry's.
 """
 
 import base64
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import getaddresses
@@ -29,7 +30,8 @@ _MAX_TEXT: Final = 1_000
 _MAX_LISTED: Final = 200
 _MAX_HEADER: Final = 65_536
 _MAX_SECRET: Final = 256
-_LEAST_SECRET: Final = 4
+_LEAST_SECRET: Final = 6
+"""Characters of a secret as it is compared (:func:`relay.portal.passphrase.shared_hash` takes no shorter one)."""
 
 SetSecret = Callable[[Deposit, str], Awaitable[None]]
 """Keeps the secret that a sender set for one message, unless one is set already."""
@@ -197,7 +199,8 @@ def _deposited(deposit: Deposit, entry: QueueEntry) -> AuditEvent:
 def _secret_of(content: bytes) -> str:
     """The secret that the sender set; empty for none, and for what cannot be one."""
     text = _decoded(edit.get(content, SECRET_HEADER) or b"")
-    return text if _LEAST_SECRET <= len(text) <= _MAX_SECRET else ""
+    folded = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return text if _LEAST_SECRET <= len(folded) <= _MAX_SECRET else ""
 
 
 def _header(content: bytes, name: str) -> str:

@@ -18,6 +18,8 @@ from relay.mail.notice import NoticeOptions, NoticeWriter
 from relay.methods.notice import load_texts
 from relay.methods.portal import PortalMethod, PortalMethodOptions
 from relay.methods.tls import TlsMethod
+from relay.portal.options import PassphraseOptions
+from relay.portal.passphrase import shared_hash
 from tests.support.portal import MemoryDeposits
 
 NOW = 1_772_442_000.0
@@ -205,11 +207,18 @@ async def test_a_secret_that_the_sender_sets_is_kept_apart_and_leaves_in_no_copy
     assert sent.content == CONTENT
 
 
-@pytest.mark.parametrize("value", [b"abc", b"x" * 300, b""])
+@pytest.mark.parametrize("value", [b"abc", b"x" * 300, b"", b"abcde", b"a b c d e", "\ufdfa".encode() * 20])
 async def test_what_cannot_be_a_secret_is_none_and_leaves_in_no_copy_either(bench, value):
     await bench.render(content=b"Postern-Secret: " + value + b"\r\n" + CONTENT)
     assert bench.secrets == []
     assert await bench.kept() == CONTENT
+
+
+@pytest.mark.parametrize("value", ["abcdef", " a b c d e f ", "x" * 256, "ﬁnd it"])
+async def test_what_the_method_takes_for_a_secret_can_be_kept_as_one(bench, value):
+    await bench.render(content=b"Postern-Secret: " + value.encode() + b"\r\n" + CONTENT)
+    [(_, secret)] = bench.secrets
+    assert shared_hash(secret, PassphraseOptions(time_cost=1, memory_kib=64))
 
 
 async def test_nobody_answers_the_null_sender(bench):
