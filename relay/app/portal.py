@@ -28,6 +28,8 @@ log = structlog.get_logger("portal")
 
 _SWEEP: Final = 60.0
 """Seconds between looks for what is due."""
+_FORGET_MOST: Final = 50
+"""Steps of one round, of some thousand rows each."""
 _DRAFT_LIFE: Final = 7 * 86_400.0
 """Seconds that an answer is kept which nobody goes on with."""
 
@@ -88,7 +90,9 @@ class PortalService:
     async def _forget(self) -> None:
         """Delete what accounts, sessions, counters and drafts leave behind."""
         now = CLOCK()
-        await self._store.accounts.sweep(now=now)
+        for _ in range(_FORGET_MOST):
+            if not await self._store.accounts.sweep(now=now):
+                break
         await self._drafts.sweep(before=now - _DRAFT_LIFE)
 
     async def reload(self) -> None:

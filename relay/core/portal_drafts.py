@@ -83,8 +83,15 @@ class Drafts(Protocol):
         One that was begun meanwhile for the same deposit and kind keeps its id and its ``post_id``.
         """
 
-    async def add(self, draft_id: str, upload: Upload) -> bool:
-        """Make room for a file; whether the draft is still there."""
+    async def add(self, draft_id: str, upload: Upload, *, most: int, octets: int) -> bool:
+        """Make room for a file; whether the draft is still there, and holds no more than its bounds with it.
+
+        Args:
+            draft_id: which draft.
+            upload: of which nothing has arrived.
+            most: files that the draft may have.
+            octets: of all of them.
+        """
 
     async def append(self, upload_id: str, start: int, octets: bytes) -> int:
         """Take the octets of a file from ``start`` on, if they are the next; how many have arrived in all.

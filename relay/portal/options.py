@@ -74,6 +74,7 @@ class LimitOptions:
         answers_day: the same, in a day: the six digits of an app could be guessed in weeks otherwise.
         answers_network: answers (codes, second factors, passkeys) from one network.
         changes: of an account's factors, and recoveries, of one mailbox.
+        written: replies and forwards of one mailbox: each may hold 20 MB, and goes to many.
         recalls_network: of "this is not me", from one network.
         shared_tries: wrong answers to a shared secret before the sender must set a new one.
         network_v4, network_v6: prefix lengths.
@@ -88,6 +89,7 @@ class LimitOptions:
     answers_day: Rate = field(default=Rate(most=40, window=86_400.0))
     answers_network: Rate = field(default=Rate(most=120, window=900.0))
     changes: Rate = field(default=Rate(most=20, window=3600.0))
+    written: Rate = field(default=Rate(most=30, window=3600.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))
     shared_tries: int = 20
     network_v4: int = 24

@@ -1,5 +1,6 @@
 """What every implementation of ``Drafts`` promises."""
 
+import asyncio
 import dataclasses
 import os
 
@@ -14,6 +15,7 @@ from relay.store.portal.drafts import SCHEMA, StoredDrafts
 from tests.support.portal import PORTALS, a_deposit
 
 NOW = 1_772_442_000.0
+BOUNDS = {"most": 10, "octets": 5000}
 
 
 class Portal:
@@ -70,7 +72,7 @@ async def test_what_was_written_is_there_again(drafts):
 
 async def test_a_second_draft_takes_the_place_of_the_first_and_keeps_its_ids(drafts):
     await drafts.save(a_draft())
-    await drafts.add("draft-1", an_upload())
+    await drafts.add("draft-1", an_upload(), **BOUNDS)
     later = await drafts.save(a_draft(id="draft-2", post_id="01J00000000000000002", text="more", saved_at=NOW + 9))
     assert (later.id, later.post_id, later.text, later.saved_at) == ("draft-1", "01J00000000000000001", "more", NOW + 9)
     assert [upload.name for upload in later.uploads] == ["planted-name.pdf"]
@@ -79,7 +81,7 @@ async def test_a_second_draft_takes_the_place_of_the_first_and_keeps_its_ids(dra
 
 async def test_a_file_arrives_in_pieces_of_any_size_and_order(drafts):
     await drafts.save(a_draft())
-    assert await drafts.add("draft-1", an_upload())
+    assert await drafts.add("draft-1", an_upload(), **BOUNDS)
     assert await drafts.append("upload-1", 0, b"0123") == 4
     assert await drafts.append("upload-1", 0, b"0123") == 4  # the answer was lost, and it is sent again
     assert await drafts.append("upload-1", 6, b"67") == 4  # a gap
@@ -94,7 +96,7 @@ async def test_a_file_arrives_in_pieces_of_any_size_and_order(drafts):
 
 async def test_a_file_whose_size_was_not_known_ends_where_it_ends(drafts):
     await drafts.save(a_draft())
-    await drafts.add("draft-1", an_upload(size=1000))
+    await drafts.add("draft-1", an_upload(size=1000), **BOUNDS)
     await drafts.append("upload-1", 0, b"0123")
     [upload] = (await drafts.of("deposit-00000000000001", DraftKind.REPLY)).uploads
     assert not upload.is_whole
@@ -104,17 +106,28 @@ async def test_a_file_whose_size_was_not_known_ends_where_it_ends(drafts):
 
 
 async def test_nothing_is_added_to_what_is_not_there(drafts):
-    assert not await drafts.add("draft-1", an_upload())
+    assert not await drafts.add("draft-1", an_upload(), **BOUNDS)
     assert await drafts.append("upload-1", 0, b"0123") == 0
     assert await whole(drafts, "upload-1") == b""
     await drafts.remove("draft-1", "upload-1")
     await drafts.discard("draft-1")
 
 
+async def test_files_that_begin_at_once_stay_within_the_bounds_of_their_draft(drafts):
+    await drafts.save(a_draft())
+    uploads = [an_upload(id=f"upload-{number}", size=1) for number in range(20)]
+    made = await asyncio.gather(*(drafts.add("draft-1", upload, **BOUNDS) for upload in uploads))
+    assert sum(made) == 10
+    await drafts.discard("draft-1")
+    await drafts.save(a_draft())
+    large = [an_upload(id=f"large-{number}", size=2000) for number in range(5)]
+    assert sum(await asyncio.gather(*(drafts.add("draft-1", upload, **BOUNDS) for upload in large))) == 2
+
+
 async def test_files_keep_their_order_and_can_be_taken_away(drafts):
     await drafts.save(a_draft())
     for number in range(3):
-        await drafts.add("draft-1", an_upload(id=f"upload-{9 - number}", name=f"{number}.pdf"))
+        await drafts.add("draft-1", an_upload(id=f"upload-{9 - number}", name=f"{number}.pdf"), **BOUNDS)
         await drafts.append(f"upload-{9 - number}", 0, b"x")
     await drafts.remove("draft-2", "upload-9")  # of another draft: nothing happens
     await drafts.remove("draft-1", "upload-8")
@@ -125,7 +138,7 @@ async def test_files_keep_their_order_and_can_be_taken_away(drafts):
 
 async def test_what_is_discarded_is_gone_with_its_files(portal, drafts):
     await drafts.save(a_draft())
-    await drafts.add("draft-1", an_upload())
+    await drafts.add("draft-1", an_upload(), **BOUNDS)
     await drafts.append("upload-1", 0, b"0123")
     await drafts.discard("draft-1")
     assert await drafts.of("deposit-00000000000001", DraftKind.REPLY) is None
@@ -148,14 +161,14 @@ async def test_old_drafts_and_those_of_ended_messages_are_swept(portal, drafts):
 
 async def test_nothing_of_it_can_be_read_at_rest(portal, drafts):
     await drafts.save(a_draft(to="planted-friend@mail.example"))
-    await drafts.add("draft-1", an_upload(size=14))
+    await drafts.add("draft-1", an_upload(size=14), **BOUNDS)
     await drafts.append("upload-1", 0, b"planted-octets")
     assert b"planted" not in portal.harness.at_rest()
 
 
 async def test_a_piece_that_was_moved_is_not_taken_for_another(portal, drafts):
     await drafts.save(a_draft())
-    await drafts.add("draft-1", an_upload())
+    await drafts.add("draft-1", an_upload(), **BOUNDS)
     await drafts.append("upload-1", 0, b"01234")
     await drafts.append("upload-1", 5, b"56789")
     await portal.database.transact(

@@ -11,6 +11,7 @@ from relay.core.address import NULL_SENDER, Address
 from relay.core.portal import DepositState, PostKind
 from relay.core.portal_drafts import DraftKind
 from relay.portal.compose.people import typed
+from relay.portal.options import LimitOptions, Rate
 from tests.support.portal_site import PAT, a_site
 
 MESSAGE = (
@@ -327,6 +328,38 @@ async def test_too_many_or_too_large_fields_are_refused(site):
     large = {"csrf": token_of(browser), "text": "x" * 300_000}
     answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", data=large, files={"file": ("", b"", "")})
     assert answer.status_code == 413
+
+
+async def test_a_part_whose_header_does_not_end_is_refused(site):
+    browser, deposit = await reader(site)
+    token = token_of(browser).encode()
+    first = b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + token + b"\r\n--x\r\n"
+    for header in (b"X-Long: " + b"x" * 20_000, b"\r\n".join(b"X-%d: y" % number for number in range(4000))):
+        rest = header + b'\r\nContent-Disposition: form-data; name="text"\r\n\r\nplanted\r\n--x--\r\n'
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        answer = await browser.raw("POST", f"/inbox/{deposit.id}/reply", content=first + rest, headers=headers)
+        assert answer.status_code in {400, 413}
+    assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+
+
+async def test_nobody_floods_a_sender_with_answers(tmp_path):
+    async with a_site(tmp_path, limits=LimitOptions(written=Rate(most=2, window=3600.0))) as site:
+        browser, deposit = await reader(site)
+        path = f"/inbox/{deposit.id}/reply"
+        for _ in range(2):
+            await browser.get(path)
+            assert (await post(browser, path, text="planted-words", action="send")).status_code == 200
+        await browser.get(path)
+        assert (await post(browser, path, text="planted-third", action="send")).status_code == 429
+        assert len(await sent_of(site)) == 2
+        assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "planted-third", "nothing is lost"
+        site.clock.now += 600
+        await browser.get("/inbox")
+        for _ in range(5):
+            site.clock.now += 601
+            await browser.get("/inbox")
+        await browser.get(path)
+        assert (await post(browser, path, text="planted-third", action="send")).status_code == 200
 
 
 async def test_a_file_in_steps_goes_on_where_it_broke_off(site):

@@ -10,6 +10,7 @@ from relay.core.portal import Deposit, Post, PostKind
 from relay.core.portal_drafts import Draft, DraftKind, Drafts, Upload
 from relay.core.ports import Scanner
 from relay.mail import edit
+from relay.portal.checks import hold, limit
 from relay.portal.compose.letter import Answer, Attached, write
 from relay.portal.compose.people import others, sender, typed
 from relay.portal.message.files import SAFE_TYPES, is_risky, safe_name
@@ -165,7 +166,8 @@ class Desk:
             content_type=kind if kind in SAFE_TYPES and kind != "message/rfc822" else "application/octet-stream",
             size=size,
         )
-        await self._drafts.add(draft.id, upload)
+        if not await self._drafts.add(draft.id, upload, most=limits.files, octets=limits.octets):
+            raise ComposeError("compose.too_big", name=shown)  # another was begun, or it was sent, meanwhile
         return upload
 
     async def sink(self, draft: Draft, name: str, content_type: str) -> UploadSink:
@@ -206,6 +208,7 @@ class Desk:
 
         Raises:
             ComposeError: something is missing, too much, or not taken.
+            RefusedError: 429; the mailbox has sent as many as it may for now. The draft stays.
         """
         to = await self.recipients(deposit, draft)
         if draft.kind is DraftKind.REPLY and not draft.text.strip():
@@ -214,6 +217,7 @@ class Desk:
             raise ComposeError("compose.too_long")
         if not all(upload.is_whole for upload in draft.uploads):
             raise ComposeError("compose.broken_off")
+        await hold(self._rooms, limit("answers-written", deposit.mailbox.key, self._rooms.options.limits.written))
         async with self._room:
             content = await self._write(deposit, draft, to)
             await self._inspect(content)

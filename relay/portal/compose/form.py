@@ -20,10 +20,12 @@ class FormLimits:
     Attributes:
         fields: in all, files included.
         field_octets: of one that is no file.
+        header_octets: of the header of one.
     """
 
     fields: int = 32
     field_octets: int = 256 * 1024
+    header_octets: int = 16 * 1024
 
 
 class Sink(Protocol):
@@ -45,6 +47,7 @@ class _Part:
     """A part that is being read."""
 
     headers: dict[str, bytes] = field(default_factory=dict)
+    header_octets: int = 0
     name: str = ""
     filename: str | None = None
     octets: bytearray = field(default_factory=bytearray)
@@ -133,6 +136,9 @@ class FormReader:
             self._header = (bytearray(), bytearray())
         else:
             self._header[0 if name == "header_field" else 1].extend(data)
+            self._part.header_octets += len(data)
+            if self._part.header_octets > self._limits.header_octets:
+                raise RefusedError(413, "too_big")
 
     async def _begin(self) -> None:
         _, options = parse_options_header(self._part.headers.get("content-disposition", b""))

@@ -80,15 +80,19 @@ class StoredDrafts:
 
         return await self._database.transact(work)
 
-    async def add(self, draft_id: str, upload: Upload) -> bool:
-        """Make room for a file; whether the draft is still there."""
+    async def add(self, draft_id: str, upload: Upload, *, most: int, octets: int) -> bool:
+        """Make room for a file; whether the draft is still there, and holds no more than its bounds with it."""
         sealed = self._vault.seal("portal-upload", upload.id, dump(replace(upload, received=0)))
 
         def work(cursor: Cursor) -> bool:
             if cursor.row("SELECT 1 FROM drafts WHERE id = ? FOR UPDATE", draft_id) is None:
                 return False
-            row = cursor.row("SELECT COALESCE(MAX(place), 0) + 1 FROM uploads WHERE draft_id = ?", draft_id)
-            place = row[0] if row else 1
+            found = (
+                "SELECT COALESCE(MAX(place), 0) + 1, COUNT(*), COALESCE(SUM(size), 0) FROM uploads WHERE draft_id = ?"
+            )
+            place, there, taken = cursor.row(found, draft_id) or (1, 0, 0)
+            if there >= most or taken + upload.size > octets:
+                return False
             sql = "INSERT INTO uploads(id, draft_id, place, size, received, sealed) VALUES(?, ?, ?, ?, 0, ?)"
             cursor.run(sql, upload.id, draft_id, place, upload.size, sealed)
             return True
