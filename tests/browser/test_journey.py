@@ -350,6 +350,10 @@ def test_pages_for_everybody(portal, chromium, name, options):
     deposit = walk.deposit(f"{name}@mail.example")
 
     def look(number, shot):
+        if name == "high-contrast":  # the colours are the system's: there is no contrast of ours to measure
+            walk.fits()
+            walk.shoot(f"{number:02d}-{shot}")
+            return
         walk.at(re.compile("."), f"{number:02d}-{shot}", only=["color-contrast"])
         for size, (width, height) in SIZES.items():
             walk.page.set_viewport_size({"width": width, "height": height})

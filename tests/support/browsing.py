@@ -112,10 +112,12 @@ def violations(page, *, only=()) -> list[str]:
     # What is inside the frame of a message is its sender's; the frame itself is looked at.
     rules = {"type": "rule", "values": list(only)} if only else {"type": "tag", "values": RULES}
     found = page.evaluate(
-        "(rules) => axe.run(document, {iframes: false, resultTypes: ['violations'], runOnly: rules})", rules
+        "(rules) => axe.run(document, {iframes: false, resultTypes: ['violations'], runOnly: rules})"
+        ".then((all) => all.violations)",
+        rules,
     )
     return [
         f"{page.url}: {one['id']} ({one['impact']}): {one['help']}: {node['html'][:200]} {node['failureSummary'][:400]}"
-        for one in found["violations"]
+        for one in found
         for node in one["nodes"]
     ]
