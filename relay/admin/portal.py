@@ -77,7 +77,7 @@ class PortalDesk:
         """Do what is asked.
 
         Raises:
-            ControlError: nothing has such an id, or a mailbox that is none.
+            ControlError: nothing has such an id, or a mailbox or secret that is none.
             StoreError: the portal's store is away.
         """
         if isinstance(request, PortalListRequest):
@@ -147,7 +147,10 @@ class PortalDesk:
         if isinstance(request, PortalResendRequest):
             return "sent again" if await self._book.resent(deposit, by=operator, why=request.reason) else ""
         await self._audit("portal-secret", operator, request.reason, deposit.message_id, deposit.id)
-        await self._set_secret(deposit, request.secret)
+        try:
+            await self._set_secret(deposit, request.secret)
+        except ValueError as error:
+            raise ControlError(str(error)) from error
         return "secret set"
 
     async def _approved(self, request: PortalApproveRequest, operator: str) -> ChangeResult:

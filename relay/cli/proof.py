@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
@@ -15,6 +15,11 @@ from relay.core.errors import PosternError
 if TYPE_CHECKING:
     from relay.observe.proof import Copy, Step, Story
     from relay.observe.trail import Report
+
+_PORTAL: Final = (
+    "the portal: the message was sealed there, and could be read over HTTPS alone by who proved that they read the "
+    "mailbox; what travelled as below was a notice without its content"
+)
 
 
 @click.command(name="proof")
@@ -108,7 +113,9 @@ def _end(copy: "Copy") -> list[tuple[str, str]]:
         return [("ended", "not yet: it is in the queue")]
     facts = copy.fate
     why = "; ".join(text for text in (str(facts.get("why") or ""), str(facts.get("reply") or "")) if text)
-    return [("ended", f"{facts.get('fate')} on {_moment(copy.ended_at)}"), ("because", why or "-"), *_protection(copy)]
+    by = [("protected by", _PORTAL)] if facts.get("method") == "portal" else []
+    ended = ("ended", f"{facts.get('fate')} on {_moment(copy.ended_at)}")
+    return [ended, ("because", why or "-"), *by, *_protection(copy)]
 
 
 def _protection(copy: "Copy") -> list[tuple[str, str]]:
@@ -133,7 +140,8 @@ def _step(step: "Step") -> str:
     facts = step.facts
     waits = facts.get("waits")
     why = "; ".join(str(one.get("why", "")) for one in waits) if isinstance(waits, list) else ""
-    texts = (why, facts.get("reason"), facts.get("detail"), facts.get("operation"), facts.get("alert"))
+    names = ("reason", "detail", "operation", "alert", "event")
+    texts = (why, *(facts.get(name) for name in names))
     told = "; ".join(str(text) for text in texts if text)
     return f"{step.kind}: {told}" if told else step.kind
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-_STEPS: Final = frozenset({"attempt", "switched", "held", "deferred", "warned", "operator", "returned"})
+_STEPS: Final = frozenset(
+    {"attempt", "switched", "held", "deferred", "warned", "operator", "returned", "parted", "portal"}
+)
 """Kinds of events that tell of a copy's way: from its decision to its end, and what came back after it."""
 
 
@@ -86,7 +88,8 @@ def tell(records: Iterable[Mapping[str, Any]], message_id: str) -> Story | None:
             entries[str(facts.get("entry", ""))] = numbers
             decisions |= dict.fromkeys(numbers, facts)
         elif kind == "fate":
-            fates |= dict.fromkeys(numbers, (record["at"], facts))
+            for number in numbers:
+                fates[number] = (record["at"], _after(fates.get(number), facts, steps.setdefault(number, [])))
         elif record is not first:
             step = Step(at=record["at"], kind=kind, facts=facts)
             for number in numbers if kind in _STEPS else ():
@@ -105,6 +108,16 @@ def tell(records: Iterable[Mapping[str, Any]], message_id: str) -> Story | None:
         for number in sorted({*range(len(recipients)), *fates})
     )
     return Story(message_id=message_id, at=first["at"], accepted=first["facts"], copies=copies, others=tuple(others))
+
+
+def _after(
+    before: tuple[float, Mapping[str, Any]] | None, facts: Mapping[str, Any], steps: list[Step]
+) -> Mapping[str, Any]:
+    """A fate that follows another, as read follows notified: the first becomes a step; what it travelled on stays."""
+    if before is None:
+        return facts
+    steps.append(Step(at=before[0], kind=str(before[1].get("fate", "")), facts=before[1]))
+    return {**facts, "proof": facts.get("proof") or before[1].get("proof")}
 
 
 def _numbers(facts: Mapping[str, Any], entries: Mapping[str, list[int]]) -> list[int]:

@@ -133,3 +133,22 @@ def test_an_unknown_message_and_a_changed_trail_are_told(config, tmp_path):
     done = run(config, "m1")
     assert done.exit_code == 1
     assert "NOT whole" in done.output or "Error" in done.output
+
+
+def test_what_follows_in_the_portal_is_the_end_and_what_it_travelled_on_stays():
+    notified = {"entry": "m1.1", "numbers": [0], "fate": "notified", "why": "", "method": "portal", "proof": PROOF}
+    read = {"numbers": [0], "fate": "read", "why": "opened by an authenticated reader", "method": "portal"}
+    records = [
+        {"kind": one.kind, "at": one.at, "message_id": "m1", "facts": one.facts}
+        for one in (
+            event("accepted", 0, recipients=["ann@x.example"], sender="dr@clinic.example"),
+            event("decided", 0, entry="m1.1", numbers=[0], **DECIDED),
+            event("portal", 1, numbers=[0], event="deposited"),
+            event("fate", 2, **notified),
+            event("fate", 3, **read),
+            event("portal", 4, numbers=[0], event="downloaded"),
+        )
+    ]
+    (copy,) = tell(records, "m1").copies
+    assert (copy.fate["fate"], copy.ended_at, copy.protection) == ("read", NOON + 3, PROOF)
+    assert [step.kind for step in copy.steps] == ["portal", "notified", "portal"]
