@@ -22,7 +22,7 @@ _NAMED: Final = (
 )
 """CROSS keeps SQLite from walking through the queue after all to see who is named."""
 _HELD: Final = "SELECT id FROM entries WHERE held = 1 AND id > ?1"
-_LEASED: Final = "SELECT id FROM entries WHERE lease IS NOT NULL AND id > ?1"
+_LEASED: Final = "SELECT id FROM entries INDEXED BY entries_leased WHERE lease IS NOT NULL AND id > ?1"
 _BY_DESTINATION: Final = (
     "SELECT id FROM entries INDEXED BY entries_by_destination "
     "WHERE lease IS NULL AND priority = ?2 AND destination = ?3 AND id > ?1"
