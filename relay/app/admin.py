@@ -263,9 +263,10 @@ class AdminService:
         try:
             site = self._life.site.again()
             policy = RunningPolicy(site.settings.policy, methods=configured_methods(site.settings), clock=CLOCK)
-            ring = open_vault(site.settings).ring
+            vault = open_vault(site.settings)
+            await prove_ring(self._store, vault, site.settings.keys_dir)
             context = policy_context(site.settings)
-            self._vault.adopt(ring)
+            self._vault.adopt(vault.ring)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
             return

@@ -247,9 +247,10 @@ class WorkerService:
             directory = options.clients(load_clients(site.settings.clients_dir))
             signers = load_signers(site.settings)
             contexts = [self._context_of(site.settings, listener) for listener in self._listeners]
-            ring = open_vault(site.settings).ring
+            vault = open_vault(site.settings)
+            await prove_ring(self._store, vault, site.settings.keys_dir)
             classifier = load_classifier(site.settings.bounces.rules)
-            self._vault.adopt(ring)
+            self._vault.adopt(vault.ring)
         except PosternError as error:
             self._metrics.count("postern_config_reloads_total", {"result": "failed"})
             log.error("reload refused, what runs stays", problems=str(error))

@@ -38,6 +38,7 @@ async def test_a_version_that_mail_in_the_database_needs_is_counted_and_not_reti
         peer = it.internet.peers["mail.example"]
         peer.behaviour = PeerBehaviour(hostname=peer.behaviour.hostname, certificate=peer.behaviour.certificate)
         await it.wait_gone()
+        await it.worker.reload()  # what proves that ring and store belong together is sealed anew
         with Tables(tmp_path, url) as tables:
             for gone in ("outbox", "memos"):  # as the archiver does, and time
                 tables.run(f"DELETE FROM {gone}")
