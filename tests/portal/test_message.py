@@ -321,6 +321,14 @@ def text_of(pdf):
         document.close()
 
 
+async def test_headers_of_messages_inside_count_against_the_pages_of_a_pdf():
+    head = "".join(f"{name}: {'planted ' * 60}\r\n" for name in ("From", "To", "Cc", "Subject"))
+    inner = "".join(f"--x\r\nContent-Type: message/rfc822\r\n\r\n{head}\r\nbody\r\n" for _ in range(30))
+    content = f"Subject: outer\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n{inner}--x--\r\n".encode()
+    text = text_of(await pdf_of(content, characters=4_000))
+    assert 100 < text.count("planted") < 600, "of 7,200"
+
+
 async def test_the_copy_says_what_the_message_says():
     content = message(
         "¿Qué tal? Ваш результат готов.", '<p>x</p><img src="cid:a">', related=[("a", picture(), "png")],

@@ -106,19 +106,23 @@ class _Writer:
         return bytes(page.output())
 
     def _section(self, section: Section) -> None:
-        self._line(self._subject(section), 16)
+        self._line(self._spent(self._subject(section)), 16)
         for name, key in (("from", "message.from"), ("to", "message.to"), ("cc", "message.cc")):
             if value := section.message.header(name):
-                self._line(f"{self._words(key)}: {value}", 10)
+                self._line(self._spent(f"{self._words(key)}: {value}"), 10)
         if date := section.message.header("date"):
-            self._line(f"{self._words('message.date')}: {self._moments.plain(date, self._words)}", 10)
+            self._line(self._spent(f"{self._words('message.date')}: {self._moments.plain(date, self._words)}"), 10)
         self._rule()
-        text, self._room = section.text[: max(0, self._room)], self._room - len(section.text)
-        self._line(text or str(self._words("message.no_text")), 11)
+        self._line(self._spent(section.text or str(self._words("message.no_text"))), 11)
         for inner in section.inner:
             if self._room > 0:
                 self._rule()
                 self._section(inner)
+
+    def _spent(self, text: str) -> str:
+        """As much of it as the document has room for, headers of messages inside included: they may be many."""
+        shown, self._room = text[: max(0, self._room)], self._room - len(text)
+        return shown
 
     def _subject(self, section: Section) -> str:
         return section.message.header("subject") or str(self._words("common.no_subject"))
