@@ -249,6 +249,9 @@ class Accounts(Protocol):
     async def use_once(self, nonce: str, *, until: float) -> bool:
         """Whether this is the first time that this is used; kept until then."""
 
+    async def is_used(self, nonce: str) -> bool:
+        """Whether it was used."""
+
     # --- codes
 
     async def challenge(

@@ -150,7 +150,9 @@ async def test_a_nonce_is_used_once(portal):
     one, other = await portal.open(), await portal.open()
     answers = await asyncio.gather(*(store.use_once("n", until=NOW + 60) for store in (one, other, one, other)))
     assert sorted(answers) == [False, False, False, True]
+    assert not await other.is_used("m")
     assert await one.use_once("m", until=NOW + 60)
+    assert await other.is_used("m")
 
 
 # --- codes

@@ -119,6 +119,23 @@ async def test_sending_twice_sends_once(site):
     assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
 
 
+async def test_a_button_pressed_twice_sends_once_and_other_words_are_sent(site):
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/reply"
+    page = await browser.get(path)
+    once = re.search(r'name="once" value="([^"]{22})"', page.text)[1]
+    for text in ("planted-words", "planted-words", "planted-other", "planted-words"):
+        await browser.get(path)
+        answer = await post(browser, path, text=text, action="send", once=once)
+        assert answer.url.path == f"/inbox/{deposit.id}/sent"
+        assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+    said = [parsed(one).get_content().strip() for one in await sent_of(site)]
+    assert said == ["planted-words", "planted-other"]
+    await browser.get(path)
+    await post(browser, path, text="planted-words", action="send", once=once[::-1])
+    assert len(await sent_of(site)) == 1, "of another page"
+
+
 async def test_a_draft_is_kept_and_offered(site):
     browser, deposit = await reader(site)
     await browser.get(f"/inbox/{deposit.id}/reply")

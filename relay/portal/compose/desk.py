@@ -17,9 +17,11 @@ from relay.portal.message.files import SAFE_TYPES, is_risky, safe_name
 from relay.portal.message.outline import Part
 from relay.portal.message.reader import MessageReader
 from relay.portal.rooms import Rooms
-from relay.portal.tokens import new_token
+from relay.portal.tokens import digest, new_token
 
 _PIECE: Final = 256 * 1024
+_REMEMBERED: Final = 86_400.0
+"""Seconds that what was sent from a page is known: longer than its form is taken."""
 _REFUSED: Final = frozenset({"bomb", "depth", "files", "crash", "timeout"})
 """What the scan says of an attachment that is not taken: it unpacks without end, or brings a reader down."""
 _HIDDEN: Final = ("Bcc", "Resent-Bcc", "Return-Path")
@@ -203,8 +205,14 @@ class Desk:
             raise ComposeError("compose.not_allowed")
         return (to, *(others(deposit, message.header("reply-to")) if draft.to_all else ()))
 
-    async def send(self, deposit: Deposit, draft: Draft) -> tuple[Address, ...]:
+    async def send(self, deposit: Deposit, draft: Draft, *, once: str = "") -> tuple[Address, ...]:
         """Hand it out; to whom it goes. A draft that is sent twice is one message: it keeps its id.
+
+        Args:
+            deposit: what is answered.
+            draft: the answer.
+            once: of the page that it was written on: the same words of the same page are sent once, also when the
+                second press of its button finds the draft sent and gone.
 
         Raises:
             ComposeError: something is missing, too much, or not taken.
@@ -217,6 +225,10 @@ class Desk:
             raise ComposeError("compose.too_long")
         if not all(upload.is_whole for upload in draft.uploads):
             raise ComposeError("compose.broken_off")
+        mark = digest("\0".join((deposit.id, draft.kind, once, draft.text, draft.to, str(draft.to_all))))
+        if once and await self._rooms.accounts.is_used(mark):
+            await self._drafts.discard(draft.id)
+            return to
         await hold(self._rooms, limit("answers-written", deposit.mailbox.key, self._rooms.options.limits.written))
         async with self._room:
             content = await self._write(deposit, draft, to)
@@ -232,6 +244,7 @@ class Desk:
                 at=self._rooms.clock(),
             )
             await self._rooms.ledger.answered(deposit, post)
+        await self._rooms.accounts.use_once(mark, until=self._rooms.clock() + _REMEMBERED)
         await self._drafts.discard(draft.id)
         return to
 

@@ -18,6 +18,7 @@ from relay.portal.moments import size
 from relay.portal.pages import language_of
 from relay.portal.rooms import Rooms
 from relay.portal.sessions import CSRF_HEADER, RefusedError, SignInNeededError, check_csrf
+from relay.portal.tokens import new_token
 from relay.portal.words import Words, words
 
 _CHUNK: Final = 1024 * 1024  # octets of an upload that one request brings
@@ -154,7 +155,7 @@ class _ComposePages:
         action = fields.get("action", "save")
         here = f"/inbox/{deposit.id}/{draft.kind.value}"
         if action == "send":
-            await self._desk.send(deposit, draft)
+            await self._desk.send(deposit, draft, once=fields.get("once", "")[:64])
             return RedirectResponse(
                 f"/inbox/{deposit.id}/sent{'?forward=1' if draft.kind is DraftKind.FORWARD else ''}", 303
             )
@@ -215,6 +216,7 @@ class _ComposePages:
             "deposit": deposit,
             "kind": kind.value,
             "draft": draft,
+            "once": new_token(self._rooms.entropy)[:22],
             "to": await self._sender(deposit),
             "others": shown(others(deposit, message.header("reply-to"))),
             "to_all": to_all,

@@ -67,6 +67,11 @@ class Guards:
         sql = "INSERT INTO nonces(nonce, ends_at) VALUES(?, ?) ON CONFLICT(nonce) DO NOTHING"
         return bool(await self._database.transact(lambda cursor: cursor.run(sql, nonce, until)))
 
+    async def is_used(self, nonce: str) -> bool:
+        """Whether it was used."""
+        sql = "SELECT 1 FROM nonces WHERE nonce = ?"
+        return await self._database.read(lambda cursor: cursor.row(sql, nonce)) is not None
+
     # --- codes
 
     async def challenge(
