@@ -142,11 +142,17 @@ class Ledger:
         return await self._end(there, DepositState.EXPIRED, "expired", "its time in the portal was over", posts)
 
     async def reminded(self, deposit: Deposit) -> bool:
-        """It was not opened, and will be deleted soon: its reader is told."""
+        """It was not opened, and will be deleted soon: its reader is told.
+
+        Not so when it was extended, or they were told, since the deposit was read.
+        """
         now = self._clock()
-        post = self._post(PostKind.REMINDER, deposit, self._writer.reminder(deposit, now=now), now)
-        event = portal_event(deposit, "reminded", at=now, post=post.id)
-        reminded = dataclasses.replace(deposit, reminded_at=now)
+        there = await self._deposits.find(deposit.id)
+        if there is None or (there.expires_at, there.reminded_at) != (deposit.expires_at, deposit.reminded_at):
+            return False
+        post = self._post(PostKind.REMINDER, there, self._writer.reminder(there, now=now), now)
+        event = portal_event(there, "reminded", at=now, post=post.id)
+        reminded = dataclasses.replace(there, reminded_at=now)
         return await self._change(reminded, DepositState.WAITING, "reminded", posts=(post,), event=event)
 
     # --- its notice

@@ -130,6 +130,15 @@ async def test_a_taken_notice_is_told_to_who_asked(bench):
 # --- the clock
 
 
+async def test_a_reminder_takes_back_no_extension_and_comes_once(bench):
+    listed = await bench.make(expires_at=NOW + DAY)
+    assert await bench.ledger.extended(listed, NOW + 9 * DAY, by="ada", why="on holiday")
+    assert not await bench.ledger.reminded(listed)
+    there = await bench.deposits.find(listed.id)
+    assert (there.expires_at, bench.posts) == (NOW + 9 * DAY, [])
+    assert [await bench.ledger.reminded(there) for _ in range(2)] == [True, False]
+
+
 async def test_the_sweeper_expires_reminds_forgets_and_measures(bench):
     due = await bench.make(0, expires_at=NOW + 2 * DAY)
     later = await bench.make(1, expires_at=NOW + 30 * DAY)
