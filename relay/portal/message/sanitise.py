@@ -13,7 +13,7 @@ from typing import Final
 
 import nh3
 
-from relay.portal.message.weight import is_light
+from relay.mail.weight import is_light
 
 _ALLOWED: Final = tomllib.loads(resources.files(__package__).joinpath("html.toml").read_text("utf-8"))
 _STYLES: Final = frozenset(_ALLOWED["styles"])
@@ -24,7 +24,7 @@ _PICTURE: Final = re.compile(r'src="cid:postern-([0-9a-f]{16})-(\d+)"')
 
 
 class TooHeavyError(Exception):
-    """Parsing it would take too long (:mod:`relay.portal.message.weight`)."""
+    """Parsing it would take too long (:mod:`relay.mail.weight`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,3 +101,20 @@ def test_cells_and_rows_stay_apart():
 )
 def test_header_values(raw, value):
     assert decode_value(raw) == value
+
+
+@pytest.mark.parametrize("tag", ["<div>", "<font size=3>", "<table><tr><td>", "<p><b>"])
+def test_what_is_nested_beyond_all_sense_is_read_without_a_parser(tag, monkeypatch):
+    """A parser takes the square of the depth: a quarter of a megabyte of ``<div>`` took eight seconds."""
+    heavy = tag * 5000 + "MRN: 44&#55;1<b>829</b><img alt='HIV'>"
+    monkeypatch.setattr("relay.mail.html.LexborHTMLParser", None)
+    text = html_to_text(heavy)
+    assert "MRN: 4471829" in text
+    assert text.endswith("\nHIV")
+
+
+def test_a_long_and_flat_newsletter_still_goes_through_the_parser():
+    rows = "<tr><td><style>.patient { color: red }</style>Row</td><td><a href='x'>more</a></td></tr>" * 3000
+    text = html_to_text(f"<table>{rows}</table>")
+    assert text.count("Row") == 3000
+    assert "color: red" not in text
