@@ -79,7 +79,11 @@ class AdminService:
         self._vault = open_vault(settings)
         self._store = build_store(settings, self._vault)
         await self._store.open(incarnation(settings, self._life.name))
-        await prove_ring(self._store, self._vault, settings.keys_dir)
+        try:
+            await prove_ring(self._store, self._vault, settings.keys_dir)
+        except PosternError:
+            await self._store.close()
+            raise
         self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
         self._outward = Outward.of(

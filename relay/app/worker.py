@@ -93,7 +93,12 @@ class WorkerService:
             observe_batch=lambda size: self._metrics.observe("postern_commit_batch_units", size),
         )
         await self._store.open(incarnation(settings, self._life.name))
-        await prove_ring(self._store, self._vault, settings.keys_dir)
+        try:
+            await prove_ring(self._store, self._vault, settings.keys_dir)
+        except PosternError:
+            await self._store.close()
+            self._metrics.close()
+            raise
         self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._portal = await WorkerPortal.open(settings, self._metrics)
         self._switch = NodeSwitch(self._store, self._serve, self._cease)
