@@ -6,7 +6,7 @@ user of the portal are its own, and of the queue it knows nothing.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -94,6 +94,24 @@ class Deposit:
     may_forward: bool = False
     receipts: bool = False
     language: str = "en"
+
+
+def taken_over(there: Deposit, wanted: Deposit) -> Deposit | None:
+    """The stored deposit with the new state and times of one that was read a moment ago.
+
+    What another did meanwhile is kept: first times are the first, an extension is not taken back, and what was extended
+    does not expire (``None``: nothing is to be changed).
+    """
+    if wanted.state is DepositState.EXPIRED and there.expires_at > wanted.expires_at:
+        return None
+    return replace(
+        there,
+        state=wanted.state,
+        expires_at=max(there.expires_at, wanted.expires_at),
+        opened_at=there.opened_at if there.opened_at is not None else wanted.opened_at,
+        downloaded_at=there.downloaded_at if there.downloaded_at is not None else wanted.downloaded_at,
+        reminded_at=wanted.reminded_at,
+    )
 
 
 class PostKind(StrEnum):

@@ -158,6 +158,21 @@ async def test_pages_follow_time_and_select(deposits):
 # --- change ---
 
 
+async def test_what_another_did_meanwhile_is_kept(deposits):
+    """A reader opens from a page that was made before an operator extended; the sweeper ends what was extended."""
+    before = await deposits.deposit(a_deposit(), CONTENT)
+    extended = replace(before, expires_at=before.expires_at + 7 * DAY)
+    assert await deposits.change(extended, expected=DepositState.WAITING)
+    expired = replace(before, state=DepositState.EXPIRED)
+    assert not await deposits.change(expired, expected=DepositState.WAITING)
+    opened = replace(before, state=DepositState.OPENED, opened_at=NOW + 5)
+    assert await deposits.change(opened, expected=DepositState.WAITING)
+    again = replace(before, state=DepositState.OPENED, opened_at=NOW + 9)
+    assert await deposits.change(again, expected=DepositState.OPENED)
+    there = await deposits.find(before.id)
+    assert (there.expires_at, there.opened_at) == (extended.expires_at, NOW + 5)
+
+
 async def test_a_change_holds_only_where_the_state_is_as_expected(harness):
     deposits, other = await harness.open(), await harness.open()
     made = await deposits.deposit(a_deposit(), CONTENT)

@@ -15,7 +15,16 @@ import pytest
 from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent
 from relay.core.errors import StoreError
-from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, OutboxItem, PortalFigures, Post
+from relay.core.portal import (
+    FINAL_STATES,
+    Deposit,
+    DepositFilter,
+    DepositState,
+    OutboxItem,
+    PortalFigures,
+    Post,
+    taken_over,
+)
 from relay.protect.keyring import KeyRing
 from relay.protect.sealing import RingVault
 from relay.store.portal.database import Database
@@ -112,14 +121,9 @@ class MemoryDeposits:
         there = self._deposits.get(deposit.id)
         if there is None or there.state is not expected:
             return False
-        there = dataclasses.replace(
-            there,
-            state=deposit.state,
-            expires_at=deposit.expires_at,
-            opened_at=deposit.opened_at,
-            downloaded_at=deposit.downloaded_at,
-            reminded_at=deposit.reminded_at,
-        )
+        there = taken_over(there, deposit)
+        if there is None:
+            return False
         if deposit.state in FINAL_STATES and expected not in FINAL_STATES:
             self._contents.pop(deposit.id, None)
             self._ended[deposit.id] = self._now()

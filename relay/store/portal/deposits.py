@@ -9,7 +9,16 @@ import structlog
 
 from relay.core.change import AuditEvent
 from relay.core.errors import CorruptError, SealError, StoreError
-from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, OutboxItem, PortalFigures, Post
+from relay.core.portal import (
+    FINAL_STATES,
+    Deposit,
+    DepositFilter,
+    DepositState,
+    OutboxItem,
+    PortalFigures,
+    Post,
+    taken_over,
+)
 from relay.core.ports import Clock, Vault
 from relay.protect.pieces import KEY_SIZE, PIECE_SIZE, DataKey, piece_count
 from relay.store.codec import dump, load
@@ -236,14 +245,9 @@ class StoredDeposits:
             there = None if row is None else self._open(row)
             if there is None or there.state is not expected:
                 return False
-            new = dataclasses.replace(
-                there,
-                state=deposit.state,
-                expires_at=deposit.expires_at,
-                opened_at=deposit.opened_at,
-                downloaded_at=deposit.downloaded_at,
-                reminded_at=deposit.reminded_at,
-            )
+            new = taken_over(there, deposit)
+            if new is None:
+                return False
             reminded = int(new.reminded_at is not None)
             cursor.run(tables.UPDATE, self._seal_facts(new), new.state.value, reminded, new.expires_at, new.id)
             if new.state in FINAL_STATES and expected not in FINAL_STATES:
