@@ -1,14 +1,14 @@
 """What every method begins with: the original, and the header edits that its treatment asks for."""
 
+import re
 from typing import Final
 
-from relay.core.decision import MethodName, Treatment
+from relay.core.decision import Treatment
 from relay.mail import edit
 
 SECRET_HEADER: Final = "Postern-Secret"  # noqa: S105 - a header's name
 """A header in which a sender's system gives the secret that opens a copy in the portal; it never leaves in a copy."""
-
-
+_SECRET: Final = re.compile(rb"^%s[ \t]*:" % SECRET_HEADER.encode("ascii"), re.IGNORECASE | re.MULTILINE)
 MASKED: Final = "Protected message"
 """The subject in place of one that tells of a patient."""
 
@@ -30,6 +30,6 @@ def edited(content: bytes, treatment: Treatment, *, travels: bool = True) -> byt
         content = edit.mask_subject(content, MASKED)
     if treatment.headers:
         content = edit.apply(content, treatment.headers)
-    if MethodName.PORTAL in treatment.methods:
+    if _SECRET.search(content, 0, edit.header_end(content)):
         content = edit.remove(content, SECRET_HEADER)
     return content
