@@ -26,6 +26,8 @@ from relay.store.portal import drafts
 
 log = structlog.get_logger("portal")
 
+_OURSELVES: Final = ("127.0.0.0/8", "::1/128")
+"""A proxy on this machine that was not named, and health checks: none of them is a stranger."""
 _SWEEP: Final = 60.0
 """Seconds between looks for what is due."""
 _FORGET_MOST: Final = 50
@@ -163,6 +165,7 @@ def server_options(portal: PortalSettings) -> ServerOptions:
         address=str(portal.address),
         port=portal.port,
         proxies=tuple(map(str, portal.proxy.networks)) if portal.proxy.protocol else (),
+        speakers=(*map(str, portal.proxy.networks), *_OURSELVES),
         connections=portal.requests_at_once,
     )
 

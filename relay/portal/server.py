@@ -5,9 +5,10 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import h11
 import structlog
@@ -21,6 +22,7 @@ from relay.portal.proxyheader import ProxyHeaderError, read_header
 log = structlog.get_logger("portal")
 
 _MAX_HEADERS: Final = 32 * 1024
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,9 @@ class ServerOptions:
         address: an IP address.
         port: 0 takes any free one.
         proxies: networks whose connections begin with a PROXY header; empty: none do.
+        speakers: networks of proxies that speak for many: their connections are not counted by client.
         connections: how many at once; beyond it the answer is 503.
+        connections_per_client: how many at once from one IPv4 address or IPv6 /48, so that one host leaves others room.
         header_deadline: seconds for a request's headers to arrive.
         keep_alive: seconds an idle connection is kept.
         drain: seconds that answers under way get at the end.
@@ -40,7 +44,9 @@ class ServerOptions:
     address: str = "127.0.0.1"
     port: int = 8443
     proxies: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
     connections: int = 256
+    connections_per_client: int = 64
     header_deadline: float = 30.0
     keep_alive: int = 20
     drain: int = 10
@@ -130,33 +136,46 @@ class _Server(uvicorn.Server):
 
 def _protocol(options: ServerOptions) -> type[asyncio.Protocol]:
     """The HTTP protocol's class: uvicorn makes an object of it for each connection, with arguments of its own."""
-    networks = tuple(ipaddress.ip_network(text, strict=False) for text in options.proxies)
 
     class Protocol(_Deadlines):
         header_deadline = options.header_deadline
-        proxies = networks
+        proxies = _networks(options.proxies)
+        speakers = _networks(options.speakers)
+        most = options.connections_per_client
+        crowd: ClassVar[Counter[str]] = Counter()
 
     return Protocol
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
 class _Deadlines(H11Protocol):
     """Reads the PROXY header where there must be one, and gives every request's headers a deadline.
 
-    uvicorn bounds idle connections and sizes, but not how slowly a header trickles in.
+    uvicorn bounds idle connections and sizes, but not how slowly a header trickles in, nor how many one client opens.
     """
 
     header_deadline: float
-    proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+    proxies: tuple[_Network, ...]
+    speakers: tuple[_Network, ...]
+    most: int
+    crowd: ClassVar[Counter[str]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._awaited = b"" if self.proxies else None
         self._deadline: asyncio.TimerHandle | None = None
+        self._counted = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        if self.proxies and not self._is_proxy():
+        if self.proxies and not self._is_in(self.proxies):
             log.warning("a connection that comes from no proxy", peer=self.client[0] if self.client else "")
+            transport.abort()
+            return
+        if not self._has_room():
             transport.abort()
             return
         self._arm()
@@ -173,14 +192,31 @@ class _Deadlines(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._counted:
+            self.crowd[self._counted] -= 1
+            if not self.crowd[self._counted]:
+                del self.crowd[self._counted]
+            self._counted = ""
         super().connection_lost(exc)
 
-    def _is_proxy(self) -> bool:
+    def _has_room(self) -> bool:
+        """Count the connection, and say whether its client has not too many."""
+        peer = self._peer()
+        if peer is None or self.proxies or self._is_in(self.speakers):
+            return True
+        self._counted = str(ipaddress.ip_network((peer, 32 if peer.version == 4 else 48), strict=False))
+        self.crowd[self._counted] += 1
+        return self.crowd[self._counted] <= self.most
+
+    def _peer(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         try:
-            peer = ipaddress.ip_address(self.client[0] if self.client else "")
+            return ipaddress.ip_address(self.client[0] if self.client else "")
         except ValueError:
-            return False
-        return any(peer in network for network in self.proxies)
+            return None
+
+    def _is_in(self, networks: tuple[_Network, ...]) -> bool:
+        peer = self._peer()
+        return peer is not None and any(peer in network for network in networks)
 
     def _after_proxy_header(self, data: bytes) -> bytes | None:
         """What follows the PROXY header; ``None`` while it is not there, or must not be served."""

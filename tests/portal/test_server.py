@@ -1,6 +1,7 @@
 """The portal's server from a socket: TLS, PROXY headers from named proxies alone, and slow clients that are let go."""
 
 import asyncio
+import contextlib
 import ssl
 import struct
 
@@ -101,6 +102,27 @@ async def test_without_a_right_header_nothing_is_served(header):
 async def test_who_is_no_proxy_is_not_heard():
     async with Running(proxies=("192.0.2.0/24",)) as running:
         assert await running.say(V1 + GET) == b""
+
+
+async def test_one_client_leaves_room_for_others():
+    async with Running(connections_per_client=2) as running, contextlib.AsyncExitStack() as stack:
+        held = [await asyncio.open_connection("127.0.0.1", running.server.port) for _ in range(2)]
+        for _, writer in held:
+            stack.callback(writer.close)
+        assert await running.say(GET) == b"", "one too many"
+        held[0][1].close()
+        await held[0][1].wait_closed()
+        async with asyncio.timeout(10):
+            while not (answer := await running.say(GET)):  # noqa: ASYNC110  the server hears of the end when it does
+                await asyncio.sleep(0.01)
+        assert body(answer).startswith(b"127.0.0.1")
+
+
+async def test_a_proxy_speaks_for_many():
+    async with Running(connections_per_client=1, speakers=("127.0.0.0/8",)) as running:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+        assert body(await running.say(GET)).startswith(b"127.0.0.1")
+        writer.close()
 
 
 async def test_headers_that_trickle_in_have_a_deadline():
