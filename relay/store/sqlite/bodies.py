@@ -19,7 +19,8 @@ from relay.store.sqlite.faults import Fatal, is_full
 from relay.store.sqlite.schema import sync_directory
 
 _TEMPORARY: Final = ".part"
-_PASSING: Final = {errno.EMFILE, errno.ENFILE}
+_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What says nothing of the file: too many of them are open, or memory is short."""
 _log = structlog.get_logger("store")
 
 
@@ -70,10 +71,13 @@ class BodyFiles:
 
         Raises:
             CorruptError: the file is gone or cannot be read.
+            StoreUnavailableError: it cannot be read now, for want of descriptors or memory: nothing is wrong with it.
         """
         try:
             return (self._directory / name).read_bytes()
         except OSError as error:
+            if error.errno in _PASSING:
+                raise StoreUnavailableError(f"a body file cannot be opened now: {error.strerror}") from error
             raise CorruptError(f"the body file {name} cannot be read: {error.strerror}") from error
 
     def remove(self, names: Collection[str]) -> None:

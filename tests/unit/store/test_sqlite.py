@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import shutil
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import apsw
 import pytest
 
 from relay.core.change import Settle
-from relay.core.errors import ProblemsError, StoreError, StoreFullError
+from relay.core.errors import ProblemsError, StoreError, StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.store import DirectoryLock, SqliteStore, StoreOptions
@@ -441,6 +442,27 @@ def test_a_life_lock_knows_that_its_file_was_replaced(tmp_path):
         lock.renew()
     other.close()
     lock.close()
+
+
+async def test_a_body_that_cannot_be_opened_for_want_of_descriptors_is_not_damaged(tmp_path, opened):
+    content = b"a body of its own file\r\n" * 2000
+    await opened.commit(keeping(content=content)[0])
+    with no_more_files(), pytest.raises(StoreUnavailableError, match="Too many open files"):
+        await opened.content("m1")
+    assert await opened.content("m1") == content
+
+
+@contextlib.contextmanager
+def no_more_files():
+    """This process may open no further file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_a_closed_store_refuses(tmp_path):
