@@ -234,6 +234,7 @@ class Herald:
         self._next = loop.time() + self._pause
         try:
             async with self._line.use() as connection:
+                self._pid = connection.info.backend_pid  # the call may be heard before its answer is
                 cursor = await connection.execute(_CALL)
                 row = await cursor.fetchone()
                 self._pid = row[1] if row else 0
