@@ -9,6 +9,7 @@ from relay.app.base import Life, every
 from relay.app.helper import HelperService
 from relay.config.operation import LogFormat, LogLevel
 from relay.core.errors import ProblemsError, StoreError
+from relay.observe import log
 
 
 class Counted:
@@ -68,5 +69,8 @@ def test_a_log_that_cannot_be_opened_ends_nothing(tmp_path):
     life = Life(site=Gone(), name="worker-1")
     life.adopt(SimpleNamespace(settings=settings))
     assert life.settings is settings
-    with pytest.raises(ProblemsError, match="the log cannot be opened"):
-        life.configure_log()
+    try:
+        with pytest.raises(ProblemsError, match="the log cannot be opened"):
+            life.configure_log()
+    finally:
+        log.shutdown()  # what was set up before the file must not stay for other tests
