@@ -7,6 +7,7 @@ line, sends, and prints one JSON object: for each message the moments (CLOCK_MON
 
 import asyncio
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -150,7 +151,11 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     uvloop.run(load.run())
-    print(json.dumps({"begun": load.begun, "taken": load.taken, "refused": load.refused}), flush=True)
+    noted = json.dumps({"begun": load.begun, "taken": load.taken, "refused": load.refused}).encode()
+    with os.fdopen(
+        os.dup(sys.stdout.fileno()), "wb"
+    ) as out:  # unbuffered, a write that a pipe takes in part would end it
+        out.write(noted)
 
 
 if __name__ == "__main__":
