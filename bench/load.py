@@ -152,9 +152,7 @@ def main() -> None:
     sys.stdin.readline()
     uvloop.run(load.run())
     noted = json.dumps({"begun": load.begun, "taken": load.taken, "refused": load.refused}).encode()
-    with os.fdopen(
-        os.dup(sys.stdout.fileno()), "wb"
-    ) as out:  # unbuffered, a write that a pipe takes in part would end it
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:  # print, unbuffered, loses what the pipe has no room for
         out.write(noted)
 
 
