@@ -3,6 +3,7 @@
 ``POSTERN_SCREENSHOTS=DIRECTORY`` writes pictures of the pages there (``docs/screenshots`` is made so).
 """
 
+import contextlib
 import os
 import re
 from dataclasses import replace
@@ -107,8 +108,21 @@ class Walk:
     def go(self, path):
         self.page.goto(self.portal.origin + path)
 
-    def press(self, name, role="button", **options):
-        self.page.get_by_role(role, name=name, **options).first.click()
+    def press(self, name, role="button", *, leads=True, **options):
+        """Press it; where it ``leads`` to a page, until that page is there: nothing is read of the one that goes."""
+        pressed = self.page.get_by_role(role, name=name, **options).first
+        with self.page.expect_navigation() if leads else contextlib.nullcontext():
+            pressed.click()
+
+    def send(self):
+        """Press the main button of the page, whatever it says."""
+        with self.page.expect_navigation():
+            self.page.locator("main form button").first.click()
+
+    def enter(self):
+        """Press the Enter key on what leads to another page."""
+        with self.page.expect_navigation():
+            self.page.keyboard.press("Enter")
 
     def at(self, heading, shot="", *, only=()):
         """This page is shown, and nothing is wrong with it."""
@@ -123,6 +137,7 @@ class Walk:
 
     def fits(self):
         """Nothing has to be scrolled sideways (WCAG 1.4.10), and what is pressed is large enough (2.5.8)."""
+        self.page.wait_for_load_state()
         assert self.page.evaluate(SIDEWAYS) <= 0, f"{self.page.url} has to be scrolled sideways"
         assert self.page.evaluate(SMALL) == []
 
@@ -220,7 +235,7 @@ def test_from_the_notice_to_the_log_off(walk):
     saved = {}
     for name in ("Save the file results.pdf", "Save as PDF", "Save as email file (EML)"):
         with page.expect_download() as download:
-            walk.press(name, "link")
+            walk.press(name, "link", leads=False)
         saved[name] = Path(download.value.path()).read_bytes(), download.value.suggested_filename
     assert saved["Save the file results.pdf"] == (b"%PDF-1.4 made up", "results.pdf")
     assert saved["Save as PDF"][0].startswith(b"%PDF-")
@@ -276,7 +291,8 @@ def test_from_the_notice_to_the_log_off(walk):
         walk.press("Read my message")
         walk.at("Check that it is you", f"17-second-{button}")
         page.get_by_label(label).fill(answer())
-        page.get_by_label(label).press("Enter")
+        page.get_by_label(label).focus()
+        walk.enter()
         walk.at("Your messages")
         walk.press("Sign out")
         walk.at("You are signed out")
@@ -365,13 +381,13 @@ def test_pages_for_everybody(portal, chromium, name, options):
     walk.go(f"/m/{deposit.id}")
     assert walk.page.locator("html").get_attribute("lang") == ("es" if name == "spanish" else "en")
     look(1, "landing")
-    walk.page.locator("main form button").first.click()
+    walk.send()
     look(2, "code")
     walk.page.locator("#code").fill(walk.code())
-    walk.page.locator("main form button").first.click()
+    walk.send()
     look(3, "choose")
     walk.go(f"/inbox/{deposit.id}")
-    walk.page.locator("main form button").first.click()
+    walk.send()
     look(4, "message")
     for number, path in enumerate((f"/inbox/{deposit.id}/reply?all=1", f"/inbox/{deposit.id}/forward", *PLACES), 5):
         walk.go(path)
@@ -398,29 +414,29 @@ def test_the_whole_way_without_a_script_and_by_keyboard(portal, chromium):
     page.keyboard.press("Tab")
     assert page.evaluate(FOCUSED) == "Skip to the content"
     tab_to("Send me a code")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", name="Enter your code").wait_for()
     tab_to("code")
     page.keyboard.type(walk.code())
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", name="Make your next visit easier").wait_for()
     tab_to("Not now")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", name="New message").wait_for()
     tab_to("Open the message")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", level=1, name="Your lab results").wait_for()
     tab_to("Reply")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", level=1, name="Your reply").wait_for()
     tab_to("text")
     page.keyboard.type("By keyboard alone.")
     page.locator("#file").set_input_files({"name": "a.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-"})
     tab_to("Add this file")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_text("a.pdf").first.wait_for()
     tab_to("Send my reply")
-    page.keyboard.press("Enter")
+    walk.enter()
     page.get_by_role("heading", name="Your reply is on its way").wait_for()
     [reply] = [post for post in walk.taken(PostKind.REPLY) if post.deposit_id == deposit.id]
     assert b"By keyboard alone." in reply.content
@@ -444,7 +460,7 @@ def test_a_warning_comes_before_the_log_off_and_can_be_answered(portal, chromium
     assert violations(page) == []
     assert page.get_by_role("button", name="Stay signed in").evaluate("(one) => one === document.activeElement")
     with page.expect_response("**/account/alive") as answer:
-        walk.press("Stay signed in")
+        walk.press("Stay signed in", leads=False)
     assert answer.value.ok
     warning.wait_for(state="hidden")
     page.clock.fast_forward("12:30")

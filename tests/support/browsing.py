@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import threading
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from relay.demo.ports import free_port
 from relay.portal.server import PortalServer, ServerOptions
 from tests.support.portal_site import a_site
 
@@ -76,9 +76,7 @@ class Served:
 
     async def _serve(self):
         try:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
             self.origin = f"http://localhost:{port}"
             async with a_site(self._directory, origin=self.origin, **self._options) as site:
                 server = PortalServer(ServerOptions(port=port, drain=1, keep_alive=2), site.app, None)
@@ -107,6 +105,7 @@ def a_chromium():
 
 def violations(page, *, only=()) -> list[str]:
     """What axe-core finds wrong on a page, one line each; ``only``: these rules of it."""
+    page.wait_for_load_state()
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text("utf-8"))  # in the page's world, past its policy against scripts from elsewhere
     # What is inside the frame of a message is its sender's; the frame itself is looked at.
