@@ -68,6 +68,8 @@ class Account:
         passkeys: in the order they were made.
         hidden_before: deposits from before this moment are hidden since a recovery; 0: none.
         shown_from: senders (look-up keys) who approved meanwhile.
+        era: rises when the ways to sign in change, with a recovery, and when all sessions are ended: what was begun
+            in an older one, a mailed code with it, leads nowhere any more.
         version: rises with every change.
     """
 
@@ -80,6 +82,7 @@ class Account:
     passkeys: tuple[Passkey, ...] = ()
     hidden_before: float = 0.0
     shown_from: tuple[str, ...] = ()
+    era: int = 0
     version: int = 0
 
     @property
@@ -265,7 +268,7 @@ class Accounts(Protocol):
     async def redeem(self, visit: str, subject: str, code: str, *, now: float) -> Redemption:
         """Use up the code if it fits, in time, for this visit and subject, and the first time.
 
-        A wrong answer takes one of its tries.
+        A wrong answer takes one of its tries. A code that was made in an older era of the account fits nothing.
         """
 
     # --- accounts
@@ -279,18 +282,25 @@ class Accounts(Protocol):
     async def save(self, account: Account, *, told: Told = UNTOLD, end_sessions: str | None = None) -> Account | None:
         """Store it if nobody has changed it since it was read: with its new version, or ``None``.
 
-        Version 0 is a new account. ``end_sessions``: end all sessions of the mailbox but the one with this key, and
-        forget all devices but that session's.
+        Version 0 is a new account. ``end_sessions``: end all sessions of the mailbox but the one with this key, forget
+        all devices but that session's, and begin a new era.
         """
 
     # --- sessions and devices
 
     async def start(
-        self, session: Session, *, device: Device | None = None, replaces: str = "", told: Told = UNTOLD
-    ) -> None:
+        self,
+        session: Session,
+        *,
+        device: Device | None = None,
+        replaces: str = "",
+        told: Told = UNTOLD,
+        era: int | None = None,
+    ) -> bool:
         """Keep a new session, and the device if it is new; the session ``replaces`` ends.
 
-        A mailbox has 20 sessions and devices at the most: the one that was unused for longest makes room.
+        ``era``: of the account when its owner proved themselves; if another has begun since, nothing is kept. Whether
+        it was. A mailbox has 20 sessions and devices at the most: the one that was unused for longest makes room.
         """
 
     async def session(self, key: str, *, now: float) -> Session | None:
@@ -306,7 +316,7 @@ class Accounts(Protocol):
         """End it."""
 
     async def end_all(self, mailbox: Address, *, told: Told = UNTOLD) -> int:
-        """End all sessions of a mailbox and forget its devices; how many sessions there were."""
+        """End all sessions of a mailbox, forget its devices and begin a new era; how many sessions there were."""
 
     async def devices(self, mailbox: Address) -> Sequence[Device]:
         """All known devices of a mailbox, last seen first."""

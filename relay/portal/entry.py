@@ -43,7 +43,7 @@ async def after_code(
     """A code was right: sign in, or ask for the second factor where one is set; on the first visit offer one."""
     account = await account_for(rooms, mailbox)
     if account.factors:
-        issued = await rooms.sessions.pend(request, account.mailbox, tenant=tenant)
+        issued = await rooms.sessions.pend(request, account, tenant=tenant)
         step = RECOVERY if onward == RECOVERY else "/sign-in/second"
         return lead(rooms, issued, step, onward)
     issued = await begin(rooms, request, account, Assurance.MAILED, way="code", tenant=tenant, language=language)
@@ -62,7 +62,11 @@ async def begin(
     tenant: str,
     language: str = "",
 ) -> Issued:
-    """Begin a session; a new device is mailed to the mailbox."""
+    """Begin a session; a new device is mailed to the mailbox.
+
+    Raises:
+        SignInNeededError: the ways to sign in have changed since the account was read.
+    """
     event = told(rooms, account.mailbox, "signed-in", way=way)
     post = rooms.mails.device(
         account.mailbox,
@@ -71,9 +75,10 @@ async def begin(
         language=language_of(request, language),
         now=rooms.clock(),
     )
+    issued = await rooms.sessions.start(request, account, assurance, tenant=tenant, event=event, post=post)
     rooms.metrics.count("postern_portal_sign_ins_total", {"way": way})
     log.info("portal_signed_in", way=way, domain=account.mailbox.domain)
-    return await rooms.sessions.start(request, account.mailbox, assurance, tenant=tenant, event=event, post=post)
+    return issued
 
 
 def lead(rooms: Rooms, issued: Issued | None, path: str, onward: str = "") -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from relay.core.address import Address
 from relay.core.change import AuditEvent
 from relay.core.portal import Post
-from relay.core.portal_accounts import UNTOLD, Accounts, Assurance, Device, Session, Told
+from relay.core.portal_accounts import UNTOLD, Account, Accounts, Assurance, Device, Session, Told
 from relay.core.ports import Clock
 from relay.portal.options import SessionOptions
 from relay.portal.rooms import rooms_of
@@ -23,9 +23,13 @@ DEVICE: Final = "__Host-device"
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"
 _SEEN_EVERY: Final = 30.0  # seconds: a page loads in a burst, and one write a burst is enough
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+_TOKEN_LENGTH: Final = 43
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9_-]{{{_TOKEN_LENGTH}}}\Z")
+_BETWEEN: Final = "."
 _NEXT: Final = re.compile(r"/(?:inbox|account)(?:/[A-Za-z0-9_-]{1,64}){0,4}\Z")
 _MAX_FIELDS: Final = 64
+_MOST_KNOWN: Final = 8
+"""Mailboxes for which one browser is known: the one that was used longest ago makes room."""
 _OTHER_CHARSET: Final = re.compile(r"charset(?!\s*=\s*\"?utf-8\"?\s*(?:;|\Z))")
 _BROWSERS: Final = (
     ("Edg", "Edge"),
@@ -75,12 +79,16 @@ class Issued:
 
     session: Session
     session_token: str
-    device_token: str
+    device_tokens: tuple[str, ...]
     is_new_device: bool
 
 
 class Sessions:
-    """Begins, finds and ends sessions. Cookies hold tokens; the store holds their digests."""
+    """Begins, finds and ends sessions. Cookies hold tokens; the store holds their digests.
+
+    A browser is known for a mailbox by a token that is that mailbox's alone: whoever copied the one it got for another
+    mailbox, or had it before, is known for no more than they were.
+    """
 
     def __init__(self, accounts: Accounts, options: SessionOptions, clock: Clock, entropy: Entropy) -> None:
         self._accounts = accounts
@@ -118,20 +126,20 @@ class Sessions:
 
     async def known_device(self, request: Request, mailbox: Address) -> Device | None:
         """This browser, if it has signed in for the mailbox before and not too long ago."""
-        token = cookie(request, DEVICE)
-        if token is None:
-            return None
-        device = await self._accounts.device(mailbox, digest(token))
-        if device is None or self._clock() - device.last_seen >= self._options.device:
-            return None
-        return device
+        known = [await self._accounts.device(mailbox, digest(token)) for token in device_tokens(request)]
+        since = self._clock() - self._options.device
+        return next((device for device in known if device is not None and device.last_seen > since), None)
 
-    async def pend(self, request: Request, mailbox: Address, *, tenant: str) -> Issued:
-        """Begin a session that shows nothing until the second factor is given."""
-        return await self._issue(request, mailbox, Assurance.PENDING, tenant=tenant, device=None, told=UNTOLD)
+    async def pend(self, request: Request, account: Account, *, tenant: str) -> Issued:
+        """Begin a session that shows nothing until the second factor is given.
+
+        Raises:
+            SignInNeededError: as for :meth:`start`.
+        """
+        return await self._issue(request, account, Assurance.PENDING, tenant=tenant, device=None, told=UNTOLD)
 
     async def start(
-        self, request: Request, mailbox: Address, assurance: Assurance, *, tenant: str, event: AuditEvent, post: Post
+        self, request: Request, account: Account, assurance: Assurance, *, tenant: str, event: AuditEvent, post: Post
     ) -> Issued:
         """Begin a session; a browser that is new to the mailbox is remembered, and ``post`` goes out for it.
 
@@ -139,18 +147,23 @@ class Sessions:
 
         Args:
             request: of the browser.
-            mailbox: whose.
+            account: whose, as it was read when its owner proved themselves.
             assurance: what it rests on.
             tenant: whose pages it shows.
             event: for the audit trail.
             post: tells the mailbox of a new device.
+
+        Raises:
+            SignInNeededError: the ways to sign in have changed meanwhile; what was proved leads nowhere.
         """
-        now, device = self._clock(), await self.known_device(request, mailbox)
+        now, device = self._clock(), await self.known_device(request, account.mailbox)
+        held = device_tokens(request)
         if device is not None:
-            seen = replace(device, last_seen=now)
-            told = Told(events=(event,))
-            return await self._issue(request, mailbox, assurance, tenant=tenant, device=seen, told=told)
-        token = cookie(request, DEVICE) or new_token(self._entropy)
+            seen, told = replace(device, last_seen=now), Told(events=(event,))
+            issued = await self._issue(request, account, assurance, tenant=tenant, device=seen, told=told)
+            order = sorted(held, key=lambda token: digest(token) != seen.token)
+            return replace(issued, device_tokens=tuple(order))
+        token = new_token(self._entropy)
         device = Device(
             id=new_token(self._entropy)[:22],
             token=digest(token),
@@ -159,13 +172,13 @@ class Sessions:
             last_seen=now,
         )
         told = Told(posts=(post,), events=(event,))
-        issued = await self._issue(request, mailbox, assurance, tenant=tenant, device=device, told=told)
-        return replace(issued, device_token=token, is_new_device=True)
+        issued = await self._issue(request, account, assurance, tenant=tenant, device=device, told=told)
+        return replace(issued, device_tokens=(token, *held)[:_MOST_KNOWN], is_new_device=True)
 
     async def _issue(
         self,
         request: Request,
-        mailbox: Address,
+        account: Account,
         assurance: Assurance,
         *,
         tenant: str,
@@ -176,7 +189,7 @@ class Sessions:
         token, old = new_token(self._entropy), cookie(request, SESSION)
         session = Session(
             key=digest(token),
-            mailbox=mailbox,
+            mailbox=account.mailbox,
             assurance=assurance,
             device=device.id if device else "",
             tenant=tenant,
@@ -184,10 +197,11 @@ class Sessions:
             seen_at=now,
             expires_at=now + self._options.life,
         )
-        await self._accounts.start(session, device=device, replaces=digest(old) if old else "", told=told)
+        replaces = digest(old) if old else ""
+        if not await self._accounts.start(session, device=device, replaces=replaces, told=told, era=account.era):
+            raise SignInNeededError(step="/sign-in", onward="/inbox")
         request.state.session = session
-        held = cookie(request, DEVICE) or ""
-        return Issued(session=session, session_token=token, device_token=held, is_new_device=False)
+        return Issued(session=session, session_token=token, device_tokens=(), is_new_device=False)
 
     async def end(self, request: Request) -> None:
         """End the request's session, whatever its state."""
@@ -199,8 +213,8 @@ class Sessions:
     def hand_over(self, response: Response, issued: Issued) -> None:
         """Give the browser its cookies."""
         set_cookie(response, SESSION, issued.session_token)
-        if issued.device_token:
-            set_cookie(response, DEVICE, issued.device_token, lasts=self._options.device)
+        if issued.device_tokens:
+            set_cookie(response, DEVICE, _BETWEEN.join(issued.device_tokens), lasts=self._options.device)
 
 
 def browser_name(agent: str) -> str:
@@ -220,6 +234,14 @@ def cookie(request: Request, name: str) -> str | None:
     """A token from a cookie, or ``None`` when it is missing or not of a token's form."""
     value = request.cookies.get(name, "")
     return value if _TOKEN.match(value) else None
+
+
+def device_tokens(request: Request) -> tuple[str, ...]:
+    """The tokens by which this browser is known, one a mailbox, last used first."""
+    value = request.cookies.get(DEVICE, "")
+    if len(value) > _MOST_KNOWN * (_TOKEN_LENGTH + 1):
+        return ()
+    return tuple(dict.fromkeys(token for token in value.split(_BETWEEN) if _TOKEN.match(token)))
 
 
 def set_cookie(response: Response, name: str, value: str, *, lasts: float | None = None) -> None:

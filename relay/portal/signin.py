@@ -16,11 +16,10 @@ from relay.portal.factors import ask_passkey, judge, passkey_account
 from relay.portal.pages import language_of
 from relay.portal.rooms import rooms_of
 from relay.portal.sessions import (
-    DEVICE,
     SESSION,
     VISIT,
     SignInNeededError,
-    cookie,
+    device_tokens,
     drop_cookie,
     form_of,
     onward_path,
@@ -55,7 +54,7 @@ def _sign_in_page(request: Request, *, onward: str, wrong: str = "", email: str 
     context = {
         "next": onward_path(onward),
         "expired": "expired" in request.query_params,
-        "is_known": cookie(request, DEVICE) is not None,
+        "is_known": bool(device_tokens(request)),
         "asked": ask_passkey(rooms, visit_of(request)),
         "wrong": wrong,
         "email": email,

@@ -213,6 +213,27 @@ async def test_no_code_fits_where_there_is_no_account(accounts):
     assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == GONE
 
 
+async def test_a_code_of_an_older_era_fits_nothing(accounts):
+    account = await accounts.save(an_account())
+    for change in (accounts.save(replace(account, totp="A"), end_sessions=""), accounts.end_all(PAT)):
+        assert await accounts.challenge(a_challenge(), again_after=0.0) is None
+        await change
+        assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == GONE
+    assert await accounts.challenge(a_challenge(), again_after=0.0) is None
+    account = await accounts.account(PAT)
+    assert await accounts.save(replace(account, totp_step=5)), "a change, and no new era"
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == FITS
+
+
+async def test_a_code_from_before_the_first_visit_is_of_the_first_era(accounts):
+    await accounts.challenge(a_challenge(), again_after=0.0)
+    account = await accounts.save(an_account())
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == FITS
+    await accounts.challenge(a_challenge(), again_after=0.0)
+    await accounts.save(replace(account, totp="A"), end_sessions="")
+    assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW) == GONE
+
+
 async def test_of_those_who_race_one_alone_gets_in(portal):
     stores = [await portal.open(), await portal.open()]
     await stores[0].challenge(a_challenge(tries=100), again_after=30.0)
@@ -288,6 +309,19 @@ async def test_a_new_session_ends_the_one_it_replaces(accounts):
     await accounts.start(a_session("new"), replaces="old")
     assert await accounts.session("old", now=NOW) is None
     assert await accounts.session("new", now=NOW) is not None
+
+
+async def test_a_session_of_an_older_era_is_not_kept(portal, accounts):
+    account = await accounts.save(an_account())
+    assert await accounts.start(a_session("one"), device=a_device(), era=account.era)
+    changed = await accounts.save(replace(account, totp="A"), end_sessions="one")
+    assert not await accounts.start(a_session("two"), replaces="one", told=TOLD, era=account.era)
+    assert await accounts.session("two", now=NOW) is None
+    assert await accounts.session("one", now=NOW) is not None, "what it would have replaced stays"
+    assert await portal.handed_out() == []
+    assert await accounts.start(a_session("two"), era=changed.era)
+    assert await accounts.end_all(PAT) == 2
+    assert not await accounts.start(a_session("three"), era=changed.era)
 
 
 async def test_grants_gather_in_their_session_alone(accounts):

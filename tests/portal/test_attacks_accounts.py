@@ -1,12 +1,16 @@
 """Attacks on accounts: by a browser that was left open, by strangers who know an address, by what a search tells."""
 
 import re
+from dataclasses import replace
 
-from relay.core.portal import Secret
+from relay.core.address import Address
+from relay.core.portal import PostKind, Secret
 from relay.portal.options import LimitOptions, Rate
 from relay.portal.passphrase import Passphrases
-from tests.support.portal_site import QUICK, a_site
+from relay.portal.recovery import sign_out_by_operator
+from tests.support.portal_site import PAT, QUICK, a_site
 
+SAM = Address.parse("sam@mail.example")
 PASSPHRASE = "correct horse battery"
 
 
@@ -162,3 +166,138 @@ async def test_no_path_makes_a_page_link_elsewhere(site):
         links = re.findall(r'href="([^"]*)\?lang=es"', page.text)
         assert len(links) == 1, path
         assert re.fullmatch(r"/(?:[A-Za-z0-9%_.-][A-Za-z0-9%_./-]*)?", links[0]), links
+
+
+# --- one browser, several mailboxes
+
+
+def known(browser) -> list[str]:
+    return browser.client.cookies["__Host-device"].split(".")
+
+
+async def test_a_browser_that_is_known_for_one_mailbox_is_a_stranger_to_another(site):
+    browser = await site.browser().sign_in(await site.deposit())
+    await site.take()
+    [first] = known(browser)
+    await browser.sign_in(await site.deposit(mailbox=SAM))
+    told = [post for post in await site.take() if post.kind is PostKind.ENROLLED]
+    assert [post.recipients for post in told] == [(SAM,)], "the device is new to this mailbox, which hears of it"
+    assert known(browser)[1:] == [first]
+    assert known(browser)[0] != first
+    tokens = [[device.token for device in await site.rooms.accounts.devices(who)] for who in (PAT, SAM)]
+    assert len(set(tokens[0] + tokens[1])) == 2, "no token serves two mailboxes"
+
+
+async def test_whoever_copied_the_token_of_one_mailbox_is_known_for_no_other(site):
+    """On a shared machine: the first user keeps a copy of their cookie, the second signs in with the same browser."""
+    shared = await site.browser().sign_in(await site.deposit())
+    copied = shared.client.cookies["__Host-device"]
+    await shared.sign_in(await site.deposit(mailbox=SAM))
+    account = await site.account(SAM)
+    hashed = await Passphrases(QUICK).hash(PASSPHRASE)
+    assert await site.rooms.accounts.save(replace(account, passphrase=hashed))
+    thief = site.browser(network="198.51.100.9")
+    for browser, status in ((thief, 400), (shared, 303)):
+        token = await fresh_token(browser)
+        if browser is thief:
+            browser.client.cookies.set("__Host-device", copied, domain="secure.clinic.example")
+        data = {"csrf": token, "way": "passphrase", "email": str(SAM), "passphrase": PASSPHRASE}
+        assert (await browser.raw("POST", "/sign-in", data=data)).status_code == status
+
+
+async def test_a_browser_stays_known_for_the_mailboxes_that_were_used_last(site):
+    browser = site.browser()
+    mailboxes = [Address.parse(f"p{number}@mail.example") for number in range(10)]
+    for mailbox in mailboxes:
+        await browser.sign_in(await site.deposit(mailbox=mailbox))
+        await site.take()
+    assert len(set(known(browser))) == 8
+    await browser.sign_in(await site.deposit(mailbox=mailboxes[2]))
+    assert not [post for post in await site.take() if post.kind is PostKind.ENROLLED], "still known"
+    await browser.sign_in(await site.deposit(mailbox=mailboxes[0]))
+    assert [post for post in await site.take() if post.kind is PostKind.ENROLLED], "made room for others"
+    assert len(set(known(browser))) == 8
+
+
+# --- codes from before a change
+
+
+async def asked(site, deposit):
+    browser = site.browser(network="198.51.100.7")
+    await browser.get(f"/m/{deposit.id}")
+    await browser.send(f"/m/{deposit.id}/code")
+    return browser, await site.code()
+
+
+async def is_in(browser) -> bool:
+    return (await browser.raw("GET", "/inbox")).status_code == 200
+
+
+async def test_a_code_from_before_a_change_of_the_ways_in_leads_nowhere(site):
+    deposit = await site.deposit()
+    owner = await site.browser().sign_in(deposit)
+    await site.take()
+    for change in (enrols, removes, recovers, is_signed_out):
+        thief, code = await asked(site, deposit)
+        await change(site, owner, deposit)
+        page = await thief.send(f"/m/{deposit.id}/open", code=code)
+        assert (page.status_code, change.__name__) == (400, change.__name__)
+        assert not await is_in(thief)
+        assert (await thief.raw("GET", "/sign-in/second")).headers["location"].startswith("/sign-in")
+        await site.take()
+
+
+async def enrols(site, owner, _deposit):
+    await owner.get("/account/passphrase")
+    await owner.send("/account/passphrase", new=PASSPHRASE, again=PASSPHRASE)
+    assert (await site.account()).passphrase
+
+
+async def removes(site, owner, _deposit):
+    await owner.get("/account")
+    await owner.send_form(owner.form("/account/remove", way="passphrase"))
+    assert not (await site.account()).passphrase
+
+
+async def recovers(site, owner, deposit):
+    await with_passphrase(site)
+    await owner.get("/account/recovery")
+    await owner.send("/account/recovery")
+    assert (await site.account()).hidden_before == site.clock()
+    await site.change_account(hidden_before=0.0)
+
+
+async def is_signed_out(site, _owner, _deposit):
+    assert await sign_out_by_operator(site.rooms.accounts, PAT, by="ops", now=site.clock())
+
+
+async def test_a_code_that_was_taken_just_before_a_change_begins_no_session(site):
+    """The code is right, and the account changes before the session is kept."""
+    deposit = await site.deposit()
+    await site.browser().sign_in(deposit)
+    await site.take()
+    thief, code = await asked(site, deposit)
+    real = site.rooms.accounts.start
+
+    async def overtaken(session, **options):
+        account = await site.account()
+        assert await site.rooms.accounts.save(replace(account, totp="JBSWY3DPEHPK3PXP"), end_sessions="")
+        return await real(session, **options)
+
+    site.rooms.accounts.start = overtaken
+    form = thief.form(f"/m/{deposit.id}/open")
+    answer = await thief.raw("POST", form.action, data=form.fields | {"code": code})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    site.rooms.accounts.start = real
+    assert not await is_in(thief)
+
+
+async def test_a_right_second_factor_uses_up_no_code_of_another_browser(site):
+    """Only a change of the ways in ends codes; that a passkey or app was used does not."""
+    deposit = await site.deposit()
+    await site.browser().sign_in(deposit)
+    await site.take()
+    waiting, code = await asked(site, deposit)
+    await site.change_account(totp_step=7)
+    await waiting.send(f"/m/{deposit.id}/open", code=code)
+    assert await is_in(waiting)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from relay.core.address import Address
 from relay.core.portal_accounts import UNTOLD, Account, Device, Plea, Session, Told
@@ -47,14 +47,10 @@ class StoredAccounts(Guards):
         sql = "SELECT handle, version, sealed FROM accounts WHERE handle = ?"
         return self._account(await self._database.read(lambda cursor: cursor.row(sql, handle)))
 
-    def _account(self, row: tuple[Any, ...] | None) -> Account | None:
-        if row is None:
-            return None
-        return replace(self._open(Account, "account", row[0], row[2]), version=row[1])
-
     async def save(self, account: Account, *, told: Told = UNTOLD, end_sessions: str | None = None) -> Account | None:
         """Store it if nobody has changed it since it was read: with its new version, or ``None``."""
-        saved = replace(account, version=account.version + 1)
+        era = account.era if end_sessions is None else account.era + 1
+        saved = replace(account, version=account.version + 1, era=era)
         item = self._told(told)
 
         def work(cursor: Cursor) -> bool:
@@ -90,13 +86,21 @@ class StoredAccounts(Guards):
     # --- sessions and devices
 
     async def start(
-        self, session: Session, *, device: Device | None = None, replaces: str = "", told: Told = UNTOLD
-    ) -> None:
-        """Keep a new session, and the device; the session ``replaces`` ends."""
+        self,
+        session: Session,
+        *,
+        device: Device | None = None,
+        replaces: str = "",
+        told: Told = UNTOLD,
+        era: int | None = None,
+    ) -> bool:
+        """Keep a new session, and the device; the session ``replaces`` ends. Whether the era is the account's still."""
         token, item = self._token(session.mailbox), self._told(told)
         sealed = self._seal("session", session.key, session)
 
-        def work(cursor: Cursor) -> None:
+        def work(cursor: Cursor) -> bool:
+            if era is not None and self._era(cursor, session.mailbox) != era:
+                return False
             if replaces:
                 cursor.run("DELETE FROM sessions WHERE key = ?", replaces)
             if device is not None:
@@ -105,8 +109,9 @@ class StoredAccounts(Guards):
             cursor.run(sql, session.key, token, session.device, session.seen_at, session.expires_at, sealed)
             self._bound(cursor, session.mailbox)
             insert_item(cursor, item)
+            return True
 
-        await self._database.transact(work, tell=item is not None)
+        return await self._database.transact(work, tell=item is not None)
 
     def _bound(self, cursor: Cursor, mailbox: Address) -> None:
         tokens = self._tokens(mailbox)
@@ -157,10 +162,13 @@ class StoredAccounts(Guards):
         await self._database.transact(lambda cursor: cursor.run("DELETE FROM sessions WHERE key = ?", key))
 
     async def end_all(self, mailbox: Address, *, told: Told = UNTOLD) -> int:
-        """End all sessions of a mailbox and forget its devices; how many sessions there were."""
+        """End all sessions of a mailbox, forget its devices and begin a new era; how many sessions there were."""
         tokens, item = self._tokens(mailbox), self._told(told)
 
         def work(cursor: Cursor) -> int:
+            account = self._locked(cursor, mailbox)
+            if account is not None:
+                self._store(cursor, replace(account, version=account.version + 1, era=account.era + 1))
             mine = f"mailbox IN ({marks(tokens)})"
             ended = cursor.run(f"DELETE FROM sessions WHERE {mine}", *tokens)  # noqa: S608  marks
             cursor.run(f"DELETE FROM devices WHERE {mine}", *tokens)  # noqa: S608  marks
@@ -234,9 +242,7 @@ class StoredAccounts(Guards):
         return await self._database.transact(work, tell=item is not None)
 
     def _show(self, cursor: Cursor, plea: Plea) -> bool:
-        tokens = self._tokens(plea.mailbox)
-        sql = f"SELECT handle, version, sealed FROM accounts WHERE mailbox IN ({marks(tokens)}) FOR UPDATE"  # noqa: S608  marks
-        account = self._account(cursor.row(sql, *tokens))
+        account = self._locked(cursor, plea.mailbox)
         if account is None or account.hidden_before != plea.hidden_before:
             return False
         shown = tuple(sorted({*account.shown_from, plea.sender}))

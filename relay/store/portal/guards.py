@@ -2,12 +2,12 @@
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from relay.core.address import Address
 from relay.core.errors import CorruptError, SealError
-from relay.core.portal_accounts import UNTOLD, Challenge, Limit, Redemption, SharedSecret, Told
+from relay.core.portal_accounts import UNTOLD, Account, Challenge, Limit, Redemption, SharedSecret, Told
 from relay.core.ports import Vault
 from relay.store.codec import dump, load
 from relay.store.portal.database import Cursor, Database
@@ -23,6 +23,7 @@ class _Asked:
 
     mailbox: Address | None
     code: str
+    era: int = 0
 
 
 class Guards:
@@ -52,6 +53,21 @@ class Guards:
     def _told(self, told: Told) -> bytes | None:
         return seal_item(self._vault, told.posts, told.events) if told.posts or told.events else None
 
+    def _account(self, row: tuple[Any, ...] | None) -> Account | None:
+        if row is None:
+            return None
+        return replace(self._open(Account, "account", row[0], row[2]), version=row[1])
+
+    def _locked(self, cursor: Cursor, mailbox: Address) -> Account | None:
+        """The account of a mailbox; nobody else changes it before this transaction ends."""
+        tokens = self._tokens(mailbox)
+        sql = f"SELECT handle, version, sealed FROM accounts WHERE mailbox IN ({marks(tokens)}) FOR UPDATE"  # noqa: S608  marks
+        return self._account(cursor.row(sql, *tokens))
+
+    def _era(self, cursor: Cursor, mailbox: Address) -> int:
+        account = self._locked(cursor, mailbox)
+        return account.era if account else 0
+
     # --- limits
 
     async def allow(self, limits: Sequence[Limit], *, now: float) -> Limit | None:
@@ -79,9 +95,7 @@ class Guards:
     ) -> Limit | None:
         """Keep it in the place of an older one, unless that is too young; the limit that forbids it, if one does."""
         key, now = (challenge.visit, challenge.subject), challenge.made_at
-        asked = _Asked(mailbox=challenge.mailbox, code=challenge.code)
-        sealed, item = self._seal("code", "\0".join(key), asked), self._told(told)
-        named = self._named(limits)
+        item, named = self._told(told), self._named(limits)
 
         def work(cursor: Cursor) -> Limit | None:
             sql = "SELECT made_at, ends_at FROM challenges WHERE visit = ? AND subject = ? FOR UPDATE"
@@ -92,6 +106,9 @@ class Guards:
                 return reached
             if row is not None:
                 cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", *key)
+            era = self._era(cursor, challenge.mailbox) if challenge.mailbox else 0
+            asked = _Asked(mailbox=challenge.mailbox, code=challenge.code, era=era)
+            sealed = self._seal("code", "\0".join(key), asked)
             insert = (
                 "INSERT INTO challenges(visit, subject, tries, made_at, ends_at, sealed) VALUES(?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT(visit, subject) DO NOTHING"
@@ -117,7 +134,9 @@ class Guards:
                 cursor.run("UPDATE challenges SET tries = ? WHERE visit = ? AND subject = ?", left, visit, subject)
             else:
                 cursor.run("DELETE FROM challenges WHERE visit = ? AND subject = ?", visit, subject)
-            return Redemption(mailbox=asked.mailbox if fits else None, tries=left)
+            if not fits or asked.mailbox is None or self._era(cursor, asked.mailbox) != asked.era:
+                return Redemption(tries=left)
+            return Redemption(mailbox=asked.mailbox)
 
         return await self._database.transact(work)
 
