@@ -163,7 +163,7 @@ class AdminService:
         self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
 
     async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:
-        report = await self._scanner.scan(content)
+        report = await self._scanner.scan(content, message.session.client)
         facts = facts_of(message, content, verdict=report.verdict, attachments=report.attachments)
         decided = []
         for state in entry.recipients:

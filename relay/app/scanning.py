@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from relay.config.settings import Settings
-from relay.core.errors import Problem, ProblemsError
+from relay.config.tuning import load_tuning
 from relay.extract.client import ScanService, ScanServiceLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge
 from relay.mail.leaf import MimeLimits
 from relay.scan.judge import ScanLimits
-from relay.scan.tuning import Tuning, parse_tuning
+from relay.scan.tuning import Tuning
 
 
 def engine_limits(settings: Settings) -> EngineLimits:
@@ -27,15 +27,7 @@ def tuning(settings: Settings) -> Tuning | None:
     Raises:
         ProblemsError: the file cannot be read, or every fault in it.
     """
-    path = settings.scan.tuning
-    if path is None:
-        return None
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        hint = "check scan.tuning"
-        raise ProblemsError(Problem(where=str(path), what=f"cannot be read: {error.strerror}", hint=hint)) from error
-    return parse_tuning(source, str(path))
+    return load_tuning(settings.scan.tuning) if settings.scan.tuning is not None else None
 
 
 def engine(settings: Settings, digest: Callable[[str], str]) -> ScanEngine:

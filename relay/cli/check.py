@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from relay.cli.options import config_option
 from relay.core.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.config.settings import Settings
 
 
 @click.command(name="check")
@@ -19,7 +23,8 @@ def command(config: Path, *, as_json: bool, print_schema: bool, print_example: b
     """Check the configuration, and what only running would show.
 
     Proves that ports can be listened on, keys are private and fit their certificates, certificates are valid,
-    directories can be written to, space is left, nameservers answer, the policy loads and every client's file is right.
+    directories can be written to, space is left, nameservers answer, the policy loads, the scan's tuning passes its
+    tests and every client's file is right.
     Tells everything at once; the exit status is 1 when something is wrong, 0 when there are warnings at most.
     """
     if print_schema or print_example:
@@ -56,7 +61,21 @@ def _check(config: Path) -> tuple[Sequence[Problem], Sequence[Problem]]:
     except ProblemsError as error:
         return error.problems, ()
     proof = prove(loaded, now=datetime.now(UTC))
-    return proof.errors, proof.warnings
+    errors = [one for one in _untrue(loaded.settings) if one not in proof.errors]
+    return (*proof.errors, *errors), proof.warnings
+
+
+def _untrue(settings: "Settings") -> Sequence[Problem]:
+    """What the tests in the scan's tuning find."""
+    from relay.app.scanning import engine
+
+    if settings.scan.tuning is None:
+        return ()
+    try:
+        engine(settings, lambda plain: plain)
+    except ProblemsError as error:
+        return error.problems
+    return ()
 
 
 def _plain(problems: Sequence[Problem]) -> list[dict[str, str]]:

@@ -81,7 +81,7 @@ def command(ctx: click.Context, config: Path, methods: tuple[str, ...]) -> None:
 def check(options: Options, file: Path | None, *, as_json: bool) -> None:
     """Compile, warn, run the tests; exit status 1 when the policy could not go live."""
     policy, faults = _load(options.policy_file(file), options)
-    results = _run_tests(policy) if policy else ()
+    results = _run_tests(policy, options) if policy else ()
     faults += [problem for result in results for problem in result.problems]
     warnings = list(policy.warnings) if policy else []
     if as_json:
@@ -115,7 +115,7 @@ def run_inside(options: Options, file: Path | None, *, as_json: bool) -> None:
     policy, faults = _load(options.policy_file(file), options)
     if policy is None:
         raise ProblemsError(*faults)
-    results = _run_tests(policy)
+    results = _run_tests(policy, options)
     if as_json:
         _print_json(
             [
@@ -165,7 +165,7 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
         hint = "Postern would refuse it at the door"
         raise ProblemsError(Problem(where=message.name, what=f"larger than {_MAX_MESSAGE} octets", hint=hint))
     recipients = [Address.parse(text) for text in given["recipients"]]
-    facts = _facts(content, recipients, given)
+    facts = _facts(content, recipients, given, options)
     explanations = [policy.explain(facts, recipient) for recipient in recipients]
     if as_json:
         _print_json([_explanation(one, facts) for one in explanations])
@@ -203,24 +203,28 @@ def _load(path: Path, options: Options) -> tuple["CompiledPolicy | None", list[P
         return None, list(error.problems)
 
 
-def _run_tests(policy: "CompiledPolicy") -> tuple["CaseResult", ...]:
+def _run_tests(policy: "CompiledPolicy", options: Options) -> tuple["CaseResult", ...]:
     from relay.policy.selftest import run_tests
 
-    return run_tests(policy, _scan()) if policy.tests else ()
+    return run_tests(policy, _scan(options)) if policy.tests else ()
 
 
-def _scan() -> "Callable[[bytes], ScanReport]":
+def _scan(options: Options) -> "Callable[[bytes, str], ScanReport]":
+    """The scan as it is tuned where there is a configuration, else as it is shipped."""
+    from relay.app.scanning import tuning
+    from relay.config.load import load
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
 
-    return ScanEngine(load_judge(_no_digest), extractor=Extractor()).scan
+    own = tuning(load(options.config)) if options.config.exists() else None
+    return ScanEngine(load_judge(_no_digest, tuning=own), extractor=Extractor()).scan
 
 
-def _facts(content: bytes, recipients: "list[Address]", given: dict[str, Any]) -> "MessageFacts":
+def _facts(content: bytes, recipients: "list[Address]", given: dict[str, Any], options: Options) -> "MessageFacts":
     from relay.core.address import Address, ReversePath
     from relay.core.envelope import ClientSession, Envelope, MessageFacts, Recipient
 
-    report = _scan()(content)
+    report = _scan(options)(content, given["client"])
     sender = given["sender"].strip("<>")
     return MessageFacts(
         session=ClientSession(**{key: given[key] for key in ("client", "tenant", "listener", "network", "identity")}),

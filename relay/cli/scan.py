@@ -35,10 +35,18 @@ class _Source:
 @click.option("--text", "form", flag_value="text", help="Sources are bare text.")
 @click.option("--jsonl", is_flag=True, help="Sources are JSON rows with a field `text`: one JSON a row comes out.")
 @click.option("--tuning", type=click.Path(), help="The operator's own patterns, terms, exclusions and weights (YAML).")
+@click.option("--client", default="", help="Whose mail it is: what the tuning says of this client holds besides.")
 @click.option("--check", is_flag=True, help="Check the file that --tuning names, try the tests in it, and end.")
 @click.argument("files", nargs=-1)
 def command(
-    *, as_json: bool, form: str | None, jsonl: bool, tuning: str | None, check: bool, files: tuple[str, ...]
+    *,
+    as_json: bool,
+    form: str | None,
+    jsonl: bool,
+    tuning: str | None,
+    client: str,
+    check: bool,
+    files: tuple[str, ...],
 ) -> None:
     """Scan FILES (`-` or none: standard input) for patients' data.
 
@@ -50,6 +58,8 @@ def command(
     from relay.extract.formats.ocr import PictureReader
 
     own = _tuning(tuning)
+    if client and (own is None or client not in own.clients):
+        click.echo(f"nothing is tuned for the client {client}: its mail is judged like all other", err=True)
     judge = load_judge(lambda plain: plain[:16], tuning=own)
     if check:
         _check(ScanEngine(judge), own)
@@ -58,14 +68,14 @@ def command(
     engine = ScanEngine(judge, extractor=Extractor(pictures=pictures))
     names = files or ("-",)
     if jsonl:
-        _scan_rows(engine, names)
+        _scan_rows(engine, names, client)
         return
     sources = list(_sources(names))
     rows = as_json or form == "eml" or len(sources) > 1
     for name in _progress(sources, shown=len(sources) > 1):
         source = _load(name)
         reading = engine.read(source.content) if form != "text" else _as_text(source.content)
-        verdict = engine.report(reading).verdict
+        verdict = engine.report(reading, client=client).verdict
         if rows:
             sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
         else:
@@ -123,13 +133,14 @@ def _progress(names: list[str], *, shown: bool) -> Iterator[str]:
     yield from track(names, description="scanning", console=Console(stderr=True))
 
 
-def _scan_rows(engine: "ScanEngine", names: tuple[str, ...]) -> None:
+def _scan_rows(engine: "ScanEngine", names: tuple[str, ...], client: str) -> None:
     for name in names:
         with _open(name) as stream:
             for number, line in enumerate(_ticking(stream), 1):
                 if line.strip():
                     identity, text = _parse_row(line, f"{name}:{number}", number)
-                    sys.stdout.buffer.write(orjson.dumps(_row(identity, engine.scan_text(text))) + b"\n")
+                    row = _row(identity, engine.scan_text(text, client))
+                    sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
 
 
 def _open(name: str) -> BinaryIO:

@@ -184,7 +184,7 @@ class RunningPolicy:
         *,
         methods: frozenset[MethodName],
         clock: Clock,
-        scan: Callable[[bytes], ScanReport] | None = None,
+        scan: Callable[[bytes, str], ScanReport] | None = None,
     ) -> None:
         self._path, self._methods, self._clock, self._scan = path, methods, clock, scan
         self._stamps: tuple[Stamp, ...] = ()

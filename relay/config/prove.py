@@ -38,6 +38,7 @@ from relay.config.proof_system import (
 from relay.config.proof_tls import prove_tls
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.config.settings import Settings
+from relay.config.tuning import prove_tuning
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 from relay.delivery.bouncerules import read_rules
@@ -100,6 +101,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
         where, password = loaded.where("store"), loaded.where("store_password")
         found += prove_store(loaded.settings, where, password, owners)
     found += _bounce_rules(loaded)
+    found += prove_tuning(loaded)
     found += _returns(loaded)
     found += prove_portal(loaded, now, owners)
     found += _nameservers(loaded) if extent.dns else ()

@@ -71,8 +71,11 @@ class ScanReport:
 class Scanner(Protocol):
     """Reads a message once."""
 
-    async def scan(self, content: bytes) -> ScanReport:
-        """Never raises for what is in the message: what cannot be read is a finding ``unreadable`` (law 3)."""
+    async def scan(self, content: bytes, client: str = "") -> ScanReport:
+        """Never raises for what is in the message: what cannot be read is a finding ``unreadable`` (law 3).
+
+        ``client`` is the name of the configured client whose mail it is: operators may tune the scan for it.
+        """
 
 
 class PolicyEngine(Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 
 from relay.core.ports import ScanReport
 from relay.extract.engine import DEFERRED, Reading, ScanEngine, unreadable_report
-from relay.extract.wire import LENGTH, decode_report, frame, rekey
+from relay.extract.wire import LENGTH, MAX_CLIENT, decode_report, frame, rekey
 
 _MAX_REPLY: Final = 16 * 1024 * 1024
 
@@ -43,34 +43,35 @@ class ScanService:
         self._digest = digest
         self._limits = limits or ScanServiceLimits()
 
-    async def scan(self, content: bytes) -> ScanReport:
-        """Scan a message. Never raises for what is in it, nor for a helper that is away (law 3).
+    async def scan(self, content: bytes, client: str = "") -> ScanReport:
+        """Scan a message of this client's. Never raises for what is in it, nor for a helper that is away (law 3).
 
         When the helper gives no answer, what can be read on the spot is judged all the same, with the finding
         ``unreadable: timeout`` or ``unreadable: crash`` beside it.
         """
         if len(content) > self._limits.inline:
-            return await self._in_helper(content)
+            return await self._in_helper(content, client)
         try:
             reading = self._engine.read(content)
             if not reading.deferred:
-                return self._engine.report(reading)
+                return self._engine.report(reading, client=client)
         except Exception:  # noqa: BLE001 - closed when in doubt (law 3): a fault of ours must not let a message through
             return unreadable_report("crash")
-        return await self._in_helper(content)
+        return await self._in_helper(content, client)
 
-    async def _in_helper(self, content: bytes) -> ScanReport:
+    async def _in_helper(self, content: bytes, client: str) -> ScanReport:
         try:
             async with asyncio.timeout(self._limits.deadline):
-                return rekey(await self._ask(content), self._digest)
+                return rekey(await self._ask(content, client), self._digest)
         except TimeoutError:
-            return self._without_helper(content, "timeout")
+            return self._without_helper(content, client, "timeout")
         except (OSError, EOFError, ValueError):
-            return self._without_helper(content, "crash")
+            return self._without_helper(content, client, "crash")
 
-    async def _ask(self, content: bytes) -> ScanReport:
+    async def _ask(self, content: bytes, client: str) -> ScanReport:
         reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
         try:
+            writer.write(frame(client.encode()[:MAX_CLIENT]))
             writer.write(frame(content))
             await writer.drain()
             size = int.from_bytes(await reader.readexactly(LENGTH), "big")
@@ -80,11 +81,11 @@ class ScanService:
         finally:
             writer.close()
 
-    def _without_helper(self, content: bytes, reason: str) -> ScanReport:
+    def _without_helper(self, content: bytes, client: str, reason: str) -> ScanReport:
         """Judge the beginning on the spot: the header and the first part usually lie there."""
         try:
             reading = self._engine.read(content[: self._limits.fallback])
-            return self._engine.report(_given_up(reading, reason), (("1", reason),))
+            return self._engine.report(_given_up(reading, reason), (("1", reason),), client)
         except Exception:  # noqa: BLE001 - as above
             return unreadable_report(reason)
 

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Final, Protocol
@@ -69,29 +69,46 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
         digest: keyed digest of a finding's normalised text, hex (``Vault.digest``).
         limits: what a verdict may hold.
         tuning: the operator's own patterns, terms, exclusions and weights.
+
+    Raises:
+        ProblemsError: the tuning names a kind or thresholds that cannot be, or a detector cannot be loaded.
     """
     tuning = tuning or Tuning()
     data = files("relay.scan") / "data"
-    weights = tuning.apply(Weights.parse((data / "weights.yaml").read_bytes()))
+    weights = Weights.parse((data / "weights.yaml").read_bytes())
+    if problems := tuple(tuning.problems(weights)):
+        raise ProblemsError(*problems)
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
     table = (data / "names.txt").read_bytes()
-    lexicon = Lexicon.parse(sources, weights.levels)
-    if tuning.terms or tuning.excluded:
-        lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
     endings = EndingFinder()
     endings.warm([*(source.encode() for source in sources), table])
-    instruments = Instruments(
-        lexicon=lexicon,
+    shipped = Instruments(
+        lexicon=Lexicon.parse(sources, weights.levels),
         names=NameFinder(NameTable.parse(table), weights.identifiers),
         shapes=ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes()))),
         endings=endings,
-        own=EverywhereFinder(tuning.shapes),
+        own=EverywhereFinder(()),
         detectors=load_detectors(),
     )
-    finder = Finder(instruments, weights, tuning.excludes if tuning.excluded_values else None)
+    of_clients = {
+        client: Judge(*_tuned(shipped, weights, tuning.for_client(client)), digest, limits) for client in tuning.clients
+    }
+    judge = Judge(*_tuned(shipped, weights, tuning), digest, limits, of_clients)
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
-    return Judge(finder, weights, digest, limits)
+    return judge
+
+
+def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:
+    """What an operator's changes make of the shipped instruments; what they leave alone is shared."""
+    after = tuning.apply(weights)
+    lexicon, names = shipped.lexicon, shipped.names
+    if tuning.terms or tuning.excluded:
+        lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+    if after.identifiers != weights.identifiers:
+        names = names.weighed(after.identifiers)
+    instruments = replace(shipped, lexicon=lexicon, names=names, own=EverywhereFinder(tuning.shapes))
+    return Finder(instruments, after, tuning.excludes if tuning.excluded_values else None), after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,16 +164,19 @@ class ScanEngine:
         self._limits = limits or EngineLimits()
         self._extractor = extractor
 
-    def scan(self, content: bytes) -> ScanReport:
-        """Scan a message. Never raises for what is in it: what cannot be read is a finding ``unreadable`` (law 3)."""
+    def scan(self, content: bytes, client: str = "") -> ScanReport:
+        """Scan a message of this client's.
+
+        Never raises for what is in it: what cannot be read is a finding ``unreadable`` (law 3).
+        """
         try:
-            return self.report(self.read(content))
+            return self.report(self.read(content), client=client)
         except Exception:  # noqa: BLE001 - closed when in doubt (law 3): a fault of ours must not let a message through
             return unreadable_report("crash")
 
-    def scan_text(self, text: str) -> PhiVerdict:
+    def scan_text(self, text: str, client: str = "") -> PhiVerdict:
         """Judge bare text, as part ``1``."""
-        return self._judge.judge([Passage("1", normalise(text))])
+        return self._judge.of(client).judge([Passage("1", normalise(text))])
 
     def prove(self, tuning: Tuning) -> None:
         """Try the tests that the operator's additions bring.
@@ -164,7 +184,7 @@ class ScanEngine:
         Raises:
             ProblemsError: every one that fails.
         """
-        problems = [found for test in tuning.tests if (found := test.problem(self.scan_text(test.text)))]
+        problems = [found for test in tuning.tests if (found := test.problem(self.scan_text(test.text, test.client)))]
         if problems:
             raise ProblemsError(*problems)
 
@@ -192,10 +212,14 @@ class ScanEngine:
             deferred=gathered.deferred,
         )
 
-    def report(self, reading: Reading, extra_faults: tuple[tuple[str, str], ...] = ()) -> ScanReport:
-        """Judge what was read; ``extra_faults`` are findings ``unreadable`` that the reader of it could not know."""
+    def report(self, reading: Reading, extra_faults: tuple[tuple[str, str], ...] = (), client: str = "") -> ScanReport:
+        """Judge what was read of this client's mail.
+
+        ``extra_faults`` are findings ``unreadable`` that the reader of it could not know.
+        """
+        judge = self._judge.of(client)
         return ScanReport(
-            verdict=self._judge.judge(reading.passages, (*extra_faults, *reading.faults), reading.structures),
+            verdict=judge.judge(reading.passages, (*extra_faults, *reading.faults), reading.structures),
             subject=reading.subject,
             headers=reading.headers,
             attachments=reading.attachments,

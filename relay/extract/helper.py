@@ -24,7 +24,7 @@ from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
 from relay.extract.extractor import Extractor
 from relay.extract.formats.ocr import PictureReader
-from relay.extract.wire import LENGTH, encode_report, frame
+from relay.extract.wire import LENGTH, MAX_CLIENT, encode_report, frame
 from relay.scan.tuning import Tuning
 
 _LOG: Final = structlog.get_logger("postern.extract")
@@ -74,7 +74,7 @@ class _Job:
         ours.settimeout(0)
         self._socket = ours
 
-    async def ask(self, content: bytes) -> bytes:
+    async def ask(self, content: bytes, client: bytes) -> bytes:
         """The reply's payload.
 
         Raises:
@@ -82,6 +82,7 @@ class _Job:
             OSError: likewise.
         """
         loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._socket, frame(client))
         await loop.sock_sendall(self._socket, frame(content))
         size = int.from_bytes(await self._exactly(LENGTH), "big")
         if size > _MAX_REPLY:
@@ -118,10 +119,9 @@ def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket, clo
         sandbox.limit_files()
         sandbox.give_up(_CONFINEMENT)
         while True:
-            size = int.from_bytes(_read_exactly(link, LENGTH), "big")
-            content = _read_exactly(link, size)
+            client, content = _read_frame(link), _read_frame(link)
             sandbox.allow_cpu(limits.cpu_seconds)
-            link.sendall(frame(_answer(engine, content)))
+            link.sendall(frame(_answer(engine, content, client.decode(errors="replace"))))
     except BaseException:  # noqa: BLE001 - whatever it was, the parent sees the end of the stream and starts another
         os._exit(1)
     os._exit(0)
@@ -145,11 +145,15 @@ def _try_confinement() -> list[str]:
     return missing.split(",") if missing else []
 
 
-def _answer(engine: ScanEngine, content: bytes) -> bytes:
+def _answer(engine: ScanEngine, content: bytes, client: str) -> bytes:
     try:
-        return encode_report(engine.scan(content))
+        return encode_report(engine.scan(content, client))
     except MemoryError:
         return encode_report(unreadable_report("memory"))
+
+
+def _read_frame(link: socket.socket) -> bytes:
+    return _read_exactly(link, int.from_bytes(_read_exactly(link, LENGTH), "big"))
 
 
 def _read_exactly(link: socket.socket, size: int) -> bytes:
@@ -172,13 +176,13 @@ class _Pool:
         self._slots = asyncio.Semaphore(limits.jobs)
         self._idle: list[_Job] = []
 
-    async def scan(self, content: bytes) -> bytes:
+    async def scan(self, content: bytes, client: bytes) -> bytes:
         """The reply for a message, whatever becomes of the job."""
         async with self._slots:
             job = self._idle.pop() if self._idle else _Job(self._engine, self._limits, [self._listener])
             try:
                 async with asyncio.timeout(self._limits.seconds):
-                    reply = await job.ask(content)
+                    reply = await job.ask(content, client)
             except (EOFError, OSError) as error:
                 job.kill()
                 reason = "timeout" if isinstance(error, TimeoutError) else "crash"
@@ -280,13 +284,17 @@ async def _handle(
 ) -> None:
     try:
         async with asyncio.timeout(limits.request_seconds):
+            length = int.from_bytes(await reader.readexactly(LENGTH), "big")
+            if length > MAX_CLIENT:
+                return
+            client = await reader.readexactly(length)
             size = int.from_bytes(await reader.readexactly(LENGTH), "big")
             if size > limits.content:
                 writer.write(frame(encode_report(unreadable_report("size"))))
                 await writer.drain()
                 return
             content = await reader.readexactly(size)
-        writer.write(frame(await pool.scan(content)))
+        writer.write(frame(await pool.scan(content, client)))
         await writer.drain()
     except (OSError, EOFError):
         _LOG.info("a request for a scan was given up by its client")

@@ -1,9 +1,9 @@
-"""The helper's wire format: one request and one reply a connection, each a length in four octets and that many octets.
+"""The helper's wire format: one request and one reply a connection, in frames: a length in four octets, then so many.
 
-The reply is JSON of a :class:`~relay.core.ports.ScanReport`. A finding's digest is the plain SHA-256 of its kind and
-normalised value: the socket is private (mode 0600) and carries the message itself anyway, so the hash tells nobody
-anything new. Whoever receives it puts the key on (``rekey``) before it goes anywhere else, and gets what a scan on the
-spot would give.
+A request is two frames, the name of the client whose mail it is and the message. The reply is one: JSON of a
+:class:`~relay.core.ports.ScanReport`. A finding's digest is the plain SHA-256 of its kind and normalised value: the
+socket is private (mode 0600) and carries the message itself anyway, so the hash tells nobody anything new. Whoever
+receives it puts the key on (``rekey``) before it goes anywhere else, and gets what a scan on the spot would give.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,10 @@ from relay.core.ports import ScanReport
 
 LENGTH: Final = 4
 """Octets of the length, big-endian."""
+
+
+MAX_CLIENT: Final = 1024
+"""Octets of a client's name in a request."""
 
 
 def frame(payload: bytes) -> bytes:

@@ -172,7 +172,7 @@ class Acceptor:
             message_id=f"<{message_id}@{self._options.hostname}>",
             now=now,
         )
-        report, failure = await self._scan(message_id, mended.content)
+        report, failure = await self._scan(message_id, mended.content, session.client)
         if desk is not None and kind is not None:
             message, entry, event = desk.keep(
                 kind, message_id, session, envelope,
@@ -210,11 +210,11 @@ class Acceptor:
             return FROM_REFUSED
         return None
 
-    async def _scan(self, message_id: str, content: bytes) -> tuple[ScanReport, str]:
+    async def _scan(self, message_id: str, content: bytes, client: str) -> tuple[ScanReport, str]:
         """The report, and why the scan failed (empty when it did not)."""
         started = self._parts.clock()
         try:
-            report = await self._parts.scanner.scan(content)
+            report = await self._parts.scanner.scan(content, client)
         except Exception as error:  # noqa: BLE001 - a scan that fails raises protection (law 3)
             log.error("the scan failed", message_id=message_id, error=type(error).__name__, where=_place(error))
             self._parts.metrics.count("intake_errors", {"stage": "scan"})

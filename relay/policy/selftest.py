@@ -15,7 +15,8 @@ from relay.core.ports import ScanReport
 from relay.policy.engine import CompiledPolicy, LocatedTest
 from relay.policy.schema import Expectation, SampleMessage
 
-Scan = Callable[[bytes], ScanReport]
+Scan = Callable[[bytes, str], ScanReport]
+"""Scans a message, given its octets and the name of the client whose mail it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def facts_of(message: SampleMessage, scan: Scan, *, now: float) -> tuple[Message
     recipient = Address.parse(message.to)
     sender = Address.parse(message.from_) if message.from_ not in {"", "<>"} else None
     content = build(message)
-    report = scan(content)
+    report = scan(content, message.client)
     facts = MessageFacts(
         session=ClientSession(
             client=message.client,

@@ -1,7 +1,7 @@
 """From text to verdict: identifiers and health context found apart, then weighed together by how near they stand."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -33,6 +33,7 @@ class Judge:
 
     ``digest`` is given the SHA-256 (hex) of a finding's kind and normalised value, not the value: the helper process,
     which has no key, hands that over as it is, and whoever has the key digests it to the same result on arrival.
+    ``clients`` are the judges of those clients' mail for which the operator tuned the scan.
     """
 
     def __init__(
@@ -41,12 +42,18 @@ class Judge:
         weights: Weights,
         digest: Callable[[str], str],
         limits: ScanLimits | None = None,
+        clients: "Mapping[str, Judge] | None" = None,
     ) -> None:
+        self._clients = clients or {}
         self._finder = finder
         self._weigher = Weigher(weights)
         self._digest = digest
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
+
+    def of(self, client: str) -> "Judge":
+        """The judge of this client's mail."""
+        return self._clients.get(client, self)
 
     def judge(
         self,

@@ -101,6 +101,10 @@ class NameFinder:
         self._surnames = table.last | table.last_or_word
         self.vocabulary = table.first | table.first_or_word | _TITLES
 
+    def weighed(self, weights: Mapping[str, float]) -> "NameFinder":
+        """The same with other weights."""
+        return NameFinder(self._table, weights)
+
     def at(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """The person whose given name is the word at ``index``, at ``place``, if it stands as a name does."""
         data = tokens.data

@@ -1,8 +1,12 @@
-"""What operators add: their own patterns, terms, exclusions and weights, in one YAML file next to the policies."""
+"""What operators add: their own patterns, terms, exclusions and weights, in one YAML file next to the policies.
+
+What stands at the top holds for all mail; what stands below ``clients:`` holds besides for that client's.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Final
 
 import re2
@@ -18,14 +22,16 @@ _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,40}\Z")
 _GROUPS: Final = {"identifier": FindingGroup.IDENTIFIER, "health": FindingGroup.HEALTH}
 _SENSITIVE: Final = frozenset({"", "mental-health", "hiv", "substance-use", "reproductive", "genetic"})
 _KEYS: Final = {
-    "": {"patterns", "terms", "exclude", "weights", "tests"},
-    "tests": {"text", "verdict", "at_most", "kinds"},
+    "": {"patterns", "terms", "exclude", "weights", "tests", "clients"},
+    "client": {"patterns", "terms", "exclude", "weights", "tests", "without"},
+    "tests": {"text", "verdict", "at_most", "kinds", "client"},
     "patterns": {"kind", "group", "regex", "weight", "sensitive", "example"},
     "terms": {"kind", "weight", "sensitive", "words"},
     "exclude": {"words", "regex"},
     "weights": {"identifiers", "health", "implies", "thresholds"},
 }
 _THRESHOLDS: Final = ("possible", "likely", "certain")
+_MOST_CLIENTS: Final = 100  # each has a table of words of its own: 1.5 MB, and up to 40 ms at the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +41,14 @@ class TuningTest:
     Attributes:
         where: its place in the file.
         text: the text.
+        client: whose mail it stands for; empty for nobody's in particular.
         least, most: the bounds of the verdict.
         kinds: some of what must be found.
     """
 
     where: str
     text: str = field(repr=False)
+    client: str = ""
     least: Phi = Phi.NONE
     most: Phi = Phi.CERTAIN
     kinds: frozenset[str] = frozenset()
@@ -68,7 +76,10 @@ class Tuning:
         excluded: folded words and phrases that are never a term.
         excluded_values: patterns of values that are never an identifier (a clinic's own number, a test patient).
         weights: changes to the weights file, by table and kind.
-        tests: what must hold of it.
+        without: kinds of the file's own patterns and terms that are not looked for.
+        tests: what must hold of it, its clients' included.
+        clients: what holds besides for the mail of one client, by the client's name.
+        name: the file's, for problems.
     """
 
     shapes: tuple[Shape, ...] = ()
@@ -76,7 +87,34 @@ class Tuning:
     excluded: frozenset[tuple[bytes, ...]] = frozenset()
     excluded_values: tuple[Any, ...] = ()
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
     tests: tuple[TuningTest, ...] = ()
+    clients: Mapping[str, "Tuning"] = field(default_factory=dict)
+    name: str = field(default="", compare=False)
+
+    def for_client(self, client: str) -> "Tuning":
+        """What holds for one client's mail: what holds for all, changed by what stands below its name."""
+        own = self.clients.get(client)
+        if own is None:
+            return self
+        tables = {*self.weights, *own.weights}
+        return Tuning(
+            shapes=(*own.shapes, *(shape for shape in self.shapes if shape.kind not in own.without)),
+            terms=(*(pair for pair in self.terms if pair[1].kind not in own.without), *own.terms),
+            excluded=self.excluded - {words for words, _ in own.terms} | own.excluded,
+            excluded_values=(*self.excluded_values, *own.excluded_values),
+            weights={table: {**self.weights.get(table, {}), **own.weights.get(table, {})} for table in tables},
+            name=own.name,
+        )
+
+    def problems(self, shipped: Weights) -> Iterator[Problem]:
+        """What is wrong with it beside the shipped weights: kinds that there are not, thresholds out of order."""
+        for tuning in (self, *(self.for_client(client) for client in self.clients)):
+            yield from _unknown(tuning, shipped)
+            after = tuning.apply(shipped)
+            if not after.possible <= after.likely <= after.certain:
+                what = "possible, likely and certain do not rise"
+                yield Problem(where=f"{tuning.name}: weights.thresholds", what=what, hint="mind the ones not written")
 
     def apply(self, weights: Weights) -> Weights:
         """The weights with the operator's changes, and a version that tells them apart from the shipped ones."""
@@ -98,6 +136,22 @@ class Tuning:
     def excludes(self, value: bytes) -> bool:
         """Whether an identifier's value is one of those that the operator excluded."""
         return any(pattern.fullmatch(value) for pattern in self.excluded_values)
+
+
+def _unknown(tuning: Tuning, shipped: Weights) -> Iterator[Problem]:
+    own = {group: {shape.kind for shape in tuning.shapes if shape.group is group} for group in FindingGroup}
+    identifiers = shipped.identifiers.keys() | own[FindingGroup.IDENTIFIER]
+    known = {
+        "identifiers": identifiers,
+        "implies": identifiers,
+        "health": shipped.health.keys() | own[FindingGroup.HEALTH],
+        "thresholds": _THRESHOLDS,
+    }
+    for table, kinds in known.items():
+        for kind in tuning.weights.get(table, {}).keys() - set(kinds):
+            like = get_close_matches(kind, kinds, n=1)
+            hint = f"did you mean {like[0]}?" if like else "see relay/scan/data/weights.yaml"
+            yield Problem(where=f"{tuning.name}: weights.{table}.{kind}", what="is not known", hint=hint)
 
 
 def _weight_of(shape: Shape, weights: Mapping[str, Mapping[str, float]]) -> float:
@@ -137,6 +191,32 @@ class _Reader:
     def read(self, raw: Any) -> Tuning:
         if not self._mapping(raw, "", ""):
             return Tuning()
+        clients = self._clients(raw.get("clients") or {})
+        tuning = self._body(raw)
+        for client, its in clients.items():
+            known = {shape.kind for shape in tuning.shapes} | {term.kind for _, term in tuning.terms}
+            for kind in its.without - known:
+                hint = "without takes kinds of this file's patterns and terms; give any other the weight 0"
+                self._problem(f"clients.{client}.without", f"{kind} is no kind of this file's", hint)
+        tests = [replace(test, client=client) for client, its in clients.items() for test in its.tests]
+        return replace(tuning, tests=(*tuning.tests, *tests), clients=clients)
+
+    def _clients(self, raw: Any) -> dict[str, Tuning]:
+        if not isinstance(raw, dict):
+            self._problem("clients", "is not a mapping", "write it as the client's name: what changes")
+            return {}
+        if len(raw) > _MOST_CLIENTS:
+            self._problem("clients", f"are more than {_MOST_CLIENTS}", "tune for all mail what most of them need")
+        clients: dict[str, Tuning] = {}
+        for client, section in list(raw.items())[:_MOST_CLIENTS]:
+            reader = _Reader(f"{self._name}: clients.{client}")
+            if reader._mapping(section, "client", ""):
+                clients[str(client)] = reader._body(section)
+            self.problems += reader.problems
+        return clients
+
+    def _body(self, raw: Mapping[str, Any]) -> Tuning:
+        """What may stand at the top and below a client's name."""
         own: dict[str, float] = {}
         shapes = [shape for place, item in self._items(raw, "patterns") if (shape := self._pattern(item, place, own))]
         terms = [pair for place, item in self._items(raw, "terms") for pair in self._terms(item, place)]
@@ -144,11 +224,11 @@ class _Reader:
         words: list[tuple[bytes, ...]] = []
         values: list[Any] = []
         if self._mapping(exclude, "exclude", "exclude"):
-            words = [tuple(words_of(str(word))) for word in exclude.get("words") or ()]
+            words = [tuple(words_of(word)) for word in self._words(exclude, "words", "exclude.")]
             values = [
                 compiled
-                for pattern in exclude.get("regex") or ()
-                if (compiled := self._regex(str(pattern), "exclude.regex"))
+                for pattern in self._words(exclude, "regex", "exclude.")
+                if (compiled := self._regex(pattern, "exclude.regex"))
             ]
         return Tuning(
             shapes=tuple(shapes),
@@ -156,8 +236,17 @@ class _Reader:
             excluded=frozenset(filter(None, words)),
             excluded_values=tuple(values),
             weights={**self._weights(raw.get("weights") or {}), "own": own},
+            without=frozenset(self._words(raw, "without")),
+            name=self._name,
             tests=tuple(self._test(item, place) for place, item in self._items(raw, "tests")),
         )
+
+    def _words(self, raw: Mapping[str, Any], key: str, section: str = "") -> list[str]:
+        words = raw.get(key) or []
+        if not isinstance(words, list):
+            self._problem(f"{section}{key}", "is not a list", "write [one, another]")
+            return []
+        return [str(word) for word in words]
 
     def _items(self, raw: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
         items = raw.get(key) or []
@@ -217,6 +306,7 @@ class _Reader:
         return TuningTest(
             where=f"{self._name}: {place}",
             text=str(item.get("text", "")),
+            client=str(item.get("client", "")),
             least=self._verdict(item.get("verdict", "none"), f"{place}.verdict"),
             most=self._verdict(item.get("at_most", "certain"), f"{place}.at_most"),
             kinds=frozenset(map(str, kinds)),

@@ -121,7 +121,7 @@ class Raises:
 
         return fail
 
-    async def scan(self, content: bytes) -> ScanReport:
+    async def scan(self, content: bytes, client: str = "") -> ScanReport:
         raise self._error("planted: Jane Roe")
 
 

@@ -32,6 +32,22 @@ tenant: clinic
 secret_sha256: {digest}
 sender_domains: [clinic.example]
 """
+TUNING = """\
+patterns:
+  - { kind: study-id, regex: 'STUDY-\\d{4}' }
+clients:
+  main-ehr: { without: [study-id] }
+  mian-ehr: { weights: { thresholds: { likely: 0.5 } } }
+"""
+BAD_TUNING = """\
+terms:
+  - { kind: program, words: Bright Futures }
+clients:
+  main-ehr:
+    without: [mrn]
+    exclude: { regex: ['(?=a)'] }
+    weights: { identifiers: { mrn: much } }
+"""
 BAD_CLIENTS = {
     "lab.yaml": "name: lab\ntenant: clinic\nsecret_sha256: {digest}\nsender_domains: [clinic..example]\nsecret: abc\n",
     "billing.yaml": "name: biling\ntenant: clinic\nsecret_sha256: {digest}\nsenders: [billing@clinic.example]\n",
@@ -80,6 +96,8 @@ def furnish(base: Path) -> Path:
     _private(base / "keys" / "ring.json", dump_ring(KeyRing.create(now=0.0, random=os.urandom)))
     (base / "policies" / "main.yaml").write_text(PLAIN)
     (base / "policies" / "routed.yaml").write_text(ROUTED)
+    (base / "scan.yaml").write_text(TUNING)
+    (base / "bad-scan.yaml").write_text(BAD_TUNING)
     _private(base / "clients" / "main-ehr.yaml", CLIENT.format(digest="a" * 64).encode(), 0o640)
     for name, text in BAD_CLIENTS.items():
         _private(base / "bad-clients" / name, text.format(digest="b" * 64).encode(), 0o640)

@@ -86,7 +86,7 @@ class GivenScan:
     def __init__(self) -> None:
         self.verdict = PhiVerdict()
 
-    async def scan(self, content: bytes) -> ScanReport:
+    async def scan(self, content: bytes, client: str = "") -> ScanReport:
         return ScanReport(verdict=self.verdict, subject="", headers=())
 
 

@@ -132,7 +132,7 @@ class Scans:
     def __init__(self) -> None:
         self.unreadable, self.seen = "", []
 
-    async def scan(self, content):
+    async def scan(self, content, client=""):
         self.seen.append(content)
         attachments = [Attachment(type="zip", name="all.zip", size=1, unreadable=self.unreadable)]
         return ScanReport(verdict=PhiVerdict(), subject="", headers=(), attachments=tuple(attachments))

@@ -207,6 +207,16 @@ async def test_check_says_all_is_right(etc):
         assert result.output.endswith(f"{path}: 1 warning.\n")
 
 
+async def test_check_tries_the_tests_in_the_scans_tuning(etc):
+    (etc / "tried.yaml").write_text("clients: { main-ehr: { tests: [{ text: asthma, verdict: likely }] } }\n")
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        path = configure(etc, dns=server.port, more="scan: { tuning: tried.yaml }\n")
+        result = await asyncio.to_thread(check, "--config", path)
+    assert result.exit_code == 1
+    assert "tried.yaml: clients.main-ehr: tests[1]: the verdict is none" in result.output
+    (etc / "tried.yaml").unlink()
+
+
 def test_check_tells_errors_and_fails(etc):
     path = configure(etc, more="logs: {}\n")
     result = check("--config", path)

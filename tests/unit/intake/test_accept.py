@@ -27,8 +27,8 @@ VERDICT = PhiVerdict(
 class Scan:
     error = None
 
-    async def scan(self, content):
-        self.content = content
+    async def scan(self, content, client=""):
+        self.content, self.client = content, client
         if self.error:
             raise self.error
         return ScanReport(verdict=VERDICT, subject="Jane Roe", headers=(("from", "ehr@clinic.example"),))
@@ -114,6 +114,12 @@ class World:
 
     def events(self, kind):
         return [e for unit in self.store.units for c in unit if isinstance(c, Note) for e in c.events if e.kind == kind]
+
+
+async def test_the_scan_is_told_whose_mail_it_is():
+    world = World()
+    await world.accept("pat@mail.example")
+    assert world.scan.client == "ehr"
 
 
 async def test_require_tls_raises_every_copy_to_the_highest_level():

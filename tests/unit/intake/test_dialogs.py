@@ -104,13 +104,13 @@ async def play_to_a_listener(dialog, root, context):
                 writer.write(octets)
                 await writer.drain()
             elif kind == "s":
-                assert await asyncio.wait_for(reader.readline(), 10) == octets
+                assert await asyncio.wait_for(reader.readline(), 60) == octets
             elif kind == "t":
                 await writer.start_tls(ssl.create_default_context(cafile=root), server_hostname="relay.example")
             else:
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+                assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
-        await asyncio.wait_for(_closed(writer), 10)
+        await asyncio.wait_for(_closed(writer), 60)
     taken = [
         (
             str(envelope.reverse_path).encode() or b"<>",

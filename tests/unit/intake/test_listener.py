@@ -50,11 +50,11 @@ async def connected(listener, **tls):
 
 
 async def lines(reader, count):
-    return [(await asyncio.wait_for(reader.readline(), 10)).decode().rstrip() for _ in range(count)]
+    return [(await asyncio.wait_for(reader.readline(), 60)).decode().rstrip() for _ in range(count)]
 
 
 async def rest(reader):
-    return (await asyncio.wait_for(reader.read(), 10)).decode()
+    return (await asyncio.wait_for(reader.read(), 60)).decode()
 
 
 # --- TLS ---
@@ -239,7 +239,7 @@ async def test_a_peer_that_never_reads_is_cut_off():
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1)
         writer.transport.pause_reading()
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(flood(writer), 10)
+            await asyncio.wait_for(flood(writer), 60)
         assert reader is not None
         writer.transport.abort()
 
@@ -264,14 +264,14 @@ async def test_a_drain_says_421_to_the_idle_and_answers_the_message_in_hand():
     ):
         await lines(idle, 1)
         writer.write(GROUP + b"x\r\n.\r\n")
-        await asyncio.wait_for(taker.arrived.wait(), 10)
-        draining = asyncio.ensure_future(listener.drain(10))
+        await asyncio.wait_for(taker.arrived.wait(), 60)
+        draining = asyncio.ensure_future(listener.drain(60))
         assert await rest(idle) == "421 4.3.2 Going down for maintenance; try again soon\r\n"
         assert not draining.done()
         taker.gate.set()
         said = (await rest(busy)).splitlines()
         assert said[-2:] == ["250 2.0.0 Ok: queued as TEST", "421 4.3.2 Going down for maintenance; try again soon"]
-        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(draining, 60)
 
 
 @both_loops
@@ -282,13 +282,13 @@ async def test_a_lost_connection_does_not_stop_a_message_from_being_kept():
     async with listening(accept=taker, shared=shared) as listener:
         async with connected(listener) as (_, writer):
             writer.write(GROUP + b"x\r\n.\r\n")
-            await asyncio.wait_for(taker.arrived.wait(), 10)
+            await asyncio.wait_for(taker.arrived.wait(), 60)
             writer.transport.abort()
-        draining = asyncio.ensure_future(listener.drain(10))
+        draining = asyncio.ensure_future(listener.drain(60))
         done, _ = await asyncio.wait([draining], timeout=0.05)
         assert not done, "the message is waited for"
         taker.gate.set()
-        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(draining, 60)
     assert shared.budget.used == 0
 
 

@@ -33,7 +33,7 @@ def a_desk(recognise=lambda kind, is_null, content: "", **fields):
 
 def answers(port, *steps, source=STRANGER):
     """The codes of MAIL FROM, RCPT TO and data as given, in one session."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=10, source_address=(source, 0)) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60, source_address=(source, 0)) as client:
         client.ehlo("peer.example")
         said = []
         for verb, value in steps:

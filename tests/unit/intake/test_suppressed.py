@@ -10,7 +10,7 @@ REFUSAL = Reply.of(550, "5.1.1", "This mailbox is suppressed")
 
 
 def send(port):
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         return client.sendmail(
             "ehr@clinic.example", ["pat@mail.example", "sue@mail.example"], "Subject: x\r\n\r\nbody\r\n"
         )

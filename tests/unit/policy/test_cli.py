@@ -24,14 +24,14 @@ rules:
 """
 
 
-def scan(content):
+def scan(content, client=""):
     phi = Phi.LIKELY if b"HbA1c" in content else Phi.NONE
     return ScanReport(verdict=PhiVerdict(phi=phi), subject="", headers=())
 
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
-    monkeypatch.setattr("relay.cli.policy._scan", lambda: scan)
+    monkeypatch.setattr("relay.cli.policy._scan", lambda options: scan)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.yaml").write_text(POLICY.replace("RULE", "phi"))
     (tmp_path / "failing.yaml").write_text(POLICY.replace("RULE", "rest"))

@@ -28,7 +28,7 @@ TLS = frozenset({MethodName.TLS})
 PAT = Address.parse("pat@mail.example")
 
 
-def scan(content):
+def scan(content, client=""):
     """A scan that finds PHI where the text says so."""
     head, _, body = content.decode().partition("\r\n\r\n")
     headers = tuple(tuple(line.split(": ", 1)) for line in head.split("\r\n") if ": " in line)

@@ -62,3 +62,34 @@ def test_bad_input_is_one_clear_error(args, stdin, said):
     assert result.exit_code == 1
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+TUNING = """
+patterns: [{ kind: study-id, regex: 'STUDY-\\d{4}', weight: 0.9 }]
+clients:
+  lab:
+    without: [study-id]
+    tests: [{ text: STUDY-1234 for asthma, at_most: none }]
+"""
+
+
+def test_whose_mail_it_is_matters_where_it_is_tuned(tmp_path):
+    tuning = tmp_path / "scan.yaml"
+    tuning.write_text(TUNING)
+    verdicts = {}
+    for client in ("", "lab", "other"):
+        result = scan("--json", "--text", "--tuning", tuning, "--client", client, stdin="STUDY-1234 for asthma")
+        verdicts[client] = json.loads(result.stdout)["verdict"], "judged like all other" in result.stderr
+    assert verdicts == {"": ("likely", False), "lab": ("none", False), "other": ("likely", True)}
+    rows = scan("--jsonl", "--tuning", tuning, "--client", "lab", stdin='{"text": "STUDY-1234 for asthma"}\n')
+    assert json.loads(rows.stdout)["verdict"] == "none"
+
+
+def test_the_tuning_is_checked_with_the_tests_in_it(tmp_path):
+    tuning = tmp_path / "scan.yaml"
+    tuning.write_text(TUNING)
+    assert "1 tests hold" in scan("--check", "--tuning", tuning).output
+    tuning.write_text(TUNING.replace("at_most: none", "verdict: certain"))
+    result = scan("--check", "--tuning", tuning)
+    assert result.exit_code == 1
+    assert "clients.lab: tests[1]" in result.output

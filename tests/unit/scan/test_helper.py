@@ -15,6 +15,7 @@ from relay.extract.client import ScanService, ScanServiceLimits
 from relay.extract.engine import ScanEngine, load_judge
 from relay.extract.helper import ExtractLimits, serve
 from relay.extract.wire import decode_report, frame
+from relay.scan.tuning import parse_tuning
 from tests.support import documents
 from tests.unit.scan.test_engine import mail
 
@@ -60,6 +61,22 @@ def stay_in_this_network(monkeypatch):
 async def test_the_helper_finds_what_a_scan_on_the_spot_finds(engine, tmp_path):
     async with helper(tmp_path / "s"):
         assert await in_helper(engine, tmp_path / "s").scan(CONTENT) == engine.scan(CONTENT)
+
+
+async def test_what_is_tuned_for_a_client_holds_in_the_helper_and_on_the_spot(tmp_path):
+    tuning = parse_tuning(b"clients: {lab: {weights: {thresholds: {likely: 0.9, certain: 1}}}}", "scan.yaml")
+    engine = ScanEngine(load_judge(digest, tuning=tuning))
+    everybody, lab = engine.scan(CONTENT), engine.scan(CONTENT, "lab")
+    assert everybody.verdict.phi > lab.verdict.phi
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, tuning=tuning)):
+        service = in_helper(engine, tmp_path / "s")
+        assert [await service.scan(CONTENT, client) for client in ("lab", "", "other", "é" * 2000)] == [
+            lab, everybody, everybody, everybody,
+        ]  # fmt: skip
+    on_the_spot = ScanService(engine, tmp_path / "none", digest)
+    assert await on_the_spot.scan(CONTENT, "lab") == lab
+    without = await in_helper(engine, tmp_path / "none").scan(CONTENT, "lab")
+    assert without.verdict.phi == lab.verdict.phi
 
 
 async def test_the_socket_is_private_and_is_removed(engine, tmp_path):
@@ -124,7 +141,7 @@ class Bad:
     def __init__(self, real):
         self.real = real
 
-    def scan(self, content):
+    def scan(self, content, client):
         if b"CRASH" in content:
             os.kill(os.getpid(), signal.SIGKILL)
         if b"HANG" in content:
@@ -134,7 +151,7 @@ class Bad:
                 pass
         if b"MEMORY" in content:
             return bytearray(1 << 40)
-        return self.real.scan(content)
+        return self.real.scan(content, client)
 
 
 @pytest.mark.parametrize(

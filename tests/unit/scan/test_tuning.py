@@ -56,7 +56,7 @@ def test_exclusions_take_terms_and_values_out():
 def test_thresholds_move_the_verdict():
     text = "Mrs. Alvarez called, asthma."
     below = engine(b"weights: {thresholds: {likely: 0.99, certain: 1}}").scan_text(text)
-    above = engine(b"weights: {thresholds: {likely: 0.01}}").scan_text(text)
+    above = engine(b"weights: {thresholds: {likely: 0.15}}").scan_text(text)
     assert below.phi is Phi.POSSIBLE
     assert above.phi is Phi.LIKELY
 
@@ -166,3 +166,104 @@ def test_a_test_that_fails_is_told_with_its_place(change, told):
 def test_a_test_that_says_nothing_is_refused(test, told):
     with pytest.raises(ProblemsError, match=told):
         parse_tuning(f"tests: [ {test} ]".encode(), "t.yaml")
+
+
+FOR_CLIENTS = b"""
+patterns:
+  - { kind: study-id, regex: 'STUDY-\\d{4}', weight: 0.9 }
+terms:
+  - { kind: program, weight: 0.6, words: [Bright Futures] }
+exclude:
+  words: [cough]
+clients:
+  lab:
+    without: [study-id]
+    terms:
+      - { kind: panel, weight: 0.6, words: [Panel Nine, cough] }
+    exclude: { words: [asthma], regex: ['4471829'] }
+    weights: { identifiers: { mrn: 0.2, name-title: 0.9 } }
+    tests:
+      - { text: "STUDY-1234 joined Bright Futures", at_most: none }
+  billing:
+    patterns:
+      - { kind: ledger-id, regex: 'LG-\\d{5}', weight: 0.9 }
+    weights: { thresholds: { likely: 0.3 } }
+tests:
+  - { text: "STUDY-1234 joined Bright Futures", verdict: likely }
+  - { text: "LG-12345, Bright Futures", client: billing, verdict: likely, kinds: [ledger-id] }
+"""
+
+
+@pytest.fixture(scope="module")
+def for_clients():
+    return engine(FOR_CLIENTS)
+
+
+def test_a_clients_tuning_holds_for_its_mail_alone(for_clients):
+    text = "STUDY-1234 joined Bright Futures, LG-12345, Panel Nine"
+    assert set(for_clients.scan_text(text).counts()) == {"study-id", "program"}
+    assert set(for_clients.scan_text(text, "billing").counts()) == {"study-id", "program", "ledger-id"}
+    assert set(for_clients.scan_text(text, "lab").counts()) == {"program", "panel"}
+    assert for_clients.scan_text(text, "somebody else") == for_clients.scan_text(text)
+
+
+def test_a_client_adds_to_what_holds_for_all_and_wins_over_it(for_clients):
+    text = "MRN 4471829, cough, asthma"
+    assert for_clients.scan_text(text).counts() == {"mrn": 1, "condition": 1}
+    assert for_clients.scan_text(text, "lab").counts() == {"panel": 1}
+    name = "Mrs. Alvarez has a fever"
+    weights = {client: for_clients.scan_text(name, client).findings[0].weight for client in ("", "lab")}
+    assert weights == {"": 0.45, "lab": 0.9}
+
+
+def test_a_message_is_judged_as_its_clients(for_clients):
+    content = b"Subject: s\r\n\r\nLG-12345 joined Bright Futures\r\n"
+    assert for_clients.scan(content).verdict.phi is Phi.NONE
+    assert for_clients.scan(content, "billing").verdict.phi >= Phi.LIKELY
+
+
+def test_the_tests_of_every_client_are_tried(for_clients):
+    tuning = parse_tuning(FOR_CLIENTS, "scan.yaml")
+    assert [test.client for test in tuning.tests] == ["", "billing", "lab"]
+    for_clients.prove(tuning)
+    wrong = parse_tuning(FOR_CLIENTS.replace(b"at_most: none", b"verdict: likely"), "scan.yaml")
+    with pytest.raises(ProblemsError, match=r"clients\.lab: tests\[1\]"):
+        for_clients.prove(wrong)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (b"clients: [a]", "scan.yaml: clients: is not a mapping"),
+        (b"clients: {lab: [a]}", "scan.yaml: clients.lab: is not a mapping"),
+        (b"clients: {lab: {pattern: []}}", "clients.lab: pattern: is not known"),
+        (b"clients: {lab: {clients: {}}}", "clients.lab: clients: is not known"),
+        (b"without: [a]", "without: is not known"),
+        (b"clients: {lab: {without: [mrn]}}", "mrn is no kind of this file's"),
+        (b"clients: {lab: {without: mrn}}", "clients.lab: without: is not a list"),
+        (b"clients: {lab: {exclude: {regex: ['(']}}}", "clients.lab: exclude.regex"),
+        (b"exclude: {words: cough}", "exclude.words: is not a list"),
+        (b"clients: {" + b",".join(b"c%d: {}" % n for n in range(201)) + b"}", "are more than 100"),
+    ],
+)
+def test_mistakes_of_a_clients_tuning_are_told_with_their_place(source, said):
+    with pytest.raises(ProblemsError) as caught:
+        parse_tuning(source, "scan.yaml")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (b"weights: {health: {dosis: 0.1}}", "weights.health.dosis: is not known (did you mean dose?)"),
+        (b"weights: {implies: {zebra: 0.1}}", "weights.implies.zebra: is not known"),
+        (b"weights: {thresholds: {probable: 0.1}}", "weights.thresholds.probable: is not known"),
+        (b"clients: {lab: {weights: {identifiers: {mrm: 1}}}}", "clients.lab: weights.identifiers.mrm"),
+        (b"weights: {thresholds: {likely: 0.9}}", "possible, likely and certain do not rise"),
+        (b"clients: {lab: {weights: {thresholds: {possible: 0.9}}}}", "clients.lab: weights.thresholds"),
+    ],
+)
+def test_a_weight_that_nothing_has_is_no_silent_mistake(source, said):
+    with pytest.raises(ProblemsError) as caught:
+        engine(source)
+    assert said in str(caught.value)
