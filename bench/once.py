@@ -21,7 +21,7 @@ from contenders import SINK_NAME, Contender, Setting, slowed
 from measure import Group, busy_seconds
 
 from relay.demo.authority import Authority
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 
 HERE: Final = Path(__file__).parent
 WARM: Final = 200

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from installed import install
 
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 
 DOMAIN: Final = "clinic.example"
 _PACKAGE: Final = json.dumps(

@@ -1,7 +1,6 @@
 """The simulated Internet: a DNS server, and one mail server a domain, each on a loopback address of its own."""
 
 import contextlib
-import socket
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +8,7 @@ from typing import Any, Self
 from relay.demo.authority import Authority, Certificate
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer
+from relay.demo.ports import free_port
 from relay.demo.scenario import Domain
 
 
@@ -23,7 +23,8 @@ class Internet:
     def __init__(self, authority: Authority, domains: tuple[Domain, ...]) -> None:
         self.domains = domains
         self._authority = authority
-        self.port = _free_port(len(domains))
+        addresses = [_address(number) for number in range(1, len(domains) + 1)]
+        self.port = free_port(*addresses)  # one for all, as port 25 is
         self.dns = DnsServer()
         self.peers: dict[str, Peer] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -74,19 +75,3 @@ class Internet:
 
 def _address(number: int) -> str:
     return f"127.0.1.{number}"
-
-
-def _free_port(count: int) -> int:
-    """A port that is free on all the addresses: a domain's servers all listen on one port, as real ones do on 25."""
-    for _ in range(100):
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind((_address(1), 0))
-            port: int = first.getsockname()[1]
-            try:
-                for number in range(2, count + 1):
-                    stack.enter_context(socket.socket()).bind((_address(number), port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no port is free on all of the simulated Internet's addresses")

@@ -50,7 +50,7 @@ class Peer(Record):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports close at the loop's next turn
 
-    async def wait_messages(self, count: int = 1, timeout: float = 20.0) -> list[ReceivedMessage]:  # noqa: ASYNC109  it says what was missing
+    async def wait_messages(self, count: int = 1, timeout: float = 60.0) -> list[ReceivedMessage]:  # noqa: ASYNC109  it says what was missing
         """Wait until so many messages were taken, and return all.
 
         Raises:
@@ -59,7 +59,7 @@ class Peer(Record):
         await self._wait(lambda: len(self.messages) >= count, timeout, f"{count} messages")
         return self.messages
 
-    async def wait_connections(self, count: int = 1, timeout: float = 20.0) -> None:  # noqa: ASYNC109  as above
+    async def wait_connections(self, count: int = 1, timeout: float = 60.0) -> None:  # noqa: ASYNC109  as above
         """Wait until so many connections came.
 
         Raises:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import yaml
 
 from relay.demo.authority import Authority
+from relay.demo.ports import free_port
 
 POLICIES: Final = Path(__file__).parent.parent.parent / "policies"
 """The policy files of the source tree, which the demo runs with."""
@@ -54,14 +55,6 @@ class SiteOptions:
     dkim: tuple[str, ...] = ("rsa", "ed25519")
     portal: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Site:

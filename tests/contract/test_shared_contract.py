@@ -151,7 +151,7 @@ async def test_without_the_database_limits_slow_and_never_open(nodes):
 
 async def until_open(ask):
     """Wait until nothing is refused any more: that connections are back sets no event here."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             if await ask() is None:
                 return

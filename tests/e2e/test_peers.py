@@ -13,7 +13,7 @@ import pytest
 
 from relay.config.keyfiles import load_signing_keys
 from relay.config.load import load
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 from relay.protect.dkim import record_text
 from tests.support.peers import Postfix, opendkim_says, require
 from tests.support.system import audit, domain, system

@@ -9,7 +9,7 @@ import ssl
 import pytest
 import yaml
 
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 from tests.support.system import OPEN_POLICY, audit, end, log_lines, system, until
 from tests.support.system_client import Line, letter, submit
 

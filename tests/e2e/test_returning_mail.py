@@ -15,7 +15,7 @@ import pytest
 from relay.config.keyfiles import load_ring, update_ring
 from relay.core.address import Address
 from relay.core.suppression import Cause, Suppression
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 from relay.protect.returnpath import ReturnPath, ReturnPaths
 from tests.support.composed import composed
 from tests.support.peers import Postfix

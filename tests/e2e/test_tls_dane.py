@@ -19,7 +19,7 @@ from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.vouch import Vouchers
 from tests.support.certificates import leaf_of, tlsa_text
 from tests.support.dnssec import PLAIN, SIGNED, validated_zone
-from tests.support.net import LOOPBACK, QUICK, contexts, transaction
+from tests.support.net import LOOPBACK, PATIENT, contexts, transaction
 
 pytestmark = pytest.mark.peers
 
@@ -88,7 +88,7 @@ async def internet(tmp_path):
         resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=port, validating=True))
         stack.push_async_callback(resolver.close)
         connector = SmtpConnector(
-            ConnectorOptions(helo="relay.clinic.example", deadlines=QUICK, port=peer.port),
+            ConnectorOptions(helo="relay.clinic.example", deadlines=PATIENT, port=peer.port),
             HostFinder(resolver, LOOPBACK),
             contexts(authority),
             vouching=Vouchers(dane=TlsaFinder(resolver), mta_sts=None),

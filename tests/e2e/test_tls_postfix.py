@@ -9,7 +9,7 @@ from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
-from relay.demo.site import free_port
+from relay.demo.ports import free_port
 from tests.support.net import contexts, transaction
 from tests.support.peers import Postfix
 from tests.support.trust import GOOD, MX, world

@@ -11,7 +11,8 @@ import pytest
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer
-from relay.demo.site import Site, SiteOptions, free_port
+from relay.demo.ports import free_port
+from relay.demo.site import Site, SiteOptions
 from relay.trust.mta_sts import Mode, Policy
 from relay.trust.tlsrpt import find_report
 from tests.support.net import contexts

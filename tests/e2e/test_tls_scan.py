@@ -12,7 +12,8 @@ import pytest
 from relay.core.level import Level
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
-from relay.demo.site import Site, SiteOptions, free_port
+from relay.demo.ports import free_port
+from relay.demo.site import Site, SiteOptions
 from tests.e2e.test_tls_finger import finger
 from tests.support.net import contexts
 from tests.support.peers import Postfix, require

@@ -170,7 +170,7 @@ LIMITS = {
 
 def nobody_is_connected(site):
     """Whether the relay has met the end of every connection of the probe before: each counts until then."""
-    with urllib.request.urlopen("http://{}:{}/metrics".format(*site.admin), timeout=20) as answer:
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*site.admin), timeout=60) as answer:
         text = answer.read().decode()
     figures = re.findall(r"^postern_connections_open\{[^}]*\} (\S+)$", text, re.MULTILINE)
     return not any(float(figure) for figure in figures)
@@ -212,7 +212,7 @@ async def check_queue_size(site, net):
 
 
 async def test_a_silent_client_is_given_up(tmp_path, usual_store):
-    waits = {"idle_timeout": "1s", "command_timeout": "1s", "data_timeout": "1s"}
+    waits = {"idle_timeout": "3s", "command_timeout": "3s", "data_timeout": "3s"}
 
     def silent(address):
         with Line(address) as line:
@@ -297,7 +297,7 @@ async def test_every_wait_of_delivery_and_every_state_of_the_queue_ends(tmp_path
 
 
 def scrape(site):
-    with urllib.request.urlopen("http://{}:{}/metrics".format(*site.admin), timeout=20) as answer:
+    with urllib.request.urlopen("http://{}:{}/metrics".format(*site.admin), timeout=60) as answer:
         return answer.read().decode()
 
 

@@ -103,7 +103,7 @@ async def _ready(site):
 
 def _read(url):
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -137,7 +137,7 @@ async def test_a_drained_node_takes_nothing_gives_back_what_it_has_and_serves_ag
         third = Load(*beta.relay)
         await third.run(40)
         assert [len(load.promised) for load in (first, second, third)] == [40, 40, 40]
-        await until(lambda: world.is_empty, 30)
+        await until(lambda: world.is_empty, 60)
         await asyncio.gather(*(end(site) for site in world.nodes))
         assert len(world.peer.messages) == 120
         acts = [r["facts"]["operation"] for r in audit(alpha) if r["kind"] == "operator" and "node" in r["facts"]]

@@ -86,7 +86,7 @@ class Sender:
     refused: int = 0
 
     def run(self, address):
-        with smtplib.SMTP(*address, timeout=30) as session:
+        with smtplib.SMTP(*address, timeout=60) as session:
             session.ehlo("ehr.clinic.example")
             for number in range(self.messages):
                 self.send(session, number)

@@ -109,7 +109,7 @@ async def test_nothing_of_a_patient_is_outside_what_is_sealed(tmp_path):
     plain = domain("mail.example", starttls=StartTls.ABSENT)
     async with system(tmp_path, plain, clinic(), policy=TO_THE_PORTAL, portal=True) as (site, internet):
         await send(site, "1", "pat@mail.example", tag="[secure] ")
-        await internet.peers["mail.example"].wait_messages(1, timeout=30)
+        await internet.peers["mail.example"].wait_messages(1, timeout=60)
         await drained(site)
         host, port = site.admin
         reader, writer = await asyncio.open_connection(host, port)
@@ -139,8 +139,8 @@ async def test_a_notice_of_a_specially_protected_kind_does_not_travel_in_the_cle
             host, port = site.relay
             async with aiosmtplib.SMTP(hostname=host, port=port, start_tls=False) as client:
                 await client.sendmail(SENDER, [name], content)
-        await internet.peers["tls.example"].wait_messages(1, timeout=30)
-        await internet.peers["mail.example"].wait_connections(2, timeout=30)
+        await internet.peers["tls.example"].wait_messages(1, timeout=60)
+        await internet.peers["mail.example"].wait_connections(2, timeout=60)
         assert internet.peers["mail.example"].messages == []
         assert all(not one.clear for one in internet.peers["tls.example"].messages)
         assert {row["secret"] for row in deposits(site)} == {"shared"}

@@ -303,7 +303,7 @@ async def send_to(site, recipient):
     """Send over SMTP; the message's id."""
 
     def speak():
-        with smtplib.SMTP(*site.relay, timeout=30) as client:
+        with smtplib.SMTP(*site.relay, timeout=60) as client:
             client.ehlo("ehr")
             client.mail("ehr@clinic.example")
             client.rcpt(recipient)

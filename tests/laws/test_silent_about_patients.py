@@ -199,7 +199,7 @@ class Run:
         """One message with words of its own; the last answer."""
         patient = self.patient()
         sender, recipient = patient.addresses(to_domain)
-        with smtplib.SMTP(*getattr(self.site, port), timeout=20) as client:
+        with smtplib.SMTP(*getattr(self.site, port), timeout=60) as client:
             client.ehlo(ehlo or self.plants.word("ehlo"))
             client.mail(sender, options)
             for one in (recipient, *also):
@@ -208,7 +208,7 @@ class Run:
 
     def talk(self, *lines, port="relay"):
         """Raw lines, whatever is answered."""
-        with socket.create_connection(getattr(self.site, port), timeout=20) as sock, contextlib.suppress(OSError):
+        with socket.create_connection(getattr(self.site, port), timeout=60) as sock, contextlib.suppress(OSError):
             sock.recv(4096)
             for line in lines:
                 sock.sendall(line.encode("utf-8", "surrogateescape") + b"\r\n")
@@ -216,7 +216,7 @@ class Run:
 
     def stories(self):
         for number, story in enumerate(STORIES):
-            with smtplib.SMTP(*self.site.relay, timeout=20) as client:
+            with smtplib.SMTP(*self.site.relay, timeout=60) as client:
                 client.sendmail(EHR, list(story.recipients), story.build(number))
 
     def ordinary(self):
@@ -272,7 +272,7 @@ class Run:
         self.talk(f"EHLO {word('ehlo')}", "x" * 70000 + word("body"))
         name = base64.b64encode(f"\0{word('identity')}\0{word('secret')}".encode()).decode()
         self.talk(f"EHLO {word('ehlo')}", f"AUTH PLAIN {name}", port="submission")
-        with contextlib.suppress(smtplib.SMTPException), smtplib.SMTP(*self.site.submission, timeout=20) as client:
+        with contextlib.suppress(smtplib.SMTPException), smtplib.SMTP(*self.site.submission, timeout=60) as client:
             client.starttls()
             client.login(self.plants.word("identity"), self.plants.word("secret"))
 
@@ -288,7 +288,7 @@ class Run:
             f"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\nSubject: {word('subject')}",
         )
         for head in heads:
-            with smtplib.SMTP(*self.site.relay, timeout=20) as client:
+            with smtplib.SMTP(*self.site.relay, timeout=60) as client:
                 client.ehlo("ehr")
                 client.mail(f"{word('sender')}@clinic.example")
                 client.rcpt(f"{word('recipient')}@echo.example")

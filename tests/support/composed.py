@@ -63,7 +63,7 @@ class Composed:
         """Send over SMTP; the answer to the final dot."""
 
         def speak() -> tuple[int, str]:
-            with smtplib.SMTP(*self.site.relay, timeout=30) as client:
+            with smtplib.SMTP(*self.site.relay, timeout=60) as client:
                 client.ehlo("ehr")
                 client.mail(sender)
                 client.rcpt(recipient)

@@ -43,7 +43,7 @@ from relay.worker.facts import facts_of
 from relay.worker.notices import Notices
 from relay.worker.outgoing import Outgoing
 from relay.worker.record import Recorder
-from tests.support.net import LOOPBACK, QUICK, Counted
+from tests.support.net import LOOPBACK, PATIENT, Counted
 from tests.support.queue import HARNESSES, NOW, ManualClock
 
 CONFIGURED = frozenset({MethodName.TLS})
@@ -273,9 +273,9 @@ async def delivering(
                 for route in routes
             }
             options = ConnectorOptions(
-                helo="relay.clinic.example", port=peer.port, routes=hosts, deadlines=replace(QUICK, handshake=2)
+                helo="relay.clinic.example", port=peer.port, routes=hosts, deadlines=replace(PATIENT, handshake=2)
             )
-            resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=2, lifetime=4))
+            resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40))
             metrics = Observed()
             connector = SmtpConnector(options, HostFinder(resolver, LOOPBACK), tls, metrics=metrics)
             with tempfile.TemporaryDirectory() as directory:

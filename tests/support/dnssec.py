@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import datetime as dt
-import socket
 from pathlib import Path
 
 import dns.dnssec
@@ -14,6 +13,7 @@ import dns.rdatatype
 import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from relay.demo.ports import free_port
 from tests.support.peers import require
 
 SIGNED, PLAIN = "signed.example", "plain.example"
@@ -70,16 +70,6 @@ stub-zone:
 """
 
 
-def _free_port():
-    for _ in range(50):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError):
-                udp.bind(tcp.getsockname())
-                return tcp.getsockname()[1]
-    raise OSError("no port is free over both UDP and TCP")
-
-
 def sign(records, directory: Path, *, expired=(), forged=()):
     """Write the signed zone and its trust anchor.
 
@@ -133,7 +123,7 @@ async def _start(stack, program, *arguments, ready: bytes):
 
     stack.push_async_callback(end)
     said = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while ready not in said:
             line = await process.stderr.readline()
             assert line, f"{program} ended: {said.decode()}"
@@ -151,9 +141,9 @@ async def validated_zone(directory: Path, signed, plain=(), **faults):
     """Serve both zones; gives the port of the validating resolver."""
     nsd, unbound = require("nsd"), require("unbound")
     await asyncio.to_thread(_write, directory, signed, plain, faults)
-    upstream = _free_port()
+    upstream = free_port(udp=True)
     (directory / "nsd.conf").write_text(_NSD.format(port=upstream, directory=directory))
-    port = _free_port()
+    port = free_port(udp=True)
     (directory / "unbound.conf").write_text(_UNBOUND.format(port=port, directory=directory, upstream=upstream))
     async with contextlib.AsyncExitStack() as stack:
         await _start(stack, nsd, "-d", "-c", str(directory / "nsd.conf"), ready=b"nsd started")

@@ -56,7 +56,7 @@ class Networks:
                 self._run("link", "del", self._bridge(name))
 
     def _run(self, *arguments: str) -> None:
-        done = subprocess.run([self._ip, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([self._ip, *arguments], capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 

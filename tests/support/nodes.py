@@ -14,7 +14,8 @@ from relay.demo.behaviour import PeerBehaviour
 from relay.demo.dns import DnsServer
 from relay.demo.internet import Internet
 from relay.demo.peer import Peer
-from relay.demo.site import Site, SiteOptions, free_port
+from relay.demo.ports import free_port
+from relay.demo.site import Site, SiteOptions
 from tests.support.load import Load, tokens_in
 from tests.support.networks import Networks
 from tests.support.postgres import Cluster

@@ -136,7 +136,7 @@ class Postfix:
         return self
 
     async def _answers(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self._process.returncode is None:
                 try:
                     _, writer = await asyncio.open_connection(self.address, self.port)
@@ -194,5 +194,5 @@ def opendkim_says(directory: Path, content: bytes, records: Mapping[str, str]) -
     config = directory / "opendkim.conf"
     config.write_text(f"TestPublicKeys {directory}/keys\nSyslog no\nMode v\nBaseDirectory {directory}\n")
     command = [require("opendkim"), "-x", str(config), "-t", str(directory / "message"), "-vv"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr

@@ -17,6 +17,7 @@ from typing import Self
 
 import psycopg
 
+from relay.demo.ports import free_port
 from tests.support.peers import require
 
 _PACKAGED = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -47,12 +48,6 @@ def as_postgres(*command: str) -> list[str]:
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command] if os.geteuid() == 0 else [
         *command
     ]  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Cluster:

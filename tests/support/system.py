@@ -89,7 +89,7 @@ async def end(site):
     if site.process is not None and site.process.returncode is None:
         site.process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(site.process.wait(), 30)
+            await asyncio.wait_for(site.process.wait(), 60)
         finally:
             site.kill()
 
@@ -144,7 +144,7 @@ def log_lines(site):
     return [orjson.loads(line) for line in site.log.read_bytes().splitlines()] if site.log.exists() else []
 
 
-async def until(condition, deadline=30.0, every=0.02):
+async def until(condition, deadline=60.0, every=0.02):
     """Wait for what no event tells of: another process's doing.
 
     Raises:

@@ -7,7 +7,7 @@ import socket
 class Line:
     """One connection. Use as a context manager; ``greeting`` is the first reply."""
 
-    def __init__(self, address, source=None, timeout=20):
+    def __init__(self, address, source=None, timeout=60):
         self._socket = socket.create_connection(address, timeout, (source, 0) if source else None)
         self._file = self._socket.makefile("rb")
         self.greeting = self.reply()

@@ -23,7 +23,7 @@ from relay.net.tls import TlsContexts
 from relay.net.vouch import Vouchers
 from relay.store import MemoryData, MemoryStore
 from relay.trust.sessions import SessionResult
-from tests.support.net import LOOPBACK, QUICK
+from tests.support.net import LOOPBACK, PATIENT
 from tests.support.policyhost import PolicyHost, policy_host
 from tests.support.queue import ManualClock
 from tests.support.vault import FakeVault
@@ -104,6 +104,10 @@ class World:
         options = PolicyCacheOptions()
         return PolicyCache(self.resolver, self.fetcher, self.store, self.clock, options, metrics=self.metrics)
 
+    def impatient_of_dns(self):
+        """For a name whose server is to stay silent: all look-ups from now on are short of time."""
+        self.resolver._stub.timeout = self.resolver._stub.lifetime = 0.3
+
     async def failure(self, **more):
         with pytest.raises(ConnectError) as caught:
             await self.connector.connect(GOOD, **more)
@@ -133,16 +137,16 @@ async def world(
     async with Peer(behaviour) as peer, DnsServer(zone, secure=secure) as dns, policy_host(authority) as host:
         resolver = Resolver(
             ResolverOptions(
-                nameservers=("127.0.0.1",), port=dns.port, timeout=1, lifetime=1, validating=validating, failure_ttl=1
+                nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40, validating=validating, failure_ttl=1
             )
         )
         finder = HostFinder(resolver, LOOPBACK)
-        fetcher = HttpsFetcher(finder, tls.verifying, FetchOptions(port=host.port, timeout=5))
+        fetcher = HttpsFetcher(finder, tls.verifying, FetchOptions(port=host.port, timeout=60))
         more = {"monotonic": monotonic} if monotonic else {}
         policies = PolicyCache(resolver, fetcher, store, clock, PolicyCacheOptions(), metrics=metrics, **more)
         capabilities = Capabilities(store, tell=tell, metrics=metrics)
         connector = SmtpConnector(
-            ConnectorOptions(helo="relay.clinic.example", deadlines=QUICK, port=peer.port),
+            ConnectorOptions(helo="relay.clinic.example", deadlines=PATIENT, port=peer.port),
             finder,
             tls,
             vouching=Vouchers(dane=TlsaFinder(resolver) if validating else None, mta_sts=policies),

@@ -38,7 +38,7 @@ async def say(path, *lines):
     try:
         for line in lines:
             writer.write(line)
-            answers.append(orjson.loads(await asyncio.wait_for(reader.readline(), 20)))
+            answers.append(orjson.loads(await asyncio.wait_for(reader.readline(), 60)))
     finally:
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -159,14 +159,14 @@ async def test_silent_connections_end_and_their_number_is_bounded(desk, tmp_path
     path = tmp_path / "control.sock"
     async with serving(desk, path, idle=0.05):
         reader, writer = await asyncio.open_unix_connection(path)
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
     async with serving(desk, path, connections=1):
         held = await asyncio.open_unix_connection(path)
         held[1].write(b'{"op":"stats"}\n')
         await held[0].readline()
         reader, writer = await asyncio.open_unix_connection(path)
-        assert b"too many connections" in await asyncio.wait_for(reader.read(), 20)
+        assert b"too many connections" in await asyncio.wait_for(reader.read(), 60)
         writer.close()
         held[1].close()
 
@@ -261,10 +261,10 @@ async def test_an_open_connection_is_judged_at_each_request(desk, tmp_path, monk
         reader, writer = await asyncio.open_unix_connection(path)
         request = orjson.dumps({"op": "stats"}) + b"\n"
         writer.write(request)
-        assert orjson.loads(await asyncio.wait_for(reader.readline(), 20))["ok"]
+        assert orjson.loads(await asyncio.wait_for(reader.readline(), 60))["ok"]
         monkeypatch.setattr(server, "_may", lambda _operator: False)
         writer.write(request)
-        assert "is not an operator" in orjson.loads(await asyncio.wait_for(reader.readline(), 20))["error"]
-        assert await asyncio.wait_for(reader.read(), 20) == b"", "and the connection ends"
+        assert "is not an operator" in orjson.loads(await asyncio.wait_for(reader.readline(), 60))["error"]
+        assert await asyncio.wait_for(reader.read(), 60) == b"", "and the connection ends"
         writer.close()
         await writer.wait_closed()

@@ -73,7 +73,7 @@ async def test_mail_that_dns_leads_to_us_is_a_loop(configured):
         "first.example": {"A": ["127.0.0.6"]},
     }
     async with DnsServer(zone) as dns:
-        resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=2, lifetime=2))
+        resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40))
         finder = HostFinder(resolver, mx_options(settings))
         for name in ("loop.example", "[127.0.0.5]"):
             with pytest.raises(ConnectError) as caught:

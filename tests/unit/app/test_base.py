@@ -42,7 +42,7 @@ async def test_no_fault_ends_housekeeping(fault):
         done.set()
 
     task = asyncio.create_task(every(0.0, do, metrics))
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 60)
     task.cancel()
     expected = [] if isinstance(fault, StoreError) else [("postern_alerts_total", "housekeeping-failed")]
     assert metrics.counted == expected

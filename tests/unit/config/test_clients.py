@@ -86,7 +86,7 @@ def test_of_two_that_add_one_name_at_once_one_is_told(tmp_path):
     start, outcomes = threading.Barrier(8), []
 
     def attempt(tenant):
-        start.wait(timeout=10)
+        start.wait(timeout=60)
         try:
             write_client(tmp_path, client(tenant=tenant), replace=False)
             outcomes.append(tenant)

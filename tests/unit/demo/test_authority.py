@@ -27,8 +27,8 @@ def handshake(certificate: Certificate, root, name: str, client: Certificate | N
         server.load_verify_locations(root)
         here.load_cert_chain(client.cert, client.key)
     near, far = socket.socketpair()
-    near.settimeout(20)
-    far.settimeout(20)
+    near.settimeout(60)
+    far.settimeout(60)
 
     def serve() -> None:
         try:

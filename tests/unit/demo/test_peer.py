@@ -31,7 +31,7 @@ def trusting(authority):
 
 
 def client(peer, **options):
-    return aiosmtplib.SMTP(hostname=peer.host, port=peer.port, timeout=20, **{"start_tls": False, **options})
+    return aiosmtplib.SMTP(hostname=peer.host, port=peer.port, timeout=60, **{"start_tls": False, **options})
 
 
 async def send(peer, recipients=("a@x.example",), **options):
@@ -60,7 +60,7 @@ class Raw:
     async def hear(self) -> str:
         text = ""
         while True:
-            line = (await asyncio.wait_for(self.reader.readline(), 20)).decode()
+            line = (await asyncio.wait_for(self.reader.readline(), 60)).decode()
             text += line
             if not line or line[3:4] != "-":
                 return text

@@ -12,7 +12,7 @@ from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.peer import Peer
 from relay.net.clear import CLEAR_TOTAL, send_in_the_clear
 from relay.net.options import ConnectorOptions, Route, RouteHost
-from tests.support.net import QUICK, contexts, net, transaction
+from tests.support.net import PATIENT, contexts, net, transaction
 
 GOOD, MX = "good.example", "mx.good.example"
 
@@ -49,6 +49,12 @@ async def failure_of(it, **more):
     with pytest.raises(ConnectError) as caught:
         await it.connector.connect(GOOD, **more)
     return caught.value.failures[-1]
+
+
+def impatient_of(stage):
+    """Deadlines under which nothing but this stage is short of time."""
+    names = {"banner": "greeting"}
+    return replace(PATIENT, **{names.get(stage, stage): 0.4}) if stage else PATIENT
 
 
 async def deliver(it, *, floor, tls_failures=0):
@@ -156,7 +162,7 @@ async def test_a_certificate_that_does_not_verify_is_encrypted_at_the_most(autho
 async def test_a_failed_handshake_is_deferred_first_and_goes_clear_only_later_and_only_at_floor_clear(
     authority, tls, good, broken
 ):
-    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(QUICK, handshake=0.3))
+    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(PATIENT, handshake=0.3))
     async with net(authority, PeerBehaviour(certificate=good, starttls=broken), tls=tls, options=options) as it:
         for floor in (Level.CLEAR, Level.ENCRYPTED, Level.VERIFIED):
             failure = await failure_of(it, floor=floor)
@@ -214,7 +220,7 @@ async def test_a_downgrade_between_two_connections_of_an_attempt_is_not_followed
 )
 async def test_what_goes_wrong_before_tls_is_typed(authority, tls, good, behaviour, trouble, stage, code):
     options = ConnectorOptions(
-        helo="relay.clinic.example", deadlines=replace(QUICK, greeting=0.4, ehlo=0.4), max_connections=1
+        helo="relay.clinic.example", deadlines=impatient_of(behaviour.get("stall_at")), max_connections=1
     )
     async with net(authority, PeerBehaviour(certificate=good, **behaviour), tls=tls, options=options) as it:
         failure = await failure_of(it, floor=Level.CLEAR)
@@ -250,7 +256,7 @@ async def test_nobody_listens(authority, tls, good):
     ],
 )
 async def test_what_goes_wrong_in_a_transaction_is_typed(authority, tls, good, behaviour, trouble, stage):
-    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(QUICK, mail=0.4, final=0.4))
+    options = ConnectorOptions(helo="relay.clinic.example", deadlines=impatient_of(behaviour.get("stall_at")))
     async with net(authority, PeerBehaviour(certificate=good, **behaviour), tls=tls, options=options) as it:
         session = await it.connector.connect(GOOD, floor=Level.VERIFIED)
         result = await session.transact(transaction(floor=Level.VERIFIED))
@@ -307,7 +313,7 @@ async def test_a_cancelled_transaction_ends_its_connection(authority, tls, good)
 def route(peer_port, **more):
     return ConnectorOptions(
         helo="relay.clinic.example",
-        deadlines=QUICK,
+        deadlines=PATIENT,
         routes={"smarthost": Route(hosts=(RouteHost(host=MX, port=peer_port),), internal=True, **more)},
     )
 
@@ -367,7 +373,7 @@ async def test_an_unknown_route_is_our_own_fault(authority, tls):
 
 
 async def test_a_source_address_is_used(authority, tls, good):
-    options = ConnectorOptions(helo="relay.clinic.example", deadlines=QUICK, source_addresses=("::1", "127.0.0.9"))
+    options = ConnectorOptions(helo="relay.clinic.example", deadlines=PATIENT, source_addresses=("::1", "127.0.0.9"))
     async with net(authority, PeerBehaviour(certificate=good), tls=tls, options=options) as it:
         assert (await deliver(it, floor=Level.VERIFIED)).proof.level is Level.VERIFIED
     missing = replace(options, source_addresses=("192.0.2.1",))
@@ -386,7 +392,7 @@ async def test_the_next_host_is_tried_and_the_missed_level_is_what_is_reported(a
 
 
 async def test_the_whole_attempt_has_a_deadline(authority, tls, good):
-    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(QUICK, attempt=0.3))
+    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(PATIENT, attempt=0.3))
     async with net(authority, PeerBehaviour(certificate=good, stall_at="banner"), tls=tls, options=options) as it:
         failure = await failure_of(it, floor=Level.CLEAR)
     assert failure.trouble is Trouble.NETWORK

@@ -94,6 +94,8 @@ async def test_records_make_tls_mandatory(authority, tls, files, starttls, usabl
 async def test_a_look_up_that_fails_defers_and_spends_no_within(authority, tls, files, trouble):
     async with world(authority, tls, PeerBehaviour(certificate=files["good"]), validating=True, secure=SIGNED) as it:
         it.dns.set(f"_{it.peer.port}._tcp.{MX}", trouble)
+        if trouble is Broken.TIMEOUT:
+            it.impatient_of_dns()
         failure = await it.failure(floor=Level.CLEAR)
         assert failure.trouble is Trouble.DNS
         assert it.peer.connections == 0

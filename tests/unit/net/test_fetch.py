@@ -34,7 +34,9 @@ class Fetching:
     async def __aenter__(self):
         await self.host.__aenter__()
         await self.dns.__aenter__()
-        self.resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=self.dns.port, timeout=1, lifetime=1))
+        self.resolver = Resolver(
+            ResolverOptions(nameservers=("127.0.0.1",), port=self.dns.port, timeout=20, lifetime=40)
+        )
         options = FetchOptions(port=self.host.port, **self.options)
         self.fetcher = HttpsFetcher(HostFinder(self.resolver, self.mx), self.verifying, options)
         return self

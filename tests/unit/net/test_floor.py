@@ -15,7 +15,7 @@ from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.net.clear import CLEAR_TOTAL
 from relay.net.options import ConnectorOptions
-from tests.support.net import QUICK, contexts, net, transaction
+from tests.support.net import PATIENT, contexts, net, transaction
 
 MX = "mx.good.example"
 CERTIFICATES = ("good", "wrong-name", "expired", "self-signed", "untrusted", "none")
@@ -62,7 +62,7 @@ def test_no_sequence_of_behaviours_sends_below_the_floor(world, kinds, copies):
 
 async def try_all(world, kinds, copies):
     authority, tls, certificates = world
-    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(QUICK, handshake=2))
+    options = ConnectorOptions(helo="relay.clinic.example", deadlines=replace(PATIENT, handshake=2))
     async with net(authority, chain(kinds, certificates), tls=tls, options=options) as it:
         for number, (floor, tls_failures) in enumerate(copies):
             commands = len(it.peer.commands)

@@ -17,14 +17,16 @@ class Dns:
     """A zone, and a finder over it."""
 
     def __init__(self, zone, options=PUBLIC, seed=0, **more):
+        self.zone = zone
         self.server = DnsServer(zone, **more)
         self.options = options
         self.seed = seed
 
     async def __aenter__(self):
         await self.server.__aenter__()
+        patience = 0.3 if Broken.TIMEOUT in self.zone.values() else 40
         self.resolver = Resolver(
-            ResolverOptions(nameservers=("127.0.0.1",), port=self.server.port, timeout=0.3, lifetime=0.4)
+            ResolverOptions(nameservers=("127.0.0.1",), port=self.server.port, timeout=patience, lifetime=patience)
         )
         self.finder = HostFinder(self.resolver, self.options, rng=random.Random(self.seed))
         return self

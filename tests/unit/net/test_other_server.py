@@ -11,7 +11,7 @@ from relay.core.level import Level
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.options import ConnectorOptions, Route, RouteHost
-from tests.support.net import QUICK, contexts, net, transaction
+from tests.support.net import PATIENT, contexts, net, transaction
 
 
 class Keeper:
@@ -52,7 +52,7 @@ async def test_it_takes_two_messages_over_one_verified_session(aiosmtpd):
     authority, keeper, port = aiosmtpd
     options = ConnectorOptions(
         helo="relay.clinic.example",
-        deadlines=QUICK,
+        deadlines=PATIENT,
         routes={"other": Route(hosts=(RouteHost(host="mx.good.example", port=port),), internal=True)},
     )
     async with net(authority, PeerBehaviour(), tls=contexts(authority), options=options) as it:

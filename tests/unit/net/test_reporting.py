@@ -77,7 +77,7 @@ class Desk:
 
         fetcher = HttpsFetcher(
             HostFinder(self.resolver, LOOPBACK), contexts(authority).verifying,
-            FetchOptions(port=self.hook.port, timeout=5),
+            FetchOptions(port=self.hook.port, timeout=60),
         )  # fmt: skip
         return Reporter(
             OPTIONS, knowledge=self.store, resolver=self.resolver, poster=fetcher, enqueue=enqueue, claim=claim,
@@ -101,7 +101,7 @@ async def office(authority):
     async with DnsServer({HOOK: {"A": ["127.0.0.1"]}}) as dns, PolicyHost(authority.issue(HOOK)) as hook:
         hook.raw = answer(b"", status="201 Created")
         resolver = Resolver(
-            ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=1, lifetime=1, failure_ttl=1)
+            ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40, failure_ttl=1)
         )
         try:
             yield Desk(clock, store, dns, resolver, hook, Tallied())

@@ -37,7 +37,7 @@ async def names(**more):
     }
     async with DnsServer(zone | more) as dns:
         resolver = Resolver(
-            ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=1, lifetime=1, failure_ttl=1)
+            ResolverOptions(nameservers=("127.0.0.1",), port=dns.port, timeout=20, lifetime=40, failure_ttl=1)
         )
         try:
             yield dns, resolver

@@ -13,7 +13,7 @@ def manager(request, tmp_path, monkeypatch):
     name = str(tmp_path / "notify") if request.param == "path" else f"@postern-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name if request.param == "path" else f"\0{name[1:]}")
-        listening.settimeout(20)
+        listening.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         yield listening
 
@@ -31,7 +31,7 @@ def test_a_kept_connection_outlives_the_right_to_make_one(tmp_path, monkeypatch)
     monkeypatch.setattr(notify, "_kept", {})
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(path))
-        listening.settimeout(20)
+        listening.settimeout(60)
         assert notify.keep()
         path.unlink()  # nobody can connect any more
         try:

@@ -276,7 +276,7 @@ def opendkim_says(directory, content: bytes) -> str:
     config = directory / "opendkim.conf"
     config.write_text(f"TestPublicKeys {directory}/keys\nSyslog no\nMode v\nBaseDirectory {directory}\n")
     command = [opendkim(), "-x", str(config), "-t", str(directory / "message"), "-v"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
 

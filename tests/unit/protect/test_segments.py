@@ -490,7 +490,7 @@ async def test_it_runs_until_it_is_stopped(tmp_path):
     await archiver.open()
     stop = asyncio.Event()
     running = asyncio.create_task(archiver.run(stop))
-    await asyncio.wait_for(signed.wait(), 20)
+    await asyncio.wait_for(signed.wait(), 60)
     stop.set()
     await running
     await archiver.close()
@@ -513,7 +513,7 @@ async def test_a_fault_of_ours_does_not_end_the_trail(tmp_path):
     await archiver.open()
     stop = asyncio.Event()
     running = asyncio.create_task(archiver.run(stop))
-    await asyncio.wait_for(signed.wait(), 20)
+    await asyncio.wait_for(signed.wait(), 60)
     stop.set()
     await running
     await archiver.close()

@@ -39,7 +39,7 @@ async def listed(store):
 
 async def until_there(call):
     """What a call answers once the database is back."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await call()
@@ -53,7 +53,7 @@ async def test_in_session_mode_nodes_share_wake_and_settle(harness):
         called = asyncio.Event()
         other.on_ready(called.set)
         await asyncio.gather(*(store.commit(keeping(f"m{number}", note=True)[0]) for number in range(30)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await called.wait()
         claimed = [one.entry for node in (other, store) for one in await node.claim(now=NOW, limit=15)]
         assert len({entry.id for entry in claimed}) == 30

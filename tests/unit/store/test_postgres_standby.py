@@ -46,7 +46,7 @@ class Pair:
         return self.primary.sql(WAITING)
 
     async def until_waiting(self, but=()):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found = set(await asyncio.to_thread(self.waiting)) - set(but)
                 if found:
@@ -89,7 +89,7 @@ async def pair(servers):
 
 async def listed(store):
     """What is in the queue, once the connection for reading is back."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return [entry.id async for entry in store.entries(QueueFilter())]
@@ -152,7 +152,7 @@ async def test_while_the_standby_is_away_mail_is_refused_at_once_and_nothing_pil
         with pytest.raises(StoreUnavailableError, match="standby"):
             await call()
     seen = set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(seen) < 4:  # as many questions were asked and given up
             waiting = await asyncio.to_thread(pair.waiting)
             assert len(waiting) <= 2

@@ -226,7 +226,7 @@ async def test_a_run_dir_whose_path_is_too_long_is_one_clear_error(system):
 
 
 async def test_one_that_is_never_ready_is_killed_and_started_again(system):
-    options(system, start_timeout=0.2)
+    options(system, start_timeout=2.0)
     system.roster = system.snapshot("two", extract="mute")
     system.start()
     first, second = await system.hear("extract", "start", count=2)
@@ -306,10 +306,10 @@ async def test_changed_listeners_bring_new_workers_before_the_old_ones_go(system
 
 @pytest.mark.parametrize("behaviour", [f"exit:{EX_CONFIG}", "exit:1", "mute"])
 async def test_new_workers_that_do_not_run_leave_the_old_ones_at_work(system, behaviour):
-    options(system, start_timeout=1.0)
     system.start()
     await system.ready()
     old = system.pids()
+    options(system, start_timeout=1.0)
     system.roster = system.snapshot("two", listeners="other", worker_1=behaviour)
     system.reload()
     assert await system.told.get() == "RELOADING=1"
