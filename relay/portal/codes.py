@@ -43,10 +43,16 @@ async def ask_for(rooms: Rooms, request: Request, deposit: Deposit, *, language:
     rooms.metrics.count("postern_portal_codes_total", {"asked": "link"})
 
 
-async def hold_sign_in(rooms: Rooms, request: Request, mailbox: Address) -> bool:
+async def hold_sign_in(rooms: Rooms, request: Request, mailbox: Address, *, recovers: bool) -> bool:
     """Count a request for a code at the sign-in page, alike for every address that may be typed.
 
     Whether one is to be mailed: the same browser asking again within seconds changes nothing.
+
+    Args:
+        rooms: the parts.
+        request: where it comes from.
+        mailbox: as typed.
+        recovers: the code is to lead to a recovery.
 
     Raises:
         RefusedError: 429.
@@ -56,9 +62,12 @@ async def hold_sign_in(rooms: Rooms, request: Request, mailbox: Address) -> bool
     limits = [
         limit("codes-again", f"{visit_of(request)}:{mailbox.key}", again),
         limit("codes-sign-in", mailbox.key, options.limits.codes_sign_in),
+        limit("codes-sign-in-day", mailbox.key, options.limits.codes_sign_in_day),
         limit("sign-ins-network", network(request), options.limits.codes_network),
         limit("sign-ins-all", "", options.limits.codes_all),
     ]
+    if recovers:
+        limits.append(limit("codes-recovery", mailbox.key, options.limits.codes_recovery))
     reached = await rooms.accounts.allow(limits, now=rooms.clock())
     if reached is limits[0]:
         return False

@@ -66,6 +66,8 @@ class LimitOptions:
         codes_mailbox: codes mailed to one mailbox by the links of its messages.
         codes_sign_in: codes mailed to one mailbox that somebody typed at the sign-in page: a budget of its own, so that
             a stranger who knows an address keeps nobody from their message.
+        codes_sign_in_day: the same, in a day: nobody's mailbox is flooded by somebody who types its address.
+        codes_recovery: the same, of codes that are asked for in order to recover.
         codes_network: codes asked for from one network; counted apart for links and for the sign-in page, where
             anybody can ask.
         codes_all: codes asked for by everybody; counted apart as well.
@@ -74,6 +76,7 @@ class LimitOptions:
         answers_day: the same, in a day: the six digits of an app could be guessed in weeks otherwise.
         answers_network: answers (codes, second factors, passkeys) from one network.
         changes: of an account's factors, and recoveries, of one mailbox.
+        recoveries: of one mailbox: each mails it and asks all its senders.
         written: replies and forwards of one mailbox: each may hold 20 MB, and goes to many.
         recalls_network: of "this is not me", from one network.
         shared_tries: wrong answers to a shared secret before the sender must set a new one.
@@ -83,12 +86,15 @@ class LimitOptions:
     codes_message: Rate = field(default=Rate(most=6, window=3600.0))
     codes_mailbox: Rate = field(default=Rate(most=12, window=3600.0))
     codes_sign_in: Rate = field(default=Rate(most=5, window=3600.0))
+    codes_sign_in_day: Rate = field(default=Rate(most=20, window=86_400.0))
+    codes_recovery: Rate = field(default=Rate(most=3, window=86_400.0))
     codes_network: Rate = field(default=Rate(most=60, window=3600.0))
     codes_all: Rate = field(default=Rate(most=20_000, window=3600.0))
     answers_mailbox: Rate = field(default=Rate(most=10, window=900.0))
     answers_day: Rate = field(default=Rate(most=40, window=86_400.0))
     answers_network: Rate = field(default=Rate(most=120, window=900.0))
     changes: Rate = field(default=Rate(most=20, window=3600.0))
+    recoveries: Rate = field(default=Rate(most=3, window=86_400.0))
     written: Rate = field(default=Rate(most=30, window=3600.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))
     shared_tries: int = 20

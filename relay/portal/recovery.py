@@ -52,7 +52,8 @@ async def recover(request: Request) -> Response:
     session, account = await _who(request)
     if not account.factors:
         return RedirectResponse("/inbox", 303)
-    await hold(rooms, limit("changes", account.mailbox.key, rooms.options.limits.changes))
+    rates, key = rooms.options.limits, account.mailbox.key
+    await hold(rooms, limit("recoveries", key, rates.recoveries), limit("changes", key, rates.changes))
     now = rooms.clock()
     bare = replace(account, passphrase="", totp="", totp_step=0, passkeys=(), hidden_before=now, shown_from=())
     post = rooms.mails.changed(

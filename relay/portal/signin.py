@@ -11,7 +11,7 @@ from relay.core.errors import AddressError
 from relay.core.portal_accounts import Account, Assurance, Factor, Session
 from relay.portal import codes
 from relay.portal.checks import answering, judged
-from relay.portal.entry import after_code, begin, lead
+from relay.portal.entry import RECOVERY, after_code, begin, lead
 from relay.portal.factors import ask_passkey, judge, passkey_account
 from relay.portal.pages import language_of
 from relay.portal.rooms import rooms_of
@@ -79,8 +79,9 @@ async def sign_in(request: Request) -> Response:
 async def _by_code(request: Request, form: FormData, mailbox: Address) -> Response:
     """The same words, as quickly, whether the mailbox is known here: it is looked up once the answer has left."""
     rooms = rooms_of(request)
-    response = lead(rooms, None, "/sign-in/code", text(form, "next"))
-    if await codes.hold_sign_in(rooms, request, mailbox):
+    onward = text(form, "next")
+    response = lead(rooms, None, "/sign-in/code", onward)
+    if await codes.hold_sign_in(rooms, request, mailbox, recovers=onward == RECOVERY):
         response.background = BackgroundTask(
             codes.mail_sign_in, rooms, visit_of(request), mailbox, language=language_of(request)
         )

@@ -301,3 +301,60 @@ async def test_a_right_second_factor_uses_up_no_code_of_another_browser(site):
     await site.change_account(totp_step=7)
     await waiting.send(f"/m/{deposit.id}/open", code=code)
     assert await is_in(waiting)
+
+
+# --- floods of mail
+
+
+async def test_nobody_floods_a_mailbox_by_typing_its_address_for_a_day(site):
+    """Alike for an address that is known here and for one that is not."""
+    await site.deposit()
+    said = {}
+    for email in (str(PAT), "stranger@mail.example"):
+        began = site.clock()
+        said[email] = []
+        for hour in range(8):
+            site.clock.now = began + hour * 3600.0
+            for number in range(5):
+                stranger = site.browser(network=f"203.{hour}.{number}.1")
+                await stranger.get("/sign-in")
+                said[email].append((await stranger.send("/sign-in", email=email)).status_code)
+    assert said[str(PAT)] == said["stranger@mail.example"] == [200] * 20 + [429] * 20
+    assert len(await site.take()) == 20
+
+
+async def test_codes_for_a_recovery_have_a_rate_of_their_own(site):
+    await site.browser().sign_in(await site.deposit())
+    await with_passphrase(site)
+    await site.take()
+    seen = []
+    for email in (str(PAT), "stranger@mail.example"):
+        answers = []
+        for number in range(5):
+            visitor = site.browser(network=f"203.0.{number}.1")
+            await visitor.get("/sign-in?next=/account/recovery")
+            form = visitor.form("/sign-in", way="code")
+            answer = await visitor.raw("POST", "/sign-in", data=form.fields | {"email": email})
+            answers.append((answer.status_code, answer.headers.get("location"), len(answer.content)))
+        seen.append(answers)
+    assert seen[0] == seen[1], "the same words for an address that is not known"
+    assert [status for status, *_ in seen[0]] == [303] * 3 + [429] * 2
+    assert len(await site.take()) == 3
+    owner = site.browser(network="198.51.100.1")
+    await owner.get("/sign-in")
+    assert (await owner.send("/sign-in", email=str(PAT))).status_code == 200, "a code to sign in with is another matter"
+
+
+async def test_recoveries_of_a_mailbox_are_few_a_day(site):
+    deposit = await site.deposit()
+    owner = await site.browser().sign_in(deposit)
+    mailed = []
+    for _ in range(4):
+        await with_passphrase(site)
+        await site.take()
+        await owner.get("/account/recovery")
+        status = (await owner.send("/account/recovery")).status_code
+        mailed.append((status, len(await site.take())))
+        site.clock.now += 1
+    assert mailed == [(200, 2), (200, 2), (200, 2), (429, 0)], "the mailbox and its one sender, three times"
+    assert (await site.account()).passphrase
