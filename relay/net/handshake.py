@@ -128,19 +128,24 @@ class Handshake:
                 ssl_handshake_timeout=self._deadlines.handshake,
             )
         with self._typed(Stage.GREETING):
-            answer = await protocol.read_response(timeout=self._deadlines.greeting)
+            with self._still_tls():
+                answer = await protocol.read_response(timeout=self._deadlines.greeting)
             if answer.code != _READY:
                 raise aiosmtplib.SMTPConnectResponseError(answer.code, answer.message)
 
-    async def ehlo(self) -> PeerFeatures:
+    async def ehlo(self, *, begins_tls: bool = False) -> PeerFeatures:
         """Say EHLO, or HELO to a server that does not know it; what the peer offers.
 
+        Args:
+            begins_tls: it is the first thing said after STARTTLS.
+
         Raises:
-            HostError: refused, not SMTP, or not in time.
+            HostError: refused, not SMTP, or not in time; with ``begins_tls`` also as for :meth:`starttls`.
         """
         with self._typed(Stage.EHLO):
             try:
-                await self._smtp.ehlo(timeout=self._deadlines.ehlo)
+                with self._still_tls() if begins_tls else contextlib.nullcontext():
+                    await self._smtp.ehlo(timeout=self._deadlines.ehlo)
             except aiosmtplib.SMTPHeloError as error:
                 if error.code not in _HELO_INSTEAD:
                     raise
@@ -168,12 +173,31 @@ class Handshake:
         except aiosmtplib.SMTPResponseException as error:
             raise _no_handshake(self._answered(error, Trouble.BELOW_FLOOR, Stage.TLS)) from None
         except ssl.SSLError as error:
-            reason = (error.reason or "protocol error").replace("_", " ").lower()
-            raise _no_handshake(self._below(f"the TLS handshake failed: {reason}")) from None
+            raise self._broken(error) from None
         except (TimeoutError, aiosmtplib.SMTPTimeoutError):
             raise _no_handshake(self._below("the TLS handshake took too long")) from None
         except (aiosmtplib.SMTPException, OSError, ValueError):
             raise _no_handshake(self._below("the connection ended in the TLS handshake")) from None
+
+    @contextlib.contextmanager
+    def _still_tls(self) -> Iterator[None]:
+        """Until the peer has answered over TLS, what breaks is TLS.
+
+        With TLS 1.3 a server judges our part of the handshake after we are done with it (RFC 8446 section 4.4.4), so
+        its alert, or the end with which it spares itself one, comes in place of the first answer.
+        """
+        try:
+            yield
+        except (TimeoutError, aiosmtplib.SMTPResponseException):
+            raise
+        except OSError as error:
+            raise self._broken(error if isinstance(error, ssl.SSLError) else error.__cause__) from None
+
+    def _broken(self, cause: BaseException | None) -> HostError:
+        if isinstance(cause, ssl.SSLError):
+            reason = (cause.reason or "protocol error").replace("_", " ").lower()
+            return _no_handshake(self._below(f"the TLS handshake failed: {reason}"))
+        return _no_handshake(self._below("the connection ended before anything was answered over TLS"))
 
     async def login(self, username: str, password: str) -> None:
         """AUTH with the best mechanism that both know (CRAM-MD5, PLAIN, LOGIN; RFC 4954).

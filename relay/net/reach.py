@@ -170,7 +170,7 @@ async def _secure(
             raise HostError(_below(target, _NO_STARTTLS), fault=absent)
         return features, absent
     await shake.starttls(_context(level, target), _tls_name(target))
-    return await shake.ehlo(), fault
+    return await shake.ehlo(begins_tls=True), fault
 
 
 def _check(proof: Proof, target: Target, fault: Fault | None) -> None:
