@@ -281,8 +281,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         name="limit", help="which limit", values=(
             "codes-message", "codes-mailbox", "codes-network", "codes-sign-in", "codes-sign-in-day",
             "codes-recovery", "codes-all", "codes-again", "sign-ins-network", "sign-ins-all", "answers-mailbox",
-            "answers-day", "answers-strangers", "answers-network", "changes", "recoveries", "recalls-network", "approvals-network",
-            "answers-written"))),
+            "answers-day", "answers-strangers", "answers-network", "changes", "recoveries", "recalls-network",
+            "approvals-network", "answers-written"))),
     # Store
     _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
     _gauge("queue_entries", "Queue entries by state.", Label(
