@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
-from relay.demo.behaviour import PeerBehaviour
 from tests.support.composed import composed
 from tests.support.postgres import shared
 from tests.support.system import domain
@@ -27,7 +27,7 @@ async def used(it):
 @pytest.mark.peers
 async def test_a_version_that_mail_in_the_database_needs_is_counted_and_not_retired(tmp_path):
     url = shared().database()
-    async with composed(tmp_path, domain("mail.example", mail="451 4.3.0 Later"), store=url) as it:
+    async with composed(tmp_path, domain("mail.example", banner="421 4.3.2 Later"), store=url) as it:
         assert (await it.send("box@mail.example", LETTER))[0] == 250
         await it.wait_entry(lambda one: one.attempts > 0)
         before = (await used(it))[1]
@@ -36,7 +36,7 @@ async def test_a_version_that_mail_in_the_database_needs_is_counted_and_not_reti
         with pytest.raises(RuntimeError, match="sealed objects still need it"):
             await keys(it, "retire", "1")
         peer = it.internet.peers["mail.example"]
-        peer.behaviour = PeerBehaviour(hostname=peer.behaviour.hostname, certificate=peer.behaviour.certificate)
+        peer.behaviour = replace(peer.behaviour, banner="")
         await it.wait_gone()
         await it.worker.reload()  # what proves that ring and store belong together is sealed anew
         with Tables(tmp_path, url) as tables:

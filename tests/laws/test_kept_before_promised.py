@@ -74,7 +74,7 @@ async def test_what_was_answered_250_outlives_every_kill(tmp_path, store):
             return load.promised.keys() <= arrived.keys()
 
         try:
-            async with asyncio.timeout(60), peer.changed:
+            async with asyncio.timeout(120), peer.changed:
                 await peer.changed.wait_for(all_arrived)
         except TimeoutError:
             pytest.fail(f"seed {seed}: lost {sorted(load.promised.keys() - arrived.keys())}")
