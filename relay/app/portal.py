@@ -32,6 +32,8 @@ _SWEEP: Final = 60.0
 """Seconds between looks for what is due."""
 _FORGET_MOST: Final = 50
 """Steps of one round, of some thousand rows each."""
+_LISTED: Final = 500
+"""Rows of one transaction that lists anew what an older version wrote."""
 _DRAFT_LIFE: Final = 7 * 86_400.0
 """Seconds that an answer is kept which nobody goes on with."""
 
@@ -90,8 +92,11 @@ class PortalService:
         return PortalServer(server_options(portal), application(rooms, pages), _context(portal))
 
     async def _forget(self) -> None:
-        """Delete what accounts, sessions, counters and drafts leave behind."""
+        """Delete what accounts, sessions, counters and drafts leave behind; list what an older version wrote."""
         now = CLOCK()
+        for _ in range(_FORGET_MOST):
+            if not await self._store.deposits.list_anew(limit=_LISTED):
+                break
         for _ in range(_FORGET_MOST):
             if not await self._store.accounts.sweep(now=now):
                 break

@@ -57,6 +57,8 @@ class Deposit:
             sealed at rest.
         size: octets of the original.
         deposited_at, expires_at, opened_at, downloaded_at, reminded_at: unix seconds, UTC; ``None``: not yet.
+        notified_at: when a mail server took the notice.
+        answered_at: when its reader first replied or forwarded.
         state: where it stands.
         reason: why the portal was the method: what ``postern_portal_fallback_total`` counts.
         rule: the id of the policy's rule.
@@ -85,6 +87,8 @@ class Deposit:
     opened_at: float | None = None
     downloaded_at: float | None = None
     reminded_at: float | None = None
+    notified_at: float | None = None
+    answered_at: float | None = None
     state: DepositState = DepositState.WAITING
     reason: str = ""
     rule: str = ""
@@ -108,16 +112,24 @@ def taken_over(there: Deposit, wanted: Deposit) -> Deposit | None:
         there,
         state=wanted.state,
         expires_at=max(there.expires_at, wanted.expires_at),
-        opened_at=there.opened_at if there.opened_at is not None else wanted.opened_at,
-        downloaded_at=there.downloaded_at if there.downloaded_at is not None else wanted.downloaded_at,
+        opened_at=_first(there.opened_at, wanted.opened_at),
+        downloaded_at=_first(there.downloaded_at, wanted.downloaded_at),
+        notified_at=_first(there.notified_at, wanted.notified_at),
+        answered_at=_first(there.answered_at, wanted.answered_at),
         reminded_at=wanted.reminded_at,
     )
+
+
+def _first(there: float | None, wanted: float | None) -> float | None:
+    return wanted if there is None else there
 
 
 class PostKind(StrEnum):
     """What the portal asks the workers to send; each with a fixed floor (law 2), none with patient data but a reply."""
 
     CODE = "code"
+    SENDER_CODE = "sender-code"
+    """Opens the pages of what somebody sent: needs what a receipt needs on its way."""
     ENROLLED = "enrolled"
     """A passphrase, passkey or TOTP was set, changed or removed; or a new device signed in."""
     NOTICE = "notice"
@@ -164,9 +176,13 @@ class OutboxItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepositFilter:
-    """What ``postern portal list`` and an inbox select; empty fields select all. ``text`` is sought in the sender."""
+    """What ``postern portal list`` and an inbox select; empty fields select all. ``text`` is sought in the sender.
+
+    ``sender`` is the envelope's, whole.
+    """
 
     mailbox: Address | None = None
+    sender: Address | None = None
     message_id: str = ""
     tenant: str = ""
     states: frozenset[DepositState] = frozenset()

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, Secret
 from relay.core.portal_accounts import Session
-from relay.portal.checks import answering, judged
+from relay.portal.checks import answering, hold, judged, limit
 from relay.portal.gate import Admitted, admit, grant_of, is_open_to, shared_secret
 from relay.portal.passphrase import fold_shared
 from relay.portal.rooms import Rooms, rooms_of
@@ -100,6 +100,9 @@ async def search(request: Request) -> Response:
         since=text(form, "since").strip()[:10],
         until=text(form, "until").strip()[:10],
     )
+    if typed.sender:
+        session, rooms = await require(request), rooms_of(request)
+        await hold(rooms, limit("searches", session.mailbox.key, rooms.options.limits.searches))
     return await _inbox(request, typed, after=text(form, "after"))
 
 

@@ -94,6 +94,11 @@ class Ledger:
         """Its reader replied or forwarded: the message goes out, and the trail says so."""
         what = "forwarded" if post.kind is PostKind.FORWARD else "replied"
         event = portal_event(deposit, what, at=self._clock(), post=post.id, recipients_count=len(post.recipients))
+        there = await self._deposits.find(deposit.id)
+        if there is not None and there.answered_at is None and there.state not in FINAL_STATES:
+            first = dataclasses.replace(there, answered_at=self._clock())
+            if await self._change(first, there.state, what, posts=(post,), event=event):
+                return
         await self._deposits.hand_out(posts=(post,), events=(event,))
         self._count(what)
 
@@ -160,9 +165,14 @@ class Ledger:
     async def notified(self, message_id: str, number: int) -> None:
         """A mail server took the notice: the sender has a receipt if they want one."""
         there = await self._of(message_id, number)
-        if there is not None:
-            await self._deposits.hand_out(posts=self._receipt(there, "notified"))
-            self._count("notified")
+        if there is None:
+            return
+        if there.notified_at is None and there.state not in FINAL_STATES:
+            first = dataclasses.replace(there, notified_at=self._clock())
+            if await self._change(first, there.state, "notified", posts=self._receipt(first, "notified")):
+                return
+        await self._deposits.hand_out(posts=self._receipt(there, "notified"))
+        self._count("notified")
 
     async def withdrawn(self, message_id: str, number: int) -> bool:
         """Its notice will not be delivered: the message is deleted, unread. Whether there was one to delete.

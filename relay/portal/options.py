@@ -78,6 +78,7 @@ class LimitOptions:
         changes: of an account's factors, and recoveries, of one mailbox.
         recoveries: of one mailbox: each mails it and asks all its senders.
         written: replies and forwards of one mailbox: each may hold 20 MB, and goes to many.
+        searches: for a sender, of one mailbox: each looks at thousands of messages.
         recalls_network: of "this is not me", from one network.
         shared_tries: wrong answers to a shared secret before the sender must set a new one.
         network_v4, network_v6: prefix lengths.
@@ -96,6 +97,7 @@ class LimitOptions:
     changes: Rate = field(default=Rate(most=20, window=3600.0))
     recoveries: Rate = field(default=Rate(most=3, window=86_400.0))
     written: Rate = field(default=Rate(most=30, window=3600.0))
+    searches: Rate = field(default=Rate(most=60, window=900.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))
     shared_tries: int = 20
     network_v4: int = 24

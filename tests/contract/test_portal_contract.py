@@ -150,6 +150,8 @@ async def test_pages_follow_time_and_select(deposits):
     assert await ids(deposits, text="number5") == [everything[5]]
     assert await ids(deposits, text="CLINIC.EXAMPLE", limit=3, newest_first=False) == everything
     assert await ids(deposits, text="nobody") == []
+    assert await ids(deposits, sender=Address.parse("doctor@CLINIC.example"), limit=3) == everything[::-1]
+    assert await ids(deposits, sender=Address.parse("d5@clinic.example")) == []
     assert await ids(deposits, states=frozenset({DepositState.OPENED})) == []
     assert await ids(deposits, message_id="01J00000000000000000", limit=4) == everything[::-1]
     assert (await deposits.page(DepositFilter(), after="no such"))[0] == []
@@ -314,6 +316,36 @@ async def test_a_newer_schema_is_refused(stored):
     await stored.database(Schema(module="extra", steps=(("CREATE TABLE extra(a REAL)",), ("DROP TABLE extra",))))
     with pytest.raises(ProblemsError, match="extra: written by a newer Postern"):
         await stored.database(Schema(module="extra", steps=(("CREATE TABLE extra(a REAL)",),)))
+
+
+async def test_what_an_older_version_wrote_is_found_before_and_after_it_is_listed_anew(stored):
+    older = await stored.open()
+    made = [await older.deposit(a_deposit(number), CONTENT) for number in range(3)]
+    await older.change(replace(made[2], state=DepositState.RECALLED), expected=DepositState.WAITING)
+
+    def as_it_was(cursor):
+        for statement in (
+            "DROP INDEX deposits_sender",
+            "DROP INDEX deposits_unlisted",
+            "ALTER TABLE deposits DROP COLUMN sender",
+            "ALTER TABLE deposits DROP COLUMN who",
+            "UPDATE modules SET version = 1 WHERE module = 'deposits'",
+        ):
+            cursor.run(statement)
+
+    await stored.opened[0].transact(as_it_was)
+    await stored.opened[0].close()
+    deposits = await stored.open()
+    live = frozenset({DepositState.WAITING})
+    doctor = Address.parse("doctor@clinic.example")
+    assert await ids(deposits, text="ada example", states=live) == [made[1].id, made[0].id]
+    assert await ids(deposits, sender=doctor) == []
+    damage = "UPDATE deposits SET facts = (SELECT facts FROM deposits WHERE number = 0) WHERE number = 1"
+    await stored.opened[1].transact(lambda cursor: cursor.run(damage))
+    assert [await deposits.list_anew(limit=1) for _ in range(3)] == [1, 1, 0]
+    assert await ids(deposits, text="ada example", states=live) == [made[0].id]
+    assert await ids(deposits, text="nobody", states=live) == []
+    assert await ids(deposits, sender=doctor) == [made[0].id]
 
 
 async def test_a_job_that_fails_undoes_itself_alone(stored):

@@ -96,6 +96,18 @@ async def test_a_date_that_is_none_is_said_to_be_none(site, query):
     assert "Please enter a date like" in page.text
 
 
+async def test_searches_for_senders_have_a_limit_of_their_own(site):
+    browser = await site.browser().sign_in(await site.deposit())
+    most = site.rooms.options.limits.searches.most
+    await browser.get("/inbox")
+    for _ in range(most):
+        assert (await searched(browser, **{"from": "doctor"})).status_code == 200
+    [form] = [form for form in browser.forms() if form.attributes.get("role") == "search"]
+    assert (await browser.send_form(form, **{"from": "doctor"})).status_code == 429
+    assert (await browser.send_form(form, **{"from": "", "since": "2026-01-01"})).status_code == 200
+    assert (await browser.get("/inbox")).status_code == 200
+
+
 async def test_a_search_leads_through_its_pages_and_stands_in_no_address(site):
     deposits = await several(site, 180)
     browser = await signed_in(site, deposits[0])

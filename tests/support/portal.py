@@ -203,6 +203,7 @@ def _matches(deposit: Deposit, where: DepositFilter) -> bool:
     sender = f"{deposit.origin_from} {deposit.sender}".casefold()
     return (
         (where.mailbox is None or deposit.mailbox.key == where.mailbox.key)
+        and (where.sender is None or deposit.sender.address == where.sender)
         and (not where.message_id or deposit.message_id == where.message_id)
         and (not where.tenant or deposit.tenant == where.tenant)
         and (not where.states or deposit.state in where.states)

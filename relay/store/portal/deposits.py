@@ -24,6 +24,7 @@ from relay.protect.pieces import KEY_SIZE, PIECE_SIZE, DataKey, piece_count
 from relay.store.codec import dump, load
 from relay.store.portal import tables
 from relay.store.portal.database import Cursor, Database
+from relay.store.portal.listing import Listing, who_of
 from relay.store.portal.outbox import open_item, seal_item
 
 _log = structlog.get_logger("store")
@@ -31,9 +32,6 @@ _KEY: Final = "portal-key"
 _FACTS: Final = "portal-facts"
 _PIECES_AT_ONCE: Final = 4
 _LARGE: Final = 256 * 1024
-_SCANNED: Final = 5_000
-"""Rows that one page looks at: a search opens each."""
-_CHUNK: Final = 200
 
 _Row = tuple[str, bytes, bytes | None, bytes | None]
 
@@ -129,12 +127,12 @@ class StoredDeposits:
         pieces = await asyncio.to_thread(key.seal, content) if len(content) > _LARGE else key.seal(content)
         headers = key.seal_headers(dump(_Said.of(deposit)))
         sealed_key = self._vault.seal(_KEY, deposit.id, secret)
-        facts, token = self._seal_facts(deposit), self._token(deposit)
+        facts, token, who = self._seal_facts(deposit), self._token(deposit), who_of(self._vault, deposit)
 
         def work(cursor: Cursor) -> Deposit:
             times = (int(deposit.reminded_at is not None), deposit.deposited_at, deposit.expires_at)
             place = (deposit.id, deposit.message_id, deposit.number, token, deposit.tenant, deposit.state.value)
-            if not cursor.run(tables.INSERT, *place, *times, facts, headers):
+            if not cursor.run(tables.INSERT, *place, *times, facts, headers, *who):
                 sql = f"SELECT {tables.ROW} {tables.FROM} WHERE d.message_id = ? AND d.number = ?"
                 return self._open(_present(cursor.row(sql, deposit.message_id, deposit.number)))
             cursor.run("INSERT INTO data_keys(deposit_id, sealed) VALUES(?, ?)", deposit.id, sealed_key)
@@ -162,48 +160,22 @@ class StoredDeposits:
         self, where: DepositFilter, *, after: str = "", limit: int = 50, newest_first: bool = True
     ) -> tuple[Sequence[Deposit], str]:
         """A keyset page by time of deposit, and where the next begins; empty at the end."""
-        clauses, values = self._clauses(where)
-        text = where.text.casefold()
-        select = _Select(clauses, values, newest_first=newest_first)
+        listing = Listing(where, self._vault, self._open_all, newest_first=newest_first)
+        return await self._database.read(lambda cursor: listing.page(cursor, after, limit))
 
-        def work(cursor: Cursor) -> tuple[list[Deposit], str]:
-            found: list[Deposit] = []
-            last, seen = after, 0
-            while seen < _SCANNED:
-                count = _CHUNK if text else limit - len(found) + 1
-                rows = select.rows(cursor, last, count)
-                for row in rows:
-                    if len(found) == limit:
-                        return found, last
-                    last, seen = row[0], seen + 1
-                    found += [one for one in self._open_all([row]) if _has_sender(one, text)]
-                if len(rows) < count:
-                    return found, ""
-            return found, last
+    async def list_anew(self, *, limit: int) -> int:
+        """Fill in what lists and searches read of rows that an older version wrote; how many were looked at."""
 
-        return await self._database.read(work)
+        def work(cursor: Cursor) -> int:
+            rows = cursor.rows(tables.UNLISTED, limit)
+            known = {deposit.id: deposit for deposit in self._open_all(rows)}
+            for row in rows:
+                there = known.get(row[0])
+                values = (None, b"") if there is None else who_of(self._vault, there)  # what is damaged: only once
+                cursor.run("UPDATE deposits SET sender = ?, who = ? WHERE id = ? AND who IS NULL", *values, row[0])
+            return len(rows)
 
-    def _clauses(self, where: DepositFilter) -> tuple[list[str], list[Any]]:
-        clauses: list[str] = []
-        values: list[Any] = []
-        if where.mailbox is not None:
-            tokens = self._vault.address_tokens(where.mailbox.key)
-            clauses.append(f"d.mailbox IN ({tables.marks(tokens)})")
-            values += tokens
-        if where.states:
-            states = sorted(state.value for state in where.states)
-            clauses.append(f"d.state IN ({tables.marks(states)})")
-            values += states
-        for value, clause in (
-            (where.message_id, "d.message_id = ?"),
-            (where.tenant, "d.tenant = ?"),
-            (where.since, "d.deposited_at >= ?"),
-            (where.until, "d.deposited_at < ?"),
-        ):
-            if value not in ("", None):
-                clauses.append(clause)
-                values.append(value)
-        return clauses, values
+        return await self._database.transact(work)
 
     async def content(self, deposit_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The original's octets from ``start`` up to ``end``, in pieces of at most 64 KiB, each authenticated."""
@@ -339,25 +311,6 @@ class StoredDeposits:
         return await self._database.word(seconds)
 
 
-class _Select:
-    """Pages of deposits by time, under some conditions."""
-
-    def __init__(self, clauses: list[str], values: list[Any], *, newest_first: bool) -> None:
-        order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
-        first = " AND ".join(clauses) or "1 = 1"
-        later = f"{first} AND (d.deposited_at, d.id) {beyond} ({tables.PLACE})"
-        ordered = f"ORDER BY d.deposited_at {order}, d.id {order} LIMIT ?"
-        self._first = f"SELECT {tables.ROW} {tables.FROM} WHERE {first} {ordered}"
-        self._later = f"SELECT {tables.ROW} {tables.FROM} WHERE {later} {ordered}"
-        self._values = values
-
-    def rows(self, cursor: Cursor, last: str, count: int) -> list[tuple[Any, ...]]:
-        """The next so many after the deposit ``last``; the first when that is empty."""
-        if last:
-            return cursor.rows(self._later, *self._values, last, count)
-        return cursor.rows(self._first, *self._values, count)
-
-
 def _present(row: Any) -> _Row:
     if row is None:
         raise StoreError("a deposit went away while it was made")
@@ -385,16 +338,12 @@ def _reading(
     return work
 
 
-def _has_sender(deposit: Deposit, text: str) -> bool:
-    return not text or text in f"{deposit.origin_from} {deposit.sender}".casefold()
-
-
 def _shred(cursor: Cursor, deposit_id: str, now: float) -> None:
     """Overwrite the data key and delete it, the content and the headers: no key ring opens them again."""
     cursor.run("UPDATE data_keys SET sealed = ? WHERE deposit_id = ?", bytes(64), deposit_id)
     cursor.run("DELETE FROM data_keys WHERE deposit_id = ?", deposit_id)
     cursor.run("DELETE FROM pieces WHERE deposit_id = ?", deposit_id)
-    cursor.run("UPDATE deposits SET headers = NULL, ended_at = ? WHERE id = ?", now, deposit_id)
+    cursor.run("UPDATE deposits SET headers = NULL, who = NULL, ended_at = ? WHERE id = ?", now, deposit_id)
 
 
 def _insert(cursor: Cursor, item: bytes | None) -> None:

@@ -48,22 +48,35 @@ SCHEMA: Final = Schema(
                 held_until REAL NOT NULL
             )""",
         ),
+        (
+            "ALTER TABLE deposits ADD COLUMN sender BLOB",
+            "ALTER TABLE deposits ADD COLUMN who BLOB",
+            "CREATE INDEX deposits_sender ON deposits(sender, deposited_at, id)",
+            f"CREATE INDEX deposits_unlisted ON deposits(id) WHERE who IS NULL AND state IN ({_LIVE_SQL})",
+        ),
     ),
 )
-"""The row's sealed facts are the truth; the open columns are an index to them (as in :mod:`relay.store.codec`)."""
+"""The row's sealed facts are the truth; the open columns are an index to them (as in :mod:`relay.store.codec`).
+
+``sender`` is the envelope's sender as ``mailbox`` is sealed; ``who`` what a search looks at, sealed by itself, so that
+one need not open all of a row. Both are empty in rows of an older version until they are listed anew.
+"""
 
 ROW: Final = "d.id, d.facts, d.headers, k.sealed"
 FROM: Final = "FROM deposits d LEFT JOIN data_keys k ON k.deposit_id = d.id"
 
 INSERT: Final = (
     "INSERT INTO deposits(id, message_id, number, mailbox, tenant, state, reminded, deposited_at, expires_at, facts,"
-    " headers) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(message_id, number) DO NOTHING"
+    " headers, sender, who) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(message_id, number) DO NOTHING"
 )
 UPDATE: Final = "UPDATE deposits SET facts = ?, state = ?, reminded = ?, expires_at = ? WHERE id = ?"
 DUE: Final = (
     f"SELECT {ROW} {FROM} WHERE d.state IN ({_LIVE_SQL})"
     " AND (d.expires_at <= ? OR (d.state = 'waiting' AND d.reminded = 0 AND d.expires_at <= ?))"
     " ORDER BY d.expires_at, d.id LIMIT ?"
+)
+UNLISTED: Final = (
+    f"SELECT {ROW} {FROM} WHERE d.who IS NULL AND d.state IN ({_LIVE_SQL}) ORDER BY d.id LIMIT ? FOR UPDATE OF d"
 )
 TAKE: Final = (
     "SELECT seq, sealed FROM outbox WHERE owner IS NULL OR owner = ? OR held_until <= ? ORDER BY seq LIMIT ?"
