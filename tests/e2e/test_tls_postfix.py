@@ -12,6 +12,7 @@ from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
 from tests.support.net import contexts, transaction
 from tests.support.peers import Postfix
+from tests.support.starttls import starttls_version
 from tests.support.trust import GOOD, MX, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
@@ -65,11 +66,11 @@ async def behind(authority, kind, *, program=Postfix):
         ) as postfix,
     ):
         it.use_port(postfix.port)
-        yield it
+        yield it, postfix
 
 
 async def test_a_good_certificate_verifies_and_a_policy_authenticates_it(authority):
-    async with behind(authority, "good") as it:
+    async with behind(authority, "good") as (it, _):
         assert (await attempt(it, Level.VERIFIED)).level is Level.VERIFIED
         assert await attempt(it, Level.AUTHENTICATED) is Trouble.BELOW_FLOOR
         it.announce()
@@ -78,7 +79,7 @@ async def test_a_good_certificate_verifies_and_a_policy_authenticates_it(authori
 
 @pytest.mark.parametrize("kind", ["expired", "self-signed", "wrong-name", "private-authority"])
 async def test_a_bad_certificate_is_encrypted_at_the_most_and_nothing_under_a_policy(authority, kind):
-    async with behind(authority, kind) as it:
+    async with behind(authority, kind) as (it, _):
         assert (await attempt(it, Level.CLEAR)).level is Level.ENCRYPTED
         assert await attempt(it, Level.VERIFIED) is Trouble.BELOW_FLOOR
         it.announce()
@@ -86,7 +87,8 @@ async def test_a_bad_certificate_is_encrypted_at_the_most_and_nothing_under_a_po
 
 
 async def test_tls_1_0_protects_nothing(authority):
-    async with behind(authority, "good", program=OldPostfix) as it:
+    async with behind(authority, "good", program=OldPostfix) as (it, postfix):
+        assert await starttls_version(postfix.address, postfix.port) == "TLSv1"
         assert await attempt(it, Level.ENCRYPTED) is Trouble.BELOW_FLOOR
         assert await attempt(it, Level.CLEAR) is Trouble.BELOW_FLOOR
         assert (await attempt(it, Level.CLEAR, tls_failures=1)).level is Level.CLEAR

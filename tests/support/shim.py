@@ -19,6 +19,11 @@ def clock_shim() -> Path:
     return _built("clock_shim")
 
 
+def own_key_shim() -> Path:
+    """Lets OpenSMTPD 6.8 use its key under OpenSSL 3."""
+    return _built("own_key_shim")
+
+
 @cache
 def _built(name: str) -> Path:
     compiler = require("gcc")
