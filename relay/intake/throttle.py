@@ -26,6 +26,7 @@ RATE_EXCEEDED: Final = Reply.of(450, "4.7.1", "The client's rate limit is reache
 RATE_UNKNOWN: Final = Reply.of(451, "4.3.0", "Cannot count messages now; try again later")
 
 _CACHE: Final = 8192  # entries a cache holds before the oldest goes
+_TOLD_AGAIN_AFTER: Final = 60.0  # seconds; a store that comes and goes fills no log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,32 @@ class ThrottleOptions:
     share: float = 0.02
 
 
+class _Outage:
+    """What cannot be counted while the store is away: a line when it begins and one when it ends, none an attempt."""
+
+    def __init__(self, what: str, clock: Clock) -> None:
+        self._what = what
+        self._clock = clock
+        self._told_at: float | None = None
+        self._failures = 0
+        self._open = False
+
+    def met(self, error: StoreError) -> None:
+        """A count failed."""
+        self._failures += 1
+        now = self._clock()
+        if self._open or (self._told_at is not None and 0 <= now - self._told_at < _TOLD_AGAIN_AFTER):
+            return
+        self._open, self._told_at = True, now
+        log.warning("cannot be counted", what=self._what, error=str(error))
+
+    def over(self) -> None:
+        """A count succeeded."""
+        if self._open:
+            log.info("is counted again", what=self._what, uncounted=self._failures)
+            self._open, self._failures = False, 0
+
+
 class AuthThrottle:
     """Slows down guessing, by address and by account.
 
@@ -63,6 +90,7 @@ class AuthThrottle:
         self._options = options
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._outage = _Outage("failed logins", clock)
 
     async def refusal(self, address: str, identity: str) -> Reply | None:
         """Why an attempt may not even be looked at, before its password is compared."""
@@ -74,7 +102,7 @@ class AuthThrottle:
             if await self._failures(_by_account(identity)) >= self._options.failures_per_account:
                 return AUTH_THROTTLED
         except StoreError as error:
-            log.warning("failed logins cannot be counted", error=str(error))
+            self._outage.met(error)
             return AUTH_UNAVAILABLE
         return None
 
@@ -84,7 +112,7 @@ class AuthThrottle:
             try:
                 await self._ask(counter, add=1)
             except StoreError as error:
-                log.warning("a failed login could not be counted", error=str(error))
+                self._outage.met(error)
                 self._remember(counter, 1 << 30)
 
     def succeeded(self, address: str, identity: str) -> None:
@@ -106,6 +134,7 @@ class AuthThrottle:
 
     async def _ask(self, counter: str, *, add: int) -> int:
         count = await self._store.count(counter, window=self._options.window, now=self._clock(), add=add)
+        self._outage.over()
         self._remember(counter, count)
         return count
 
@@ -154,6 +183,7 @@ class RateLimiter:
         self._options = options
         self._windows: dict[tuple[str, float], _Window] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outage = _Outage("messages of clients", clock)
 
     def admit(self, client: Client) -> Reply | None:
         """Count one message of a client, or say why it must wait. Never waits itself."""
@@ -203,8 +233,9 @@ class RateLimiter:
                 f"rate:{int(seconds)}:{name}", window=seconds, now=now, add=window.flushing
             )
             window.failed = False
+            self._outage.over()
         except StoreError as error:
-            log.warning("a client's rate could not be counted", client=name, error=str(error))
+            self._outage.met(error)
             window.own += window.flushing
             window.failed = True
         window.flushing = 0

@@ -3,6 +3,7 @@ import hashlib
 from ipaddress import ip_network
 
 import pytest
+import structlog
 
 from relay.core.address import NULL_SENDER, Address, ReversePath
 from relay.core.errors import StoreUnavailableError
@@ -178,6 +179,46 @@ async def test_a_store_that_is_down_means_slow_and_not_open():
     assert await throttle.refusal("192.0.2.1", "ehr") == AUTH_THROTTLED
 
 
+@pytest.fixture
+def told():
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def words(lines):
+    return [(line["event"], line["what"], line.get("uncounted")) for line in lines]
+
+
+async def test_an_outage_is_told_once_and_so_is_its_end_however_many_try_meanwhile(told):
+    counters, clock = Counters(), Clock()
+    throttle = AuthThrottle(counters, clock, ThrottleOptions())
+    counters.error = StoreUnavailableError("down")
+    for number in range(100):
+        assert await throttle.refusal(f"192.0.2.{number}", "ehr") == AUTH_UNAVAILABLE
+        clock.now += 30
+    await throttle.failed("192.0.2.1", "ehr")
+    counters.error = None
+    for number in range(100, 110):
+        assert await throttle.refusal(f"192.0.2.{number}", "x") is None
+    assert words(told) == [
+        ("cannot be counted", "failed logins", None),
+        ("is counted again", "failed logins", 102),
+    ]
+
+
+async def test_a_store_that_comes_and_goes_fills_no_log(told):
+    counters, clock = Counters(), Clock()
+    throttle = AuthThrottle(counters, clock, ThrottleOptions(refresh=0))
+    for _ in range(240):
+        counters.error = None if counters.error else StoreUnavailableError("down")
+        await throttle.refusal("192.0.2.1", "ehr")
+        clock.now += 1
+    assert [line for line in words(told) if line[0] == "cannot be counted"] == [
+        ("cannot be counted", "failed logins", None)
+    ] * 4
+    assert sum(line[2] or 0 for line in words(told)) >= 90, "what was not told at once is told in the next line's sum"
+
+
 # --- rates ---
 
 
@@ -230,6 +271,17 @@ async def test_rates_that_cannot_be_counted_slow_the_client_down_until_they_can(
     assert limiter.admit(sender) is None
     await asyncio.sleep(0)
     await settled(limiter)
+
+
+async def test_a_rate_that_cannot_be_counted_is_told_once(told):
+    counters, clock = Counters(), Clock()
+    limiter = RateLimiter(counters, clock, ThrottleOptions())
+    counters.error = StoreUnavailableError("down")
+    for number in range(50):
+        limiter.admit(client(name=f"c{number % 5}", messages_per_minute=100, messages_per_hour=1000))
+        await settled(limiter)
+        clock.now += 2
+    assert words(told) == [("cannot be counted", "messages of clients", None)]
 
 
 async def test_a_client_without_limits_costs_nothing():
