@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Final
 
-from striprtf.striprtf import rtf_to_text
-
 from relay.extract.budget import AttachmentLimits, Budget, Contents, Extracted, Piece, UnreadableError
 from relay.extract.formats.archive import read_compressed, read_tar, read_zip
 from relay.extract.formats.dicom import read_dicom
@@ -12,10 +10,11 @@ from relay.extract.formats.image import is_picture_of_something
 from relay.extract.formats.ocr import PictureReader
 from relay.extract.formats.ole import read_ole
 from relay.extract.formats.pdf import read_pdf
+from relay.extract.formats.rtf import read_rtf
+from relay.extract.formats.tnef import read_tnef
 from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
 from relay.extract.inline import read_text_format
 from relay.extract.sniff import TEXT, sniff
-from relay.mail.charset import decode
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import text_of
@@ -69,7 +68,7 @@ class _Walk:
         """Read a file and those inside it; what it is."""
         try:
             self.budget.file(depth)
-            extracted = _read(data, kind, content_type, self.budget)
+            extracted = read_as(data, kind, content_type, self.budget)
         except UnreadableError as error:
             self.faults.append((part, error.reason))
             return ""
@@ -93,7 +92,12 @@ class _Walk:
         return extracted.type
 
 
-def _read(data: bytes, kind: str, content_type: str, budget: Budget) -> Extracted:
+def read_as(data: bytes, kind: str, content_type: str, budget: Budget) -> Extracted:
+    """Read one file as what :func:`~relay.extract.sniff.sniff` took it for.
+
+    Raises:
+        UnreadableError: why it cannot be read.
+    """
     reader = _READERS.get(kind)
     if reader is not None:
         return reader(data, budget)
@@ -137,15 +141,6 @@ def _read_message(data: bytes, budget: Budget) -> Extracted:
     )
 
 
-def _read_rtf(data: bytes, budget: Budget) -> Extracted:
-    del budget
-    try:
-        text: str = rtf_to_text(decode(data, "cp1252"), errors="ignore")  # type: ignore[no-untyped-call]  # untyped
-    except (ValueError, IndexError, KeyError, TypeError, LookupError) as error:
-        raise UnreadableError("malformed") from error
-    return Extracted(type="rtf", text=text)
-
-
 def _read_xml(data: bytes, budget: Budget) -> Extracted:
     del budget
     root = parse_xml(data)
@@ -172,7 +167,7 @@ _READERS: Final[dict[str, Callable[[bytes, Budget], Extracted]]] = {
     "zip": read_zip,
     "ole": read_ole,
     "tar": read_tar,
-    "rtf": _read_rtf,
+    "rtf": read_rtf,
     "xml": _read_xml,
     "dicom": lambda data, _: read_dicom(data),
     "c-cda": lambda data, _: read_clinical_xml(data, "c-cda"),
@@ -182,5 +177,5 @@ _READERS: Final[dict[str, Callable[[bytes, Budget], Extracted]]] = {
     "xz": lambda data, budget: read_compressed(data, "xz", budget),
     "7z": _refuse("archive"),
     "rar": _refuse("archive"),
-    "tnef": _refuse("format"),
+    "tnef": read_tnef,
 }

@@ -65,10 +65,17 @@ def _arguments() -> argparse.Namespace:
 def seed(target: str, work: Path) -> None:
     root = Path(__file__).parents[2]
     files = [*root.glob(SEEDS.get(target, "tests/fuzz/none")), *(CASES / target).glob("*")]
-    for file in files:
-        data = file.read_bytes()
+    for data in [file.read_bytes() for file in files] + made_for(target):
         if len(data) <= 8192:
             (work / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
+
+
+def made_for(target: str) -> list[bytes]:
+    """Files of the format that an extractor's target reads."""
+    from tests.fuzz.extractors import SEEDS as MADE
+
+    kind = target.removeprefix("extract_")
+    return [data for seeds in MADE.values() for data in seeds] if kind == "anything" else MADE.get(kind, [])
 
 
 def keep(target: str, data: bytes) -> None:

@@ -21,6 +21,7 @@ from relay.reputation import aggregate
 from relay.reputation.returned import MAX_RECIPIENTS, read_returned
 from relay.smtp.server_limits import SessionLimits
 from relay.trust import mta_sts, tlsrpt
+from tests.fuzz.extractors import EXTRACTORS
 from tests.support.session import Driver
 
 LIMITS = MimeLimits(depth=8, parts=64)
@@ -156,4 +157,4 @@ TARGETS = {
     for target in (
         smtp_server, mime, outgoing, policy, returned_mail, reports, published_policies, scan, stored,
     )
-}  # fmt: skip
+} | EXTRACTORS  # fmt: skip

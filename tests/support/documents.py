@@ -6,6 +6,7 @@ import json
 import struct
 import tarfile
 import zipfile
+import zlib
 from xml.sax.saxutils import escape
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -253,3 +254,61 @@ def doc(lines):
 
 def locked_office():
     return compound({"EncryptedPackage": b"x" * 64, "EncryptionInfo": b"x" * 64})
+
+
+def tnef(subject, lines=(), files=(), nested=None, html="", rich=b""):
+    """A winmail.dat as Exchange writes it: attributes, and the rest in properties. ``nested`` is another."""
+    out = bytearray(b"\x78\x9f\x3e\x22\x01\x00")
+
+    def attribute(level, identifier, value):
+        out.extend(struct.pack("<BII", level, identifier, len(value)) + value + struct.pack("<H", sum(value) & 0xFFFF))
+
+    attribute(1, 0x00089006, struct.pack("<I", 0x10000))  # its version
+    attribute(1, 0x00069007, struct.pack("<II", 1252, 0))
+    attribute(1, 0x00018004, subject.encode("cp1252") + b"\0")
+    if lines:
+        attribute(1, 0x0002800C, "\r\n".join(lines).encode("cp1252") + b"\0")
+    told = [(0x0003, 0x0017, struct.pack("<I", 1)), (0x001F, 0x0C1A, "Northgate Lab\0".encode("utf-16-le"))]
+    told += [(0x0102, 0x1013, html.encode())] if html else []
+    told += [(0x0102, 0x1009, rich)] if rich else []
+    attribute(1, 0x00069003, properties(told))
+    for name, content in files:
+        attribute(2, 0x00069002, bytes(14))
+        attribute(2, 0x00018010, b"SHORT~1.DAT\0")
+        attribute(2, 0x0006800F, content)
+        attribute(2, 0x00069005, properties([(0x001F, 0x3707, (name + "\0").encode("utf-16-le"))]))
+    if nested:
+        attribute(2, 0x00069002, bytes(14))
+        attribute(2, 0x00069005, properties([(0x000D, 0x3701, bytes(16) + nested)]))
+    return bytes(out)
+
+
+def properties(told):
+    """Properties as TNEF writes them: (type, tag, value)."""
+    out = struct.pack("<I", len(told) + 1)
+    name = "Keywords\0".encode("utf-16-le")
+    name += bytes(-len(name) % 4)
+    out += struct.pack("<HH16sII", 0x101F, 0x8001, bytes(16), 1, 18) + name
+    out += struct.pack("<II4s", 1, 4, "a\0".encode("utf-16-le"))  # a named one with several values
+    for kind, tag, value in told:
+        out += struct.pack("<HH", kind, tag)
+        if kind in {0x1E, 0x1F, 0x0D, 0x0102}:
+            out += struct.pack("<II", 1, len(value))
+        out += value + bytes(-len(value) % 4)
+    return out
+
+
+def packed_rtf(content):
+    """Rich text as [MS-OXRTFCP] packs it, in literals and one reference to the dictionary's beginning."""
+    opening = b"{\\rtf1\\ansi"
+    assert content.startswith(opening)
+    tokens = [struct.pack(">H", 0 << 4 | len(opening) - 2), *(bytes([octet]) for octet in content[len(opening) :])]
+    end = (207 + len(content)) % 4096
+    tokens.append(struct.pack(">H", end << 4))
+    body = bytearray()
+    for start in range(0, len(tokens), 8):
+        run = tokens[start : start + 8]
+        body.append(sum(1 << bit for bit, token in enumerate(run) if len(token) == 2))
+        body += b"".join(run)
+    checksum = zlib.crc32(body, 0xFFFFFFFF) ^ 0xFFFFFFFF  # without the usual inversions
+    return struct.pack("<II4sI", len(body) + 12, len(content), b"LZFu", checksum) + bytes(body)

@@ -6,7 +6,7 @@ import warnings
 from typing import Final
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from relay.extract.budget import Extracted, UnreadableError
 from relay.extract.formats.hl7 import us_date
@@ -46,8 +46,8 @@ def read_dicom(data: bytes) -> Extracted:
                 for element in dataset.iterall()
                 if element.VR in _TEXTUAL and element.value
             ]
-    except (InvalidDicomError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, OSError, EOFError,
-            OverflowError) as error:  # fmt: skip
+    except (InvalidDicomError, BytesLengthException, ValueError, KeyError, TypeError, AttributeError, OSError, EOFError,
+            NotImplementedError, OverflowError) as error:  # fmt: skip
         raise UnreadableError("malformed") from error
     if not len(dataset):
         raise UnreadableError("malformed")

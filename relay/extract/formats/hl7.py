@@ -65,7 +65,7 @@ def _unescape(text: str) -> str:
 def read_x12(data: bytes) -> Extracted:
     """Names and dates of the insured and the patient first, then every segment."""
     text = decode(data, "").lstrip()
-    element = text[3]
+    element = text[3:4] or "*"
     terminator = text[105:106] if len(text) > 105 else "~"
     if terminator.isalnum() or terminator == element:
         terminator = "~"

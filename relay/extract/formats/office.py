@@ -26,6 +26,8 @@ _BREAKS: Final = {"p": "\n", "br": "\n", "cr": "\n", "tr": "\n", "row": "\n", "t
                   "table-row": "\n", "table-cell": "\t", "line-break": "\n", "s": " ", "si": "\n", "comment": "\n",
                   "list-item": "\n"}  # fmt: skip
 
+_CELLS: Final = frozenset({"tc", "table-cell"})
+
 
 def office_kind(names: frozenset[str]) -> str:
     """``docx``, ``xlsx``, ``pptx`` or ``odf`` by the archive's members; empty for another archive."""
@@ -56,9 +58,11 @@ def read_office(archive: zipfile.ZipFile, kind: str, budget: Budget) -> Extracte
         texts = [_flat(parse_xml(_member(archive, name, budget))) for name in names if wanted.match(name)]
     texts += [_flat(parse_xml(_member(archive, name, budget))) for name in names if _PROPERTIES.match(name)]
     children = tuple((name, _member(archive, name, budget)) for name in names if _EMBEDDED.match(name))
-    pictures = (_member(archive, name, budget) for name in names if _MEDIA.match(name) and not name.endswith("/"))
-    faults = ("image",) if any(is_picture_of_something(picture) for picture in pictures) else ()
-    return Extracted(type=kind, text="\n".join(texts), children=children, faults=faults)
+    media = (_member(archive, name, budget) for name in names if _MEDIA.match(name) and not name.endswith("/"))
+    pictures = tuple(("", picture) for picture in media if is_picture_of_something(picture))
+    if budget.pictures.reader is None:
+        return Extracted(type=kind, text="\n".join(texts), children=children, faults=("image",) if pictures else ())
+    return Extracted(type=kind, text="\n".join(texts), children=children + pictures)
 
 
 def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
@@ -70,7 +74,10 @@ def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
 
 
 def _flat(root: Element) -> str:
-    """Text in document order: runs joined, paragraphs and rows on lines, cells apart by tabs."""
+    """Text in document order: runs joined, paragraphs and rows on lines, cells apart by tabs.
+
+    What breaks lines inside a cell is a blank: a row is one line, so that its cells stand under their headings.
+    """
     out: list[str] = []
     _gather(root, out)
     return "".join(out)
@@ -78,17 +85,20 @@ def _flat(root: Element) -> str:
 
 def _gather(root: Element, out: list[str]) -> None:
     stack: list[tuple[Element, bool]] = [(root, False)]
+    cells = 0
     while stack:
         element, done = stack.pop()
         name = local(element)
         if done:
+            cells -= name in _CELLS
             if name in _BREAKS:
-                out.append(_BREAKS[name])
+                out.append(_BREAKS[name] if not cells or name == "tab" else " ")
             if element.tail and element.tail.strip():
                 out.append(element.tail)
             continue
         if element.text and (name != "instrText"):
             out.append(element.text)
+        cells += name in _CELLS
         stack.append((element, True))
         stack.extend((child, False) for child in reversed(element))
 

@@ -9,6 +9,7 @@ import olefile
 import xlrd
 
 from relay.extract.budget import Budget, Extracted, UnreadableError
+from relay.extract.formats.rtf import rtf_text, unpack_rtf
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
 
@@ -78,6 +79,7 @@ def _message(container: Any, streams: dict[str, list[str]], prefix: str, budget:
     html = _stream(container, streams, f"{prefix}{_PROPERTY}10130102")
     lines = [f"{label}: {text(tag)}" for label, tag in _MAIL if text(tag)]
     lines += [text("1000"), html_to_text(decode(html, "")) if html else ""]
+    has_body = bool("".join(lines[-2:]).strip())
     children = []
     faults: list[str] = []
     for folder in sorted(
@@ -94,8 +96,12 @@ def _message(container: Any, streams: dict[str, list[str]], prefix: str, budget:
             lines.append(nested.text)
             children += nested.children
             faults += nested.faults
-    if not "".join(lines[-2:]).strip() and _stream(container, streams, f"{prefix}{_PROPERTY}10090102"):
-        faults.append("format")  # a body in compressed RTF alone
+    rich = _stream(container, streams, f"{prefix}{_PROPERTY}10090102")
+    if rich and not has_body:
+        try:
+            lines.append(rtf_text(unpack_rtf(rich, budget)))
+        except UnreadableError as error:
+            faults.append(error.reason)
     return Extracted(type="msg", text="\n".join(lines), children=tuple(children), faults=tuple(faults))
 
 

@@ -93,6 +93,45 @@ def test_clinical_formats_are_certain_when_they_name_a_patient(engine, kind, phi
     assert attached(engine, plain).verdict.phi < Phi.LIKELY
 
 
+def table(rows):
+    cells = "".join(
+        "<w:tr>" + "".join(f"<w:tc><w:p><w:r><w:t>{cell}</w:t></w:r></w:p></w:tc>" for cell in row) + "</w:tr>"
+        for row in rows
+    )
+    document = f'<w:document xmlns:w="{d.W}"><w:body><w:tbl>{cells}</w:tbl></w:body></w:document>'
+    return d.zipped({"[Content_Types].xml": "<Types/>", "word/document.xml": document})
+
+
+def test_a_table_in_a_document_keeps_its_rows(engine):
+    report = attached(engine, table(ROWS))
+    assert {"date-of-birth", "mrn", "name-field"} <= set(report.verdict.counts())
+    assert attached(engine, table(PLAIN_ROWS)).verdict.phi is Phi.NONE
+
+
+@pytest.mark.parametrize("damage", [0, 1, 200, -3])
+def test_what_stands_before_the_damage_in_a_winmail_is_judged(engine, damage):
+    whole = d.tnef("Result", PHI, [("a.txt", b"x" * 500)])
+    spoiled = whole[: damage or None] if damage <= 0 else whole[:-300] + bytes([damage]) + whole[-299:]
+    report = attached(engine, spoiled)
+    assert report.verdict.phi is Phi.CERTAIN
+    assert ("unreadable: malformed" in report.verdict.counts()) == (damage != 0)
+
+
+def test_a_winmail_is_read_whatever_its_name_and_no_deeper_than_the_limit(engine):
+    nested = d.tnef("Result", PHI)
+    for _ in range(9):
+        nested = d.tnef("Fwd", nested=nested)
+    report = attached(engine, nested, name="part.1.2")
+    assert report.attachments[0].unreadable == "depth"
+    assert report.verdict.phi >= Phi.POSSIBLE
+
+
+def test_rich_text_that_unpacks_beyond_the_limit_is_a_bomb(judge):
+    engine = ScanEngine(judge, extractor=Extractor(AttachmentLimits(octets=50_000)))
+    packed = d.packed_rtf(d.rtf(["x" * 60_000]))
+    assert attached(engine, d.tnef("s", rich=packed)).attachments[0].unreadable == "bomb"
+
+
 def bomb(octets):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -166,6 +205,7 @@ def test_the_worker_does_not_load_the_parsers():
 SEEDS = [make(PHI) for make in BY_LINES.values()] + [
     d.xlsx(ROWS), d.hl7(), d.x12(), d.fhir(), d.cda(), d.dicom(), d.msg("s", PHI),
     d.gz(b"\n".join(map(str.encode, PHI))), d.tar({"a.txt": b"x"}), d.pdf(["Form"], field=("MRN", "4471829")),
+    d.tnef("s", PHI, [("a.txt", b"x")]), d.tnef("s", rich=d.packed_rtf(d.rtf(PHI))),
 ]  # fmt: skip
 
 

@@ -58,6 +58,14 @@ def test_pictures_beyond_the_time_stay_unreadable():
     assert report.attachments[0].unreadable == "image"
 
 
+def test_a_picture_in_a_document_is_judged():
+    report = scan(mail("See attached.", **{"a.docx": documents.docx(["Results"], {"word/media/a.png": PAGE})}), RESULT)
+    assert report.verdict.phi >= Phi.LIKELY
+    assert not report.verdict.is_unreadable
+    without = scan(mail("See attached.", **{"a.docx": documents.docx(["Hello"], {"word/media/a.png": PAGE})}), "")
+    assert without.attachments[0].unreadable == "image"
+
+
 def test_a_scanned_page_is_judged_by_its_picture():
     pytest.importorskip("numpy")
     report = scan(mail("See attached.", **{"fax.pdf": documents.pdf([], image=True)}), RESULT)
