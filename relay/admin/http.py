@@ -90,11 +90,19 @@ async def _fault(_request: Request, error: Exception) -> Response:
 class HttpServer:
     """Serves the application with uvicorn inside the running loop, without touching its signal handlers."""
 
-    def __init__(self, options: HttpOptions, app: Starlette) -> None:
+    def __init__(self, options: HttpOptions, app: Starlette, protocol: type[asyncio.Protocol] | None = None) -> None:
+        """Take the application.
+
+        Args:
+            options: where and how.
+            app: what is served.
+            protocol: speaks HTTP as uvicorn's do, with deadlines for slow clients; ``None``: uvicorn's own, without.
+        """
         self._options = options
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=protocol or "auto",
                 log_config=None,
                 access_log=False,
                 lifespan="off",

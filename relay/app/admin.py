@@ -38,6 +38,7 @@ from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
 from relay.observe.policy_history import PolicyHistory
 from relay.observe.segments import SyncError
+from relay.portal.deadlines import Deadlines
 from relay.protect.keyring import KeyRing
 from relay.reputation.suppression import SuppressionList
 from relay.worker.facts import facts_of
@@ -104,7 +105,7 @@ class AdminService:
         self._control = ControlServer(_control_options(settings), Operations(self._parts(settings)), self._metrics)
         await self._control.start()
         address = HttpOptions(address=str(settings.admin.address), port=settings.admin.port)
-        self._http = HttpServer(address, application(self._render, self._checks()))
+        self._http = HttpServer(address, application(self._render, self._checks()), Deadlines)
         await self._http.start()
         self._policy_host = policy_host(settings, self._metrics)
         if self._policy_host is not None:

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-import h11
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.core.errors import Problem, ProblemsError
+from relay.portal.deadlines import Deadlines
+from relay.portal.middleware import HEADERS
 from relay.portal.proxyheader import ProxyHeaderError, read_header
 
 log = structlog.get_logger("portal")
@@ -36,7 +38,10 @@ class ServerOptions:
         speakers: networks of proxies that speak for many: their connections are not counted by client.
         connections: how many at once; beyond it the answer is 503.
         connections_per_client: how many at once from one IPv4 address or IPv6 /48, so that one host leaves others room.
+        handshake_deadline: seconds for a TLS handshake, and for the end of one.
         header_deadline: seconds for a request's headers to arrive.
+        write_deadline: seconds for a client to take what of an answer waits for it, ``high_water`` octets at the most.
+        high_water: octets of an answer that may wait for one client.
         keep_alive: seconds an idle connection is kept.
         drain: seconds that answers under way get at the end.
     """
@@ -47,7 +52,10 @@ class ServerOptions:
     speakers: tuple[str, ...] = ()
     connections: int = 256
     connections_per_client: int = 64
+    handshake_deadline: float = 15.0
     header_deadline: float = 30.0
+    write_deadline: float = 60.0
+    high_water: int = 64 * 1024
     keep_alive: int = 20
     drain: int = 10
 
@@ -65,7 +73,7 @@ class PortalServer:
         """
         self._options = options
         config = uvicorn.Config(
-            app,
+            self._bounded(app),
             http=_protocol(options),
             loop="none",
             log_config=None,
@@ -75,13 +83,12 @@ class PortalServer:
             server_header=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=_MAX_HEADERS,
-            limit_concurrency=options.connections,
             timeout_keep_alive=options.keep_alive,
             timeout_graceful_shutdown=options.drain,
         )
         config.load()
         config.ssl = context
-        self._server = _Server(config)
+        self._server = _Server(config, handshake_deadline=options.handshake_deadline)
         self._task: asyncio.Task[None] | None = None
         self.port = options.port
 
@@ -106,6 +113,21 @@ class PortalServer:
             self._server.should_exit = True
             await self._task
 
+    def _bounded(self, app: ASGIApp) -> ASGIApp:
+        """The application while there is room; uvicorn's own answer would lack what every answer says to browsers."""
+
+        async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+            state, most = self._server.server_state, self._options.connections
+            if len(state.connections) < most and len(state.tasks) <= most:
+                await app(scope, receive, send)
+                return
+            headers = {**HEADERS, "retry-after": "10", "connection": "close"}
+            await PlainTextResponse("Too many people are here now. Please try again.\n", 503, headers)(
+                scope, receive, send
+            )
+
+        return bounded
+
     def _bind(self) -> socket.socket:
         address, port = self._options.address, self._options.port
         listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
@@ -120,13 +142,36 @@ class PortalServer:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, handshake_deadline: float) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self._handshake_deadline = handshake_deadline
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, which sets no deadlines for TLS, nor lets one be set."""
+        await self.lifespan.startup()
+        context = self.config.ssl
+        deadline = self._handshake_deadline if context is not None else None
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                self._protocol,
+                sock=listening,
+                ssl=context,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=deadline,
+                ssl_shutdown_timeout=deadline,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
         self.up.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,8 +182,11 @@ class _Server(uvicorn.Server):
 def _protocol(options: ServerOptions) -> type[asyncio.Protocol]:
     """The HTTP protocol's class: uvicorn makes an object of it for each connection, with arguments of its own."""
 
-    class Protocol(_Deadlines):
+    class Protocol(_Visitor):
         header_deadline = options.header_deadline
+        write_deadline = options.write_deadline
+        high_water = options.high_water
+        said = HEADERS
         proxies = _networks(options.proxies)
         speakers = _networks(options.speakers)
         most = options.connections_per_client
@@ -151,13 +199,9 @@ def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
     return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
-class _Deadlines(H11Protocol):
-    """Reads the PROXY header where there must be one, and gives every request's headers a deadline.
+class _Visitor(Deadlines):
+    """Reads the PROXY header where there must be one, and lets one client open so many connections and no more."""
 
-    uvicorn bounds idle connections and sizes, but not how slowly a header trickles in, nor how many one client opens.
-    """
-
-    header_deadline: float
     proxies: tuple[_Network, ...]
     speakers: tuple[_Network, ...]
     most: int
@@ -166,7 +210,6 @@ class _Deadlines(H11Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._awaited = b"" if self.proxies else None
-        self._deadline: asyncio.TimerHandle | None = None
         self._counted = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -177,21 +220,13 @@ class _Deadlines(H11Protocol):
             return
         if not self._has_room():
             transport.abort()
-            return
-        self._arm()
 
     def data_received(self, data: bytes) -> None:
         rest = self._after_proxy_header(data)
-        if rest is None:
-            return
-        super().data_received(rest)
-        if self.conn.their_state is h11.IDLE:
-            self._arm()
-        else:
-            self._disarm()
+        if rest is not None:
+            super().data_received(rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
         if self._counted:
             self.crowd[self._counted] -= 1
             if not self.crowd[self._counted]:
@@ -235,17 +270,3 @@ class _Deadlines(H11Protocol):
         if header.client is not None:
             self.client = header.client
         return rest or None
-
-    def _arm(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self.header_deadline, self._too_slow)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_slow(self) -> None:
-        self._deadline = None
-        if not self.transport.is_closing():
-            self.transport.close()

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from relay.core.errors import ProblemsError
 from relay.demo.authority import Authority
+from relay.portal.middleware import HEADERS
 from relay.portal.proxyheader import Proxied, ProxyHeaderError, read_header
 from relay.portal.server import PortalServer, ServerOptions
 
@@ -32,8 +33,8 @@ async def whoami(request):
 
 
 class Running:
-    def __init__(self, context=None, **options):
-        app = Starlette(routes=[Route("/", whoami)])
+    def __init__(self, context=None, app=None, **options):
+        app = app or Starlette(routes=[Route("/", whoami)])
         self.server = PortalServer(ServerOptions(port=0, **options), app, context)
 
     async def __aenter__(self):
@@ -126,16 +127,164 @@ async def test_a_proxy_speaks_for_many():
 
 
 async def test_headers_that_trickle_in_have_a_deadline():
-    async with Running(header_deadline=0.05) as running:
+    async with Running(header_deadline=0.05) as running, asyncio.timeout(60):
         assert await running.say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
         assert await running.say(b"") == b""
-        assert body(await running.say(GET)).startswith(b"127.0.0.1")
+
+
+async def test_a_handshake_that_does_not_come_has_a_deadline(tmp_path):
+    async with Running(server_context(tmp_path), handshake_deadline=0.05) as running:
+        for piece in (b"", b"\x16\x03\x01"):
+            async with asyncio.timeout(60):
+                assert await running.say(piece) == b""
+
+
+async def test_what_is_left_of_a_body_after_its_answer_has_a_deadline():
+    """Each octet of it would begin the time of an idle connection anew."""
+    async with Running(header_deadline=1.0) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+        writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
+        async with asyncio.timeout(60):
+            await drip(reader, writer)
+        writer.close()
+
+
+async def drip(reader, writer):
+    """Send an octet whenever there is a turn, until the server has had enough."""
+    taken = asyncio.create_task(reader.read())
+    while not taken.done():
+        with contextlib.suppress(OSError):
+            writer.write(b"x")
+            await writer.drain()
+        await asyncio.sleep(0.001)
+    with contextlib.suppress(OSError):
+        assert b"404" in taken.result()
+
+
+class Taken:
+    """An application whose answer has no end, or is large; ``left`` is set when its client is gone."""
+
+    def __init__(self, *, endless):
+        self.endless, self.left, self.served = endless, asyncio.Event(), 0
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if not self.endless:
+            await send({"type": "http.response.body", "body": bytes(16 << 20), "more_body": False})
+            return
+        stream = asyncio.create_task(self._stream(send))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stream.cancel()
+        self.left.set()
+
+    async def _stream(self, send):
+        while True:
+            await send({"type": "http.response.body", "body": bytes(64 * 1024), "more_body": True})
+            self.served += 1
+
+
+def server_context(directory):
+    files = Authority(directory).issue("secure.clinic.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_client_that_does_not_take_its_answer_is_let_go(tmp_path, tls):
+    app = Taken(endless=True)
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    async with Running(server_context(tmp_path) if tls else None, app=app, write_deadline=0.2) as running:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", running.server.port, ssl=trusting if tls else None, limit=1024
+        )
+        writer.write(GET)
+        async with asyncio.timeout(60):
+            await app.left.wait()
+            while running.server._server.server_state.connections:  # noqa: ASYNC110  its end is heard when it is
+                await asyncio.sleep(0.01)
+        assert app.served, "it had an answer"
+        writer.close()
+
+
+async def test_what_is_left_of_an_answer_has_a_deadline_too():
+    """All of it is written, as far as the application knows; it waits in the server."""
+    app = Taken(endless=False)
+    async with Running(app=app, write_deadline=0.2, high_water=64 << 20) as running:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.server.port, limit=1024)
+        writer.write(GET.replace(b"Connection: close\r\n", b""))
+        async with asyncio.timeout(60):
+            state = running.server._server.server_state
+            while not state.total_requests or state.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_client_that_takes_its_answer_gets_all_of_it():
+    async with Running(app=Taken(endless=False)) as running:
+        answer = body(await running.say(GET))
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert answer.count(0) == 16 << 20
 
 
 async def test_headers_have_a_size():
     async with Running() as running:
         answer = await running.say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000)
     assert answer.startswith(b"HTTP/1.1 400") or answer == b""
+
+
+def headers_of(answer):
+    lines = answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    return dict(line.lower().split(": ", 1) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / FTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\0" * 50 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_gets_an_answer_as_safe_as_all_others(garbage, caplog):
+    async with Running() as running:
+        answer = await running.say(garbage)
+    assert answer.startswith(b"HTTP/1.1 400")
+    for name, value in HEADERS.items():
+        assert headers_of(answer)[name] == value.lower()
+    assert body(answer) == b"This is no request.\n"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_garbage_after_the_beginning_of_an_answer_ends_the_connection_quietly(caplog):
+    app = Taken(endless=True)
+    async with Running(app=app) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(60):
+            await reader.readuntil(b"200")
+            writer.write(b"no chunk\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                while await reader.read(65536):
+                    pass
+            await app.left.wait()
+        writer.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_beyond_the_limit_of_connections_people_are_asked_to_come_back():
+    async with Running(connections=2) as running:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
+        async with asyncio.timeout(60):
+            while not (answer := await running.say(GET)).startswith(b"HTTP/1.1 503"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for name, value in HEADERS.items():
+            assert headers_of(answer)[name] == value.lower()
+        assert headers_of(answer)["retry-after"] == "10"
+        writer.close()
 
 
 async def test_a_port_that_is_taken_is_told():

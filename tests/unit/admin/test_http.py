@@ -9,6 +9,7 @@ import pytest
 
 from relay.admin.http import CONTENT_TYPE, HttpOptions, HttpServer, application
 from relay.core.errors import ProblemsError
+from relay.portal.deadlines import Deadlines
 
 
 async def fine():
@@ -92,3 +93,27 @@ async def test_a_taken_port_is_one_clear_error():
         other = HttpServer(HttpOptions(port=server.port), application(render, {}))
         with pytest.raises(ProblemsError, match="cannot listen for metrics and health"):
             await other.start()
+
+
+async def test_a_client_that_sends_its_headers_slowly_is_let_go():
+    class Short(Deadlines):
+        header_deadline = 0.05
+
+    server = HttpServer(HttpOptions(port=0), application(render, {}), Short)
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: ")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+    finally:
+        await server.stop()
+
+
+async def test_the_protocol_with_deadlines_serves_as_the_other():
+    server = HttpServer(HttpOptions(port=0), application(render, {}), Deadlines)
+    await server.start()
+    try:
+        assert (await get(server.port, "/metrics"))[::2] == (200, b"postern_up 1\n")
+    finally:
+        await server.stop()
