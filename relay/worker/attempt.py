@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from relay.core.decision import MethodName
-from relay.core.entry import Claimed, EntryState
-from relay.core.envelope import Origin
+from relay.core.entry import Claimed, EntryState, QueueEntry
+from relay.core.envelope import Message, Origin
 from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
 from relay.core.fate import FateKind
 from relay.core.level import Level, Proof
@@ -194,7 +194,7 @@ class Attempter:
             rendered=max(
                 rendering.floor,
                 self._routes.floor(entry.destination),
-                Level.AUTHENTICATED if claimed.message.envelope.require_tls else Level.CLEAR,
+                self._required(claimed),
             ),
         )
         sent, session = await self._send(without(claimed, left_out), rendering, floor, session)
@@ -230,12 +230,22 @@ class Attempter:
         """
         entry, origin = claimed.entry, claimed.message.origin
         if origin in _ABOUT_OTHERS:  # the route that was internal when it was written may be so no more
-            route = self._routes.route_of(entry.destination)
-            return Level.CLEAR if route is not None and route.internal else Level.VERIFIED
+            return Level.CLEAR if self._goes_inside(entry) else Level.VERIFIED
         if origin is not Origin.CLIENT or entry.treatment.policy_version == self._policy.version:
             return Level.CLEAR
         facts = facts_of(claimed.message, content)
         return max(self._policy.floor(facts, state.recipient.address) for state in entry.recipients)
+
+    def _required(self, claimed: Claimed) -> Level:
+        """What REQUIRETLS asks for (RFC 8689 section 4.2.1); of our own notices only where they leave the house."""
+        if not claimed.message.envelope.require_tls:
+            return Level.CLEAR
+        own = claimed.message.origin in _ABOUT_OTHERS
+        return Level.CLEAR if own and self._goes_inside(claimed.entry) else Level.AUTHENTICATED
+
+    def _goes_inside(self, entry: QueueEntry) -> bool:
+        route = self._routes.route_of(entry.destination)
+        return route is not None and route.internal
 
     async def _send(
         self, claimed: Claimed, rendering: Rendering, floor: Level, session: DeliverySession | None
@@ -296,8 +306,7 @@ class Attempter:
                 floor=floor,
                 body_8bit=prepared.body_8bit,
                 smtputf8=prepared.smtputf8,
-                # Relaxed: the level that REQUIRETLS asks for was reached; a peer may then not know the word.
-                require_tls=message.envelope.require_tls and (self._strict or session.features.require_tls),
+                require_tls=message.envelope.require_tls and (self._insists(message) or session.features.require_tls),
                 envelope_id=message.envelope.envelope_id,
                 ret=message.envelope.ret,
                 fence=lambda: self._store.holds(entry.id),
@@ -305,6 +314,13 @@ class Attempter:
             result = await session.transact(transaction)
             results += result.results
         return Sent(results=tuple(results), proof=result.proof)
+
+    def _insists(self, message: Message) -> bool:
+        """Whether a peer that does not know REQUIRETLS fails the copy.
+
+        Not where the operator is content with the level, nor of what has no sender to hear of it (RFC 8689 section 5).
+        """
+        return self._strict and not message.envelope.reverse_path.is_null
 
     def _conclude(
         self, claimed: Claimed, plan: Plan, floor: Level, sent: Sent, delivered_as: FateKind = FateKind.DELIVERED

@@ -153,13 +153,18 @@ class Notices:
         return Notice(changes=self.keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
 
     def keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:
-        """The changes that keep a notice of ours, to one mailbox."""
+        """The changes that keep a notice of ours, to one mailbox.
+
+        About a message with REQUIRETLS it asks for that too, being no less worth protecting (RFC 8689 section 5).
+        """
         message_id = self._new_id(now)
         destination = self._routes.destination(to)
         route = self._routes.route_of(destination)
+        required = about.envelope.require_tls
+        outside = Level.AUTHENTICATED if required else Level.VERIFIED
         treatment = Treatment(
             methods=(MethodName.TLS,),
-            floor=Level.CLEAR if route is not None and route.internal else Level.VERIFIED,
+            floor=Level.CLEAR if route is not None and route.internal else outside,
             rule=origin.value,
             otherwise=Otherwise.DEFER,
         )
@@ -169,7 +174,9 @@ class Notices:
             origin=origin,
             received_at=now,
             session=about.session,
-            envelope=Envelope(reverse_path=NULL_SENDER, recipients=(recipient,), smtputf8=not to.is_ascii),
+            envelope=Envelope(
+                reverse_path=NULL_SENDER, recipients=(recipient,), smtputf8=not to.is_ascii, require_tls=required
+            ),
             size=len(body),
         )
         entry = QueueEntry(
