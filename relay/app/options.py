@@ -64,6 +64,7 @@ def session_limits(settings: Settings, listener: ListenerSettings) -> SessionLim
         starttls=listener.tls in (ListenerTls.OPTIONAL, ListenerTls.REQUIRED),
         require_tls=listener.tls is ListenerTls.REQUIRED,
         auth=listener.auth is not ListenerAuth.OFF,
+        auth_equals=listener.auth_equals,
     )
 
 

@@ -123,6 +123,10 @@ class ListenerSettings(Section):
     auth: Annotated[ListenerAuth, _auto({"enum": [word.value for word in ListenerAuth]})] = setting(
         AUTO, "required, optional or off. auto: off for relay, else required. Never offered without TLS."
     )
+    auth_equals: Boolean = switch(
+        "Offer AUTH a second time as AUTH=PLAIN LOGIN, which old mail programs (Outlook Express, CDO) look for.",
+        on=False,
+    )
     networks: tuple[Network, ...] = setting(
         [], "Networks that may connect; empty: any. A relay listener must name them.", "list of networks"
     )
@@ -172,6 +176,8 @@ class ListenerSettings(Section):
             yield f"tls is {self.tls} and certificate or key is missing", hint
         if self.tls is ListenerTls.NONE and self.auth is not ListenerAuth.OFF:
             yield "auth needs TLS: passwords never travel in the clear", "set tls, or auth: off"
+        if self.auth_equals and self.auth is ListenerAuth.OFF:
+            yield "auth_equals: true and auth: off contradict one another", "remove one of them"
         if self.legacy_tls and self.minimum_tls == "1.3":
             yield "legacy_tls and minimum_tls: 1.3 contradict one another", "remove one of them"
 

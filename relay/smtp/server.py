@@ -273,7 +273,8 @@ class ServerSession:
             elif self.limits.starttls:
                 offers.append("STARTTLS")
             if self._auth.possible(secure=self.secure) and not self.authenticated:
-                offers.append(f"AUTH {' '.join(MECHANISMS)}")
+                mechanisms = " ".join(MECHANISMS)
+                offers += [f"AUTH {mechanisms}", *([f"AUTH={mechanisms}"] if self.limits.auth_equals else [])]
             self._say(Reply(250, None, (self.limits.hostname, *offers)))
 
     def _do_mail(self, argument: str, events: list[Event]) -> None:

@@ -26,6 +26,7 @@ class SessionLimits:
         require_tls: answer 530 to all that needs TLS before it.
         auth: offer AUTH.
         auth_over_clear: offer AUTH without TLS too: for closed networks with old clients only.
+        auth_equals: offer AUTH a second time as ``AUTH=``, the word that clients older than RFC 2554 look for.
     """
 
     hostname: str
@@ -44,3 +45,4 @@ class SessionLimits:
     require_tls: bool = False
     auth: bool = False
     auth_over_clear: bool = False
+    auth_equals: bool = False
