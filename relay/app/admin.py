@@ -227,9 +227,13 @@ class AdminService:
     async def _probe(self) -> None:
         """Meet servers that nobody met for long, so that a downgrade is known before mail waits for it."""
         age = self._life.settings.tls.probe_known
+
+        async def mine(destination: str) -> bool:
+            return await self._store.count(f"tls-probe/{destination}", window=age, now=CLOCK()) == 1
+
         if age:
             await Probes(self._outward, lambda: self._routes, self._received).meet_known(
-                older_than=CLOCK() - age, pause=_POLITE
+                older_than=CLOCK() - age, pause=_POLITE, mine=mine
             )
 
     async def _report(self) -> None:

@@ -1,7 +1,7 @@
 """Settings to the parts that connect to other servers and judge them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -140,8 +140,14 @@ class Probes:
         await self._outward.capabilities.settle()
         return {name: why for name, why in zip(destinations, found, strict=True) if why}
 
-    async def meet_known(self, *, older_than: float, pause: float) -> None:
+    async def meet_known(self, *, older_than: float, pause: float, mine: Callable[[str], Awaitable[bool]]) -> None:
         """Probe destinations whose servers were all last met before a time, one by one.
+
+        Args:
+            older_than: that time, unix seconds.
+            pause: seconds between two of them.
+            mine: whether a destination is this process's to probe now. It must say so once in a while for all nodes
+                together: a server that nobody can reach is never met, and would be knocked at for ever.
 
         Raises:
             StoreError: what is known cannot be read now.
@@ -150,7 +156,7 @@ class Probes:
         async for one in self._outward.capabilities.known():
             last[one.domain] = max(one.seen_at, last.get(one.domain, 0.0))
         for domain, seen_at in last.items():
-            if seen_at < older_than:
+            if seen_at < older_than and await mine(domain):
                 await self.probe([domain])
                 await asyncio.sleep(pause)
 

@@ -57,8 +57,8 @@ _RENEW: Final = 300.0
 """Seconds between looks for suppressions that are sealed under older keys."""
 _POLITE: Final = 1.0
 """Seconds between two policies that are refreshed."""
-_WRITE: Final = 300.0
-"""Seconds between two writings of what was counted for reports about TLS."""
+_WRITE: Final = 60.0
+"""Seconds between two writings of what was counted for reports about TLS: what a process that is killed may lose."""
 _CHANCE: Final = random.SystemRandom()
 
 

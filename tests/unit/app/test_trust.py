@@ -8,6 +8,8 @@ import pytest
 from relay.app.trust import Outward, Probes
 from relay.config.load import load
 from relay.core.errors import ProblemsError
+from relay.core.outcome import Failure, Stage, Trouble
+from relay.core.ports import ConnectError
 from relay.delivery.routing import Route, RouteTable
 from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.tls import SP800_52R2
@@ -85,6 +87,10 @@ class Connector:
         self.probed.append(destination)
 
 
+async def always(_):
+    return True
+
+
 async def test_destinations_nobody_met_for_long_are_probed_over_their_routes(outward):
     from relay.core.level import Level, Proof
 
@@ -97,7 +103,32 @@ async def test_destinations_nobody_met_for_long_are_probed_over_their_routes(out
         proof = Proof(level=Level.VERIFIED, host=host)
         made.capabilities.saw(Observation(domain=domain, proof=proof, how="delivery", at=at))
         await made.capabilities.settle()
-    await probes.meet_known(older_than=500, pause=0)
+    await probes.meet_known(older_than=500, pause=0, mine=always)
     assert connector.probed == ["old.example"]
     assert await probes.probe(["routed.example", "route:partner", "old.example"]) == {}
     assert connector.probed[1:] == ["route:partner", "route:partner", "old.example"]
+
+
+async def test_a_server_that_nobody_reaches_is_knocked_at_once_in_a_while_by_all_nodes_together(outward):
+    from relay.core.level import Level, Proof
+
+    class Unreachable(Connector):
+        async def probe(self, destination):
+            await super().probe(destination)
+            raise ConnectError((Failure(trouble=Trouble.NETWORK, stage=Stage.CONNECT, detail="gone"),))
+
+    made = outward("")
+    store = made.capabilities._knowledge
+    store._clock.now = 1000.0
+    proof = Proof(level=Level.VERIFIED, host="a")
+    made.capabilities.saw(Observation(domain="gone.example", proof=proof, how="delivery", at=10))
+    await made.capabilities.settle()
+    nodes = [Probes(replace(made, connector=Unreachable()), lambda: RouteTable(()), None) for _ in range(2)]
+
+    async def mine(destination):
+        return await store.count(f"tls-probe/{destination}", window=400, now=store._clock.now) == 1
+
+    for store._clock.now in (1000.0, 1100.0, 1500.0):
+        for node in nodes:
+            await node.meet_known(older_than=500, pause=0, mine=mine)
+    assert [node._outward.connector.probed for node in nodes] == [["gone.example"] * 2, []]
