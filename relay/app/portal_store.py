@@ -101,7 +101,7 @@ def _driver(settings: Settings, portal: PortalSettings) -> Driver:
     """Over ``portal.db``, or a schema of its own in PostgreSQL: of the queue's server, or of another."""
     options = portal_postgres(settings, portal)
     if options is None:
-        return SqliteDriver(portal.dir)
+        return SqliteDriver(portal.dir, reserve=settings.limits.disk_reserve)
     from relay.store.portal.postgres import PostgresDriver  # noqa: PLC0415  heavy, and most have no use for it
 
     return PostgresDriver(options)

@@ -8,21 +8,46 @@ from relay.config.keyfiles import configured_signing_keys, load_portal_ring
 from relay.config.load import Loaded
 from relay.config.portal import MAX_LOGO, PortalSettings
 from relay.config.proof_files import Finding, error, prove_certificate, read_key, warning
-from relay.config.proof_system import prove_directory
+from relay.config.proof_store import prove_portal_store
+from relay.config.proof_system import prove_directory, prove_space
+from relay.config.store import is_postgres
+from relay.config.types import AUTO
 from relay.core.errors import ProblemsError
 
 
-def prove_portal(loaded: Loaded, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:
-    """Everything about the section ``portal`` save that its port can be listened on; nothing without it."""
+def prove_portal(
+    loaded: Loaded, now: datetime, owners: frozenset[int], *, space: bool = True, store: bool = True
+) -> Iterator[Finding]:
+    """Everything about the section ``portal`` save that its port can be listened on; nothing without it.
+
+    Args:
+        loaded: the settings.
+        now: for certificates.
+        owners: who may own secret files.
+        space: that the disk has room.
+        store: that the portal's own database answers, where it has one.
+    """
     portal = loaded.settings.portal
     if portal is None:
         return
     yield from prove_directory(portal.dir, loaded.where("portal", "dir"), private=False)
+    yield from _store(loaded, portal, owners, space=space, store=store)
     yield from _tls(loaded, portal, now, owners)
     yield from _ring(loaded, portal)
     yield from _signed(loaded, portal)
     yield from _files(loaded, portal)
     yield from _tenants(loaded, portal)
+
+
+def _store(
+    loaded: Loaded, portal: PortalSettings, owners: frozenset[int], *, space: bool, store: bool
+) -> Iterator[Finding]:
+    settings = loaded.settings
+    if space and not is_postgres(settings.store if portal.store == AUTO else portal.store):
+        yield from prove_space(portal.dir, settings.limits.disk_reserve, loaded.where("portal", "dir"))
+    if store:
+        where, password = loaded.where("portal", "store"), loaded.where("portal", "store_password")
+        yield from prove_portal_store(settings, portal, where, password, owners)
 
 
 def _tls(loaded: Loaded, portal: PortalSettings, now: datetime, owners: frozenset[int]) -> Iterator[Finding]:

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
+from relay.config.portal import PortalSettings
 from relay.config.proof_files import Finding, error, prove_password, warning
+from relay.config.secret import SecretFile
 from relay.config.settings import Settings
 from relay.config.store import is_postgres
+from relay.config.types import AUTO
 
 _VERIFIED: Final = ("verify-full", "verify-ca")
 _WAIT: Final = 5
@@ -17,23 +20,40 @@ def prove_store(settings: Settings, where: str, where_password: str, owners: fro
         if settings.store_password is not None:
             yield warning(where_password, "store_password is not used: the store is sqlite", "take it out")
         return
+    yield from _database(settings.store, settings.store_password, where, where_password, owners)
+
+
+def prove_portal_store(
+    settings: Settings, portal: PortalSettings, where: str, where_password: str, owners: frozenset[int]
+) -> Iterator[Finding]:
+    """As :func:`prove_store`, of a database that the portal has for itself."""
+    if portal.store == AUTO:
+        if portal.store_password is not None and not is_postgres(settings.store):
+            yield warning(where_password, "store_password is not used: the portal's store is a file", "take it out")
+        return
+    yield from _database(portal.store, portal.store_password, where, where_password, owners)
+
+
+def _database(
+    dsn: str, secret: SecretFile | None, where: str, where_password: str, owners: frozenset[int]
+) -> Iterator[Finding]:
     import psycopg  # noqa: PLC0415 - heavy, and most installations have no use for it
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - as above
 
     password = None
-    if settings.store_password is not None:
-        found = list(prove_password(settings.store_password, where_password, owners))
+    if secret is not None:
+        found = list(prove_password(secret, where_password, owners))
         yield from found
         if found:
             return
-        password = settings.store_password.read_text()
-    parts = conninfo_to_dict(settings.store)
+        password = secret.read_text()
+    parts = conninfo_to_dict(dsn)
     host = str(parts.get("host") or "")
     if host and not host.startswith("/") and parts.get("sslmode") not in _VERIFIED and not _is_here(host):
         what = f"the connection to {host} is not verified: whoever is between could read and change it"
         yield warning(where, what, "add ?sslmode=verify-full&sslrootcert=FILE")
     try:
-        with psycopg.connect(settings.store, password=password, connect_timeout=_WAIT) as connection:
+        with psycopg.connect(dsn, password=password, connect_timeout=_WAIT) as connection:
             row = connection.execute("SELECT current_setting('fsync'), pg_is_in_recovery()").fetchone()
     except psycopg.Error as fault:
         told = str(fault).strip().partition("\n")[0]

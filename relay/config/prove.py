@@ -103,7 +103,7 @@ def prove(loaded: Loaded, *, now: datetime, extent: Extent = EVERYTHING) -> Proo
     found += _bounce_rules(loaded)
     found += prove_tuning(loaded)
     found += _returns(loaded)
-    found += prove_portal(loaded, now, owners)
+    found += prove_portal(loaded, now, owners, space=extent.space, store=extent.store)
     found += _nameservers(loaded) if extent.dns else ()
     found += _postmaster(loaded) if extent.dns else ()
     found += _policy(loaded, configured_methods(loaded.settings), now) if extent.policy else ()

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
-from relay.core.errors import StoreError
+from relay.core.errors import StoreError, StoreFullError
 from relay.core.portal import DepositState
 from relay.portal import account, arrival, inbox, recovery, signin
 from relay.portal.gate import ElsewhereError, GoneError
@@ -50,6 +50,7 @@ def application(rooms: Rooms, more: Sequence[BaseRoute] = ()) -> Starlette:
             TooBigError: _too_big,
             TooSlowError: _too_slow,
             HTTPException: _http,
+            StoreFullError: _full,
             StoreError: _store,
         },
     )
@@ -147,6 +148,11 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _store(request: Request, error: Exception) -> Response:
     log.error("portal_store_failed", detail=str(error))
     return problem(request, 503, "unavailable", wait=60)
+
+
+async def _full(request: Request, error: Exception) -> Response:
+    log.error("portal_store_full", detail=str(error))
+    return problem(request, 503, "full", wait=600)
 
 
 def _fault(scope: Scope, error: Exception) -> Response:

@@ -120,7 +120,11 @@ class StoredDeposits:
     # --- deposit ---
 
     async def deposit(self, deposit: Deposit, content: bytes, *, events: Sequence[AuditEvent] = ()) -> Deposit:
-        """Keep it under a data key of its own, on disk when this returns; idempotent by ``(message_id, number)``."""
+        """Keep it under a data key of its own, on disk when this returns; idempotent by ``(message_id, number)``.
+
+        Raises:
+            StoreFullError: the disk's reserve would be touched, or it is full.
+        """
         deposit = dataclasses.replace(deposit, size=len(content))
         secret = self._random(KEY_SIZE)
         key = DataKey(secret, deposit.id)
@@ -135,6 +139,7 @@ class StoredDeposits:
             if not cursor.run(tables.INSERT, *place, *times, facts, headers, *who):
                 sql = f"SELECT {tables.ROW} {tables.FROM} WHERE d.message_id = ? AND d.number = ?"
                 return self._open(_present(cursor.row(sql, deposit.message_id, deposit.number)))
+            self._database.require(len(content))
             cursor.run("INSERT INTO data_keys(deposit_id, sealed) VALUES(?, ?)", deposit.id, sealed_key)
             for number, piece in enumerate(pieces):
                 cursor.run("INSERT INTO pieces(deposit_id, number, sealed) VALUES(?, ?, ?)", deposit.id, number, piece)

@@ -90,6 +90,7 @@ class StoredDrafts:
             found = (
                 "SELECT COALESCE(MAX(place), 0) + 1, COUNT(*), COALESCE(SUM(size), 0) FROM uploads WHERE draft_id = ?"
             )
+            self._database.require(upload.size)
             place, there, taken = cursor.row(found, draft_id) or (1, 0, 0)
             if there >= most or taken + upload.size > octets:
                 return False
@@ -110,6 +111,7 @@ class StoredDrafts:
             if start > received or start + len(octets) <= received or start + len(octets) > size:
                 return received
             fresh = octets[received - start :]
+            self._database.require(len(fresh))
             sealed = self._vault.seal("portal-upload-piece", f"{upload_id}:{received}", fresh)
             cursor.run(
                 "INSERT INTO upload_pieces(upload_id, start, sealed) VALUES(?, ?, ?)", upload_id, received, sealed

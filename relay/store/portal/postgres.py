@@ -183,6 +183,10 @@ class PostgresDriver:
             self._ended.wait(_PAUSE)
         raise StoreUnavailableError("the database was lost in a commit; whether it took place is not known") from error
 
+    def require(self, size: int) -> None:
+        """Nothing: how full its disk is the server alone knows, and it says so when it is."""
+        del size
+
     def is_again(self, error: BaseException) -> bool:
         """Deadlock, serialisation failure, lock timeout."""
         return is_again(error)

@@ -7,6 +7,7 @@ the directory says who comes near.
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ from relay.store.portal.database import Link, Schema
 from relay.store.sqlite.faults import Fatal, exit_at_once, is_fatal, translate
 from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.schema import check_sqlite, sync_directory
+from relay.store.sqlite.space import Space
 
 _log = structlog.get_logger("store")
 _APPLICATION_ID: Final = 0x506F5270
@@ -67,16 +69,20 @@ class SqliteLink:
 class SqliteDriver:
     """Implements :class:`relay.store.portal.database.Driver` over ``portal.db`` in a directory."""
 
-    def __init__(self, directory: Path, *, fatal: Fatal = exit_at_once, vfs: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, reserve: int = 0, fatal: Fatal = exit_at_once, vfs: str | None = None
+    ) -> None:
         """Name the directory; nothing is touched yet.
 
         Args:
             directory: holds ``portal.db`` and ``portal.lock``.
+            reserve: octets of the disk that messages and uploads leave free.
             fatal: called when what is on disk is no longer known.
             vfs: SQLite's virtual file system; tests put faults there.
         """
         self.path = directory / "portal.db"
         self._lock_path = directory / "portal.lock"
+        self._space = Space(directory, reserve, time.monotonic)
         self._fatal = fatal
         self._vfs = vfs
         self._lock: FileLock | None = None
@@ -164,6 +170,14 @@ class SqliteDriver:
                 link.run("ROLLBACK")
             raise
         return link
+
+    def require(self, size: int) -> None:
+        """Leave the reserve free.
+
+        Raises:
+            StoreFullError: so many octets more would take of it.
+        """
+        self._space.require(size)
 
     def is_again(self, error: BaseException) -> bool:
         """Never: the busy handler has waited already."""

@@ -328,3 +328,37 @@ def test_a_name_other_servers_would_refuse_is_a_warning(etc):
     path = configure(etc)
     path.write_text(path.read_text().replace("relay.clinic.example", "relay.localdomain"))
     assert ["is not a full name" in one.what for one in proof_of(path, dns=False).warnings][:1] == [True]
+
+
+PORTAL_STORE = """\
+portal:
+  origin: https://secure.clinic.example
+  mail_from: secure@clinic.example
+  supervised: false
+  store: postgresql://portal@127.0.0.1:{port}/portal
+"""
+
+
+def test_a_database_that_the_portal_has_for_itself_is_proved(etc):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listened on: nobody answers there
+        path = configure(etc, more=PORTAL_STORE.format(port=closed.getsockname()[1]))
+        wrongs = [one for one in proof_of(path, dns=False).errors if "database cannot be used" in one.what]
+        unasked = [one for one in proof_of(path, dns=False, store=False).errors if "database cannot" in one.what]
+    assert len(wrongs) == 1
+    assert wrongs[0].where.endswith(f"postern.yaml:{lines(path, 'store: postgresql')}")
+    assert unasked == []
+
+
+def test_the_disk_of_the_portal_has_its_reserve_too(etc):
+    more = PORTAL_STORE.partition("  store:")[0]
+    path = configure(etc, more=more)
+    path.write_text(path.read_text().replace("disk_reserve: 0", "disk_reserve: 1024TiB"))
+    wrongs = [one for one in proof_of(path, dns=False).errors if "within the reserve" in one.what]
+    assert len(wrongs) == 2
+    assert any("portal" in one.what for one in wrongs)
+    assert not [one for one in proof_of(path, dns=False, space=False).errors if "within the reserve" in one.what]
+
+
+def lines(path, text):
+    return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
