@@ -22,6 +22,7 @@ from relay.portal.brand import readable
 from relay.portal.gate import deposit_scope
 from relay.portal.ledger import Ledger
 from relay.portal.passphrase import shared_hash
+from relay.portal.sender.links import sender_page
 from relay.protect.sealing import RingVault
 from relay.store.portal import account_tables, tables
 from relay.store.portal.accounts import StoredAccounts
@@ -83,7 +84,14 @@ async def open_portal(settings: Settings, portal: PortalSettings, metrics: Metri
         deposits=deposits,
         accounts=StoredAccounts(database, vault),
         writer=writer,
-        ledger=Ledger(deposits, writer, clock=CLOCK, entropy=os.urandom, metrics=metrics),
+        ledger=Ledger(
+            deposits,
+            writer,
+            clock=CLOCK,
+            entropy=os.urandom,
+            metrics=metrics,
+            page=sender_page(vault, portal.origin),
+        ),
     )
 
 

@@ -87,13 +87,14 @@ class NoticeWriter:
         """That the message was not opened yet, and will soon be deleted."""
         return self._to_reader(deposit, "reminder", token=f"reminder:{deposit.id}:{now}", at=now)
 
-    def receipt(self, deposit: Deposit, what: str, *, now: float) -> bytes | None:
+    def receipt(self, deposit: Deposit, what: str, *, now: float, page: str = "") -> bytes | None:
         """To the sender, what became of their message; ``None`` for the null sender, to whom nobody writes.
 
         Args:
             deposit: the message.
             what: ``notified``, ``opened``, ``downloaded``, ``expired`` or ``recalled``.
             now: unix seconds.
+            page: the address of the sender's page of the message; empty for none.
         """
         to = deposit.sender.address
         if to is None:
@@ -107,7 +108,8 @@ class NoticeWriter:
             "until": _day(deposit.expires_at),
             "message_id": deposit.message_id,
         }
-        body = [texts[f"receipt.{what}"].format(**values), texts["receipt.foot"].format(**values)]
+        link = [texts["receipt.page"], f"  {page}"] if page else []
+        body = [texts[f"receipt.{what}"].format(**values), *link, texts["receipt.foot"].format(**values)]
         subject = texts[f"receipt.{what}_subject"].format(**values)
         message = self._message(to, subject, brand, token=f"{what}:{deposit.id}:{now}", at=now)
         message.set_content(_plain(body), charset="utf-8", cte="quoted-printable")

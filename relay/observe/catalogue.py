@@ -258,7 +258,7 @@ METRICS: Final[tuple[Metric, ...]] = (
             "recalled", "not-me", "withdrawn"))),
     _counter("portal_posts", "Mail of the portal's that went into the queue.", Label(
         name="kind", help="what", values=(
-            "code", "enrolled", "notice", "reminder", "receipt", "reply", "forward"))),
+            "code", "sender-code", "enrolled", "notice", "reminder", "receipt", "reply", "forward"))),
     _gauge("portal_deposits", "Messages in the portal.", Label(
         name="state", help="where they stand", values=("waiting", "opened", "expired", "recalled", "withdrawn")),
         mode="livemostrecent"),
@@ -268,7 +268,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         name="route", help="path with its parameters' names", pool="portal_route", limit=96), Label(
         name="status", help="class of the status", values=("2xx", "3xx", "4xx", "5xx"))),
     _counter("portal_codes", "Codes that were asked for.", Label(
-        name="asked", help="where", values=("link", "sign-in"))),
+        name="asked", help="where", values=("link", "sign-in", "sender"))),
     _counter("portal_answers", "Answers to codes and secrets.", Label(
         name="way", help="what was answered", values=(
             "code", "passphrase", "totp", "passkey", "shared", "none")), Label(
@@ -276,13 +276,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("portal_sign_ins", "Sessions that began.", Label(
         name="way", help="what the session rests on", values=(
             "code", "passkey", "passphrase", "totp", "code+passphrase", "code+totp", "code+passkey", "change",
-            "recovery"))),
+            "recovery", "sender"))),
     _counter("portal_limited", "Requests to the portal that a limit refused.", Label(
         name="limit", help="which limit", values=(
             "codes-message", "codes-mailbox", "codes-network", "codes-sign-in", "codes-sign-in-day",
             "codes-recovery", "codes-all", "codes-again", "sign-ins-network", "sign-ins-all", "answers-mailbox",
             "answers-day", "answers-strangers", "answers-network", "changes", "recoveries", "recalls-network",
-            "approvals-network", "answers-written", "searches"))),
+            "approvals-network", "answers-written", "searches",
+            "sender-acts", "sender-notices"))),
     # Store
     _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
     _gauge("queue_entries", "Queue entries by state.", Label(

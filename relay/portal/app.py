@@ -19,6 +19,7 @@ from relay.portal import account, arrival, inbox, recovery, signin
 from relay.portal.gate import ElsewhereError, GoneError
 from relay.portal.middleware import Bounds, Doorway, TooBigError, TooSlowError, Visits
 from relay.portal.rooms import Rooms, rooms_of
+from relay.portal.sender import routes as sender
 from relay.portal.sessions import SESSION, RefusedError, SignInNeededError, cookie, drop_cookie, onward_path
 
 log = structlog.get_logger("portal")
@@ -75,6 +76,7 @@ def _routes() -> list[BaseRoute]:
         *recovery.routes(),
         *account.routes(),
         *inbox.routes(),
+        *sender.routes(),
     ]
 
 

@@ -6,7 +6,8 @@ could not be delivered, which the sender is told by DSN.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -40,6 +41,7 @@ class Ledger:
         clock: Clock,
         entropy: Callable[[int], bytes],
         metrics: Metrics,
+        page: Callable[[Deposit], str] | None = None,
     ) -> None:
         """Take what it works with.
 
@@ -49,12 +51,14 @@ class Ledger:
             clock: unix seconds.
             entropy: for the ids of posts.
             metrics: counts ``postern_portal_events_total``.
+            page: the address of a deposit's page for its sender, which receipts name.
         """
         self._deposits = deposits
         self._writer = writer
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
+        self._page = page
 
     # --- its reader
 
@@ -108,29 +112,29 @@ class Ledger:
 
     # --- its sender, and operators
 
-    async def recalled(self, deposit: Deposit, *, by: str, why: str) -> bool:
-        """Taken back by its sender or a named operator; whether it was there to be taken back."""
+    async def recalled(self, deposit: Deposit, *, by: str, why: str, role: str = "operator") -> bool:
+        """Taken back by its sender or a named operator, as ``role`` says; whether it was there to be taken back."""
         posts = self._receipt(deposit, "recalled")
-        return await self._end(deposit, DepositState.RECALLED, "recalled", why, posts, by=by)
+        return await self._end(deposit, DepositState.RECALLED, "recalled", why, posts, {role: by})
 
-    async def extended(self, deposit: Deposit, until: float, *, by: str, why: str) -> bool:
+    async def extended(self, deposit: Deposit, until: float, *, by: str, why: str, role: str = "operator") -> bool:
         """It may be read until then, and is reminded of again; whether it is still there."""
         there = await self._deposits.find(deposit.id)
         if there is None or there.state in FINAL_STATES:
             return False
-        event = portal_event(there, "extended", at=self._clock(), until=until, operator=by, why=why)
+        event = portal_event(there, "extended", at=self._clock(), until=until, why=why, **{role: by})
         return await self._change(
             dataclasses.replace(there, expires_at=until, reminded_at=None), there.state, "extended", event=event
         )
 
-    async def resent(self, deposit: Deposit, *, by: str, why: str) -> bool:
+    async def resent(self, deposit: Deposit, *, by: str, why: str, role: str = "operator") -> bool:
         """Its notice goes out once more; whether it is still there."""
         there = await self._deposits.find(deposit.id)
         if there is None or there.state in FINAL_STATES:
             return False
         now = self._clock()
         post = self._post(PostKind.NOTICE, there, self._writer.again(there, now=now), now)
-        event = portal_event(there, "resent", at=now, post=post.id, operator=by, why=why)
+        event = portal_event(there, "resent", at=now, post=post.id, why=why, **{role: by})
         await self._deposits.hand_out(posts=(post,), events=(event,))
         self._count("resent")
         return True
@@ -205,18 +209,23 @@ class Ledger:
         return next((one for one in await self._deposits.of_message(message_id) if one.number == number), None)
 
     async def _end(
-        self, deposit: Deposit, state: DepositState, what: str, why: str, posts: Sequence[Post], by: str = ""
+        self,
+        deposit: Deposit,
+        state: DepositState,
+        what: str,
+        why: str,
+        posts: Sequence[Post],
+        by: Mapping[str, str] = MappingProxyType({}),
     ) -> bool:
         """Into a final state. A message that was read keeps that fate: what ends is that it can be read again."""
         there = await self._deposits.find(deposit.id)
         if there is None or there.state in FINAL_STATES:
             return False
         now = self._clock()
-        facts = {"operator": by} if by else {}
         if there.state is DepositState.WAITING:
-            event = fate_event(there, _FATES[state], at=now, why=why, **facts)
+            event = fate_event(there, _FATES[state], at=now, why=why, **by)
         else:
-            event = portal_event(there, what, at=now, why=why, **facts)
+            event = portal_event(there, what, at=now, why=why, **by)
         ended = dataclasses.replace(there, state=state)
         if await self._change(ended, there.state, what, posts=posts, event=event):
             return True
@@ -245,7 +254,8 @@ class Ledger:
     def _receipt(self, deposit: Deposit, what: str) -> tuple[Post, ...]:
         now = self._clock()
         to = deposit.sender.address
-        content = self._writer.receipt(deposit, what, now=now) if deposit.receipts else None
+        page = self._page(deposit) if self._page else ""
+        content = self._writer.receipt(deposit, what, now=now, page=page) if deposit.receipts else None
         if content is None or to is None:
             return ()
         return (dataclasses.replace(self._post(PostKind.RECEIPT, deposit, content, now), recipients=(to,)),)

@@ -38,6 +38,7 @@ class SessionOptions:
         device: how long a browser is known that is not used.
         ceremony: how long a new key of an app, or a passkey's challenge, can be answered.
         fresh: how long after a sign-in the ways to sign in can be changed.
+        sender: how long somebody who proved to be a sender sees what they sent.
     """
 
     idle: float = 900.0
@@ -47,6 +48,7 @@ class SessionOptions:
     device: float = 180 * 86400.0
     ceremony: float = 600.0
     fresh: float = 600.0
+    sender: float = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class LimitOptions:
         written: replies and forwards of one mailbox: each may hold 20 MB, and goes to many.
         searches: for a sender, of one mailbox: each looks at thousands of messages.
         recalls_network: of "this is not me", from one network.
+        sender_acts: what one sender does about what they sent.
+        sender_notices: that a sender has sent again, of one message to one mailbox.
         shared_tries: wrong answers to a shared secret before the sender must set a new one.
         network_v4, network_v6: prefix lengths.
     """
@@ -99,6 +103,8 @@ class LimitOptions:
     written: Rate = field(default=Rate(most=30, window=3600.0))
     searches: Rate = field(default=Rate(most=60, window=900.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))
+    sender_acts: Rate = field(default=Rate(most=60, window=3600.0))
+    sender_notices: Rate = field(default=Rate(most=3, window=86_400.0))
     shared_tries: int = 20
     network_v4: int = 24
     network_v6: int = 48

@@ -26,7 +26,9 @@ from relay.delivery.schedule import RetryOptions
 
 log = structlog.get_logger("portal")
 
+_CODES: Final = frozenset({PostKind.CODE, PostKind.SENDER_CODE})
 _ORIGINS: Final = {
+    PostKind.SENDER_CODE: Origin.RECEIPT,
     PostKind.RECEIPT: Origin.RECEIPT,
     PostKind.REPLY: Origin.REPLY,
     PostKind.FORWARD: Origin.REPLY,
@@ -178,8 +180,8 @@ class Handover:
             floor=self._strict(recipient.address) if floor is None else floor,
             rule=f"{origin.value}:{post.kind.value}",
             otherwise=Otherwise.DEFER,
-            priority=1 if post.kind is PostKind.CODE else 0,
-            expire_after=self._options.code_life if post.kind is PostKind.CODE else None,
+            priority=1 if post.kind in _CODES else 0,
+            expire_after=self._options.code_life if post.kind in _CODES else None,
         )
         return QueueEntry(
             id=f"{post.id}.{number + 1}",

@@ -25,6 +25,7 @@ from relay.portal.furnish import furnish
 from relay.portal.ledger import Ledger
 from relay.portal.letters import letter_routes
 from relay.portal.options import PassphraseOptions, PortalOptions
+from relay.portal.sender.links import sender_page
 from relay.protect.sealing import RingVault
 from relay.store.portal.account_tables import SCHEMA
 from relay.store.portal.accounts import StoredAccounts
@@ -156,7 +157,14 @@ async def a_site(directory, *, more=None, around=letter_routes, **options):
         chosen,
         deposits=deposits,
         accounts=StoredAccounts(database, vault),
-        ledger=Ledger(deposits, writer, clock=clock, entropy=os.urandom, metrics=counts),
+        ledger=Ledger(
+            deposits,
+            writer,
+            clock=clock,
+            entropy=os.urandom,
+            metrics=counts,
+            page=sender_page(vault, chosen.origin),
+        ),
         vault=vault,
         clock=clock,
         entropy=os.urandom,

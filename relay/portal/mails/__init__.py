@@ -41,13 +41,21 @@ class Mails:
         self._entropy = entropy
 
     def code(
-        self, mailbox: Address, code: str, *, tenant: str, language: str, deposit_id: str = "", now: float
+        self,
+        mailbox: Address,
+        code: str,
+        *,
+        tenant: str,
+        language: str,
+        deposit_id: str = "",
+        now: float,
+        kind: PostKind = PostKind.CODE,
     ) -> Post:
-        """The code that somebody asked for."""
+        """The code that somebody asked for; ``kind`` says what it opens, and so what it needs on its way."""
         minutes = round(self._options.codes.life / 60)
         values = {"code": f"{code[:4]} {code[4:]}".strip(), "minutes": minutes}
         return self._post(
-            PostKind.CODE, "code", mailbox, values, tenant=tenant, language=language, deposit_id=deposit_id, now=now
+            kind, "code", mailbox, values, tenant=tenant, language=language, deposit_id=deposit_id, now=now
         )
 
     def device(self, mailbox: Address, name: str, *, tenant: str, language: str, now: float) -> Post:

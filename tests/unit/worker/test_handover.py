@@ -86,6 +86,8 @@ async def test_posts_and_events_come_into_the_queue_in_one_go_and_leave_the_outb
         (PostKind.CODE, PAT, True, Level.ENCRYPTED, Origin.PORTAL),
         (PostKind.NOTICE, PAT, True, Level.ENCRYPTED, Origin.PORTAL),
         (PostKind.ENROLLED, PAT, False, Level.CLEAR, Origin.PORTAL),
+        (PostKind.SENDER_CODE, PAT, False, Level.VERIFIED, Origin.RECEIPT),
+        (PostKind.SENDER_CODE, DOCTOR, False, Level.CLEAR, Origin.RECEIPT),
         (PostKind.RECEIPT, PAT, False, Level.VERIFIED, Origin.RECEIPT),
         (PostKind.RECEIPT, DOCTOR, False, Level.CLEAR, Origin.RECEIPT),
         (PostKind.REPLY, DOCTOR, True, Level.CLEAR, Origin.REPLY),
