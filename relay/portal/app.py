@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.core.portal import DepositState
-from relay.portal import account, arrival, inbox, recovery, signin
+from relay.portal import account, arrival, inbox, not_mine, recovery, signin
 from relay.portal.gate import ElsewhereError, GoneError
 from relay.portal.middleware import Bounds, Doorway, TooBigError, TooSlowError, Visits
 from relay.portal.rooms import Rooms, rooms_of
@@ -76,6 +76,7 @@ def _routes() -> list[BaseRoute]:
         *recovery.routes(),
         *account.routes(),
         *inbox.routes(),
+        *not_mine.routes(),
         *sender.routes(),
     ]
 

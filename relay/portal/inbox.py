@@ -1,6 +1,7 @@
 """All messages of a mailbox, with search by sender and date; and the secret that some of them ask for."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -114,12 +115,12 @@ async def _inbox(request: Request, search: Search, *, after: str) -> Response:
     now = rooms.clock()
     there = [deposit for deposit in page if deposit.expires_at > now]
     seen = [deposit for deposit in there if account is None or account.may_see(deposit)]
-    opened = await _open_ones(rooms, session, seen)
+    opened = await open_ones(rooms, session, seen)
     hidden = len(there) - len(seen)
     if search.sender:  # whose messages are closed or hidden must not be found by asking for one sender after the other
         seen, hidden = [deposit for deposit in seen if deposit.id in opened], 0
     context = {
-        "lines": [_line(deposit, is_closed=deposit.id not in opened) for deposit in seen],
+        "lines": [line_of(deposit, is_closed=deposit.id not in opened) for deposit in seen],
         "hidden": hidden,
         "search": search,
         "older": older,
@@ -129,12 +130,13 @@ async def _inbox(request: Request, search: Search, *, after: str) -> Response:
     return rooms.pages.render(request, "inbox.html", context, status=400 if search.wrong else 200)
 
 
-async def _open_ones(rooms: Rooms, session: Session, page: list[Deposit]) -> set[str]:
+async def open_ones(rooms: Rooms, session: Session, page: Sequence[Deposit]) -> set[str]:
     """Which of these ask for nothing that was not given: what they are about is not shown before."""
     return {deposit.id for deposit in page if await is_open_to(rooms, session, deposit)}
 
 
-def _line(deposit: Deposit, *, is_closed: bool) -> Line:
+def line_of(deposit: Deposit, *, is_closed: bool) -> Line:
+    """A message in the list."""
     return Line(
         id=deposit.id,
         sender="" if is_closed else deposit.origin_from,

@@ -128,7 +128,7 @@ async def _plea(request: Request) -> Plea:
 async def approve_page(request: Request) -> Response:
     """``GET /approve/TOKEN``: who asks, and a button; changes nothing."""
     plea = await _plea(request)
-    context = {"mailbox": str(plea.mailbox), "action": request.url.path}
+    context = {"mailbox": str(plea.mailbox), "action": request.url.path, "not_me": None}
     return rooms_of(request).pages.render(request, "approve.html", context)
 
 
@@ -148,7 +148,7 @@ async def approve(request: Request) -> Response:
 
 async def approved(request: Request) -> Response:
     """``GET /approved``: thanks."""
-    return rooms_of(request).pages.render(request, "approved.html")
+    return rooms_of(request).pages.render(request, "approved.html", {"not_me": None})
 
 
 async def approve_by_operator(accounts: Accounts, mailbox: Address, *, by: str, now: float) -> bool:
