@@ -167,9 +167,17 @@ class Post:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxItem:
-    """What the portal handed out in one of its transactions: in the order of ``seq``."""
+    """What the portal handed out in one of its transactions: in the order of ``seq``.
+
+    Attributes:
+        seq: its place; another item may have the same after a backup was restored.
+        id: its own for ever, the same at every take: whoever takes it twice knows it by this.
+        posts: mail.
+        events: for the audit trail.
+    """
 
     seq: int
+    id: str
     posts: tuple[Post, ...] = ()
     events: tuple[AuditEvent, ...] = ()
 

@@ -1,7 +1,8 @@
 """Takes what the portal hands out into the queue: its mail as messages of ours, its events into the audit trail.
 
-At least once: an item is deleted from the portal's outbox only when the queue has it on disk. A post's id is the queue
-id of its message, so that an item which comes twice while its message is in the queue is recognised.
+Nothing is lost: an item is deleted from the portal's outbox only when the queue has it on disk. Nothing comes twice:
+the same transaction remembers the item's id, so that a worker that was killed before the item was deleted, or another
+in its place, knows it again, whatever has become of its messages meanwhile.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Final
 import structlog
 
 from relay.core.address import NULL_SENDER, Address
-from relay.core.change import AuditEvent, Change, Keep, Note
+from relay.core.change import AuditEvent, Change, Keep, Note, Remember
 from relay.core.decision import MethodName, Otherwise, Treatment
 from relay.core.entry import EntryState, QueueEntry, RecipientState
 from relay.core.envelope import ClientSession, Envelope, Message, Origin, Recipient
@@ -35,6 +36,9 @@ _ORIGINS: Final = {
 }
 """What may tell of patients or senders has the floor of our own notices; the rest says no more than the notice did."""
 _BATCH: Final = 32
+_HANDED: Final = "portal-handed/"
+_REMEMBERED: Final = 3 * 86_400.0
+"""Seconds in which an item that was handed on is known again: longer than the portal's store is ever away."""
 _PAUSE: Final = 1.0
 
 
@@ -119,7 +123,11 @@ class Handover:
         return len(items)
 
     async def _hand_on(self, item: OutboxItem) -> None:
-        unit: list[Change] = []
+        name = f"{_HANDED}{item.id}"
+        if await self._queue.recall(name, limit=1):
+            log.info("handed on before", item=item.seq)
+            return
+        unit: list[Change] = [Remember(name=name, until=self._clock() + _REMEMBERED)]
         for post in item.posts:
             unit += await self._kept(post)
         unit.append(Note(events=item.events))

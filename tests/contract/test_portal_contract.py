@@ -273,6 +273,8 @@ async def test_the_outbox_keeps_order_and_is_taken_by_one_at_a_time(harness, clo
     clock.now += 31
     left = await other.take_outbox(owner="w2", lease=30, limit=9)
     assert [item.events[0].kind for item in left] == ["1", "2"]
+    assert left[0].id == taken[1].id, "an item is known again whoever takes it"
+    assert len({item.id for item in (*taken, *left)}) == 3
     await other.forget_outbox([item.seq for item in left])
     await other.forget_outbox([])
     assert list(await deposits.take_outbox(owner="w1", lease=30, limit=9)) == []

@@ -139,7 +139,7 @@ class MemoryDeposits:
         posts, events = tuple(posts), tuple(events)
         if posts or events:
             self._seq += 1
-            self._outbox[self._seq] = OutboxItem(seq=self._seq, posts=posts, events=events)
+            self._outbox[self._seq] = OutboxItem(seq=self._seq, id=uuid.uuid4().hex, posts=posts, events=events)
             self._word.set()
 
     async def prune(self, *, before: float, limit: int) -> int:

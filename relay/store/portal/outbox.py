@@ -1,6 +1,7 @@
 """An outbox item as stored: posts and events in one sealed object, contents behind a head that says their lengths."""
 
 import dataclasses
+import hashlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def open_item(vault: Vault, seq: int, sealed: bytes) -> OutboxItem:
     except CorruptError as error:
         _log.error("portal_outbox_damaged", row=seq, detail=str(error))
         facts = {"alert": "portal-outbox-damaged", "row": seq, "sealed": b64encode(sealed).decode("ascii")}
-        return OutboxItem(seq=seq, events=(AuditEvent(kind="alert", at=0.0, facts=facts),))
+        return OutboxItem(seq=seq, id=_name(sealed), events=(AuditEvent(kind="alert", at=0.0, facts=facts),))
 
 
 def _open_item(vault: Vault, seq: int, sealed: bytes) -> OutboxItem:
@@ -62,7 +63,12 @@ def _open_item(vault: Vault, seq: int, sealed: bytes) -> OutboxItem:
     for post, length in zip(head.posts, head.lengths, strict=True):
         posts.append(dataclasses.replace(post, content=plain[start : start + length]))
         start += length
-    return OutboxItem(seq=seq, posts=tuple(posts), events=head.events)
+    return OutboxItem(seq=seq, id=_name(sealed), posts=tuple(posts), events=head.events)
+
+
+def _name(sealed: bytes) -> str:
+    """What an item is known by: no two are sealed alike, for each has a nonce of its own."""
+    return hashlib.sha256(sealed).hexdigest()[:32]
 
 
 def insert_item(cursor: Cursor, item: bytes | None) -> None:

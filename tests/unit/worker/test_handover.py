@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from relay.core.address import Address
-from relay.core.change import AuditEvent
+from relay.core.change import AuditEvent, Settle
 from relay.core.envelope import Origin
 from relay.core.errors import StoreUnavailableError
+from relay.core.fate import Fate, FateKind
 from relay.core.level import Level
 from relay.core.portal import Post, PostKind
 from relay.core.ports import QueueFilter
@@ -51,9 +52,19 @@ def deposits():
 
 
 @pytest.fixture
-def handover(queue, deposits):
+def handover(make):
+    return make()
+
+
+@pytest.fixture
+def make(queue, deposits):
+    """A worker's hand-over: each call is another process."""
+    return lambda owner="w1": handing(queue, deposits, owner)
+
+
+def handing(queue, deposits, owner):
     routes = RouteTable((Route(name="clinic", domains=("clinic.example",), internal=True),))
-    options = HandoverOptions(owner="w1", floor=Level.CLEAR, special_floor=Level.ENCRYPTED)
+    options = HandoverOptions(owner=owner, floor=Level.CLEAR, special_floor=Level.ENCRYPTED)
     return Handover(
         deposits=deposits, queue=queue, routes=lambda: routes, retry=RetryOptions(), options=options,
         clock=lambda: NOW, metrics=Counts(),
@@ -120,6 +131,51 @@ async def test_what_is_handed_on_a_second_time_is_recognised(handover, queue, de
     assert await handover.once() == 1
     assert deposits.outbox == ()
     assert len(await entries(queue)) == 1
+
+
+class KilledError(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.law
+@pytest.mark.parametrize("kind", [PostKind.CODE, PostKind.REPLY])
+async def test_a_worker_killed_between_the_two_stores_leaves_nothing_to_be_sent_twice(make, queue, deposits, kind):
+    """The message has even been delivered and left the queue before the item is taken again."""
+    event = AuditEvent(kind="portal", at=NOW, message_id="m", facts={"event": "replied"})
+    await deposits.hand_out(posts=(a_post(0, kind),), events=(event,))
+    await deposits.hand_out(events=(event,))
+    real, killed = deposits.forget_outbox, []
+
+    async def kill(seqs):
+        killed.append(seqs)
+        raise KilledError
+
+    deposits.forget_outbox = kill
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            await make(owner="w1").once()
+    [entry] = await entries(queue)
+    gone = dataclasses.replace(entry, recipients=())
+    await queue.commit((Settle(entry=gone, fates={0: Fate(kind=FateKind.DELIVERED, at=NOW)}, fence=False),))
+    assert await queue.message(a_post(0).id) is None
+    deposits.forget_outbox = real
+    assert len(deposits.outbox) == 2, "nothing was deleted"
+    assert await make(owner="w1").once() == 2
+    assert deposits.outbox == ()
+    assert await entries(queue) == []
+    told = [event.kind for row in await queue.outbox(limit=9) for event in row.events]
+    assert sorted(told) == ["notice", "portal", "portal"], "each event once"
+
+
+async def test_another_item_with_the_place_of_one_before_is_handed_on(make, queue, deposits):
+    """As after a backup of the portal was restored: its places begin again."""
+    await deposits.hand_out(posts=(a_post(0),))
+    assert await make().once() == 1
+    deposits._seq = 0
+    await deposits.hand_out(posts=(a_post(1),))
+    assert deposits.outbox[0].seq == 1
+    assert await make().once() == 1
+    assert len(await entries(queue)) == 2
 
 
 async def test_nothing_is_lost_while_the_queue_is_away(handover, queue, deposits, monkeypatch):
