@@ -30,12 +30,13 @@ def normalise_domain(text: str) -> str:
     """
     if text.startswith("[") and text.endswith("]"):
         return _normalise_literal(text[1:-1])
-    name = text.removesuffix(".").lower()
+    name = text.removesuffix(".")
     if not name.isascii():
         try:
             name = idna.encode(name, uts46=True).decode("ascii")
         except (idna.IDNAError, UnicodeError) as error:
             raise AddressError("the domain is not a valid internationalised name") from error
+    name = name.lower()
     if not name or len(name) > _MAX_DOMAIN or not all(_LABEL.match(label) for label in name.split(".")):
         raise AddressError("the domain is not a valid host name")
     return name
@@ -48,6 +49,12 @@ def _normalise_literal(inner: str) -> str:
         return f"[{ipaddress.IPv4Address(inner)}]"
     except ValueError as error:
         raise AddressError("the address literal is not an IP address") from error
+
+
+def _folded(letter: str) -> str:
+    """The small letter of a capital one, where each is the other's only counterpart."""
+    small = letter.lower()
+    return small if small.upper() == letter else letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +93,13 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The form under which the mailbox is looked up: wholly lower case, as all large providers treat it."""
-        return f"{self.local.lower()}@{self.domain}"
+        """The form under which the mailbox is looked up: wholly lower case, as all large providers treat it.
+
+        What Unicode's lower case makes of two different letters (the Kelvin sign is a ``k``, the capital I with a dot
+        two letters) is left as it is: nobody gets another's mailbox by a letter that looks like one of theirs.
+        """
+        local = self.local.lower() if self.local.isascii() else "".join(map(_folded, self.local))
+        return f"{local}@{self.domain}"
 
     def __str__(self) -> str:
         return f"{self.local}@{self.domain}"

@@ -45,10 +45,10 @@ class Guards:
             raise CorruptError(f"a {purpose} of the portal cannot be opened: {error}") from error
 
     def _token(self, mailbox: Address) -> bytes:
-        return self._vault.seal_address(_text(mailbox))
+        return self._vault.seal_address(mailbox.key)
 
     def _tokens(self, mailbox: Address) -> tuple[bytes, ...]:
-        return self._vault.address_tokens(_text(mailbox))
+        return self._vault.address_tokens(mailbox.key)
 
     def _told(self, told: Told) -> bytes | None:
         return seal_item(self._vault, told.posts, told.events) if told.posts or told.events else None
@@ -225,8 +225,3 @@ def _drop_shared(cursor: Cursor, tokens: Sequence[bytes], scope: str) -> None:
     if tokens:
         sql = f"DELETE FROM shared_secrets WHERE mailbox IN ({marks(tokens)}) AND scope = ?"  # noqa: S608  marks
         cursor.run(sql, *tokens, scope)
-
-
-def _text(mailbox: Address) -> str:
-    """The look-up key as text that UTF-8 can carry."""
-    return mailbox.key.encode("utf-8", "backslashreplace").decode("utf-8")

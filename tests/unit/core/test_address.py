@@ -50,6 +50,62 @@ def test_domains_compare_after_idna_and_case():
     assert Address.parse("Pat@Mail.example").key == Address.parse("pat@mail.example").key
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u212a", "k"),  # Kelvin sign
+        ("\u212b", "\u00e5"),  # Angstrom sign
+        ("\u2126", "\u03c9"),  # Ohm sign
+        ("\u0130", "i"),  # capital I with a dot
+        ("\u0130", "i\u0307"),
+        ("\u0131", "i"),  # small i without a dot
+        ("\u017f", "s"),  # long s
+        ("\u1e9e", "ss"),
+        ("\u03c2", "\u03c3"),  # final sigma
+        ("\u03f4", "\u03b8"),  # capital theta symbol
+        ("\u01c5", "\u01c6"),  # a digraph in title case
+        ("\ufb01", "fi"),  # ligature
+        ("\uff4b", "k"),  # full width
+    ],
+)
+def test_letters_that_only_fold_into_one_another_are_different_mailboxes(one, other):
+    assert Address.parse(f"a{one}b@mail.example").key != Address.parse(f"a{other}b@mail.example").key
+
+
+@pytest.mark.parametrize("text", ["ÉLODIE", "ПАЦИЕНТ", "ΟΔΟΣ", "Ärztin.Σ"])
+def test_the_case_of_any_alphabet_is_no_difference(text):
+    small = "".join(letter.lower() for letter in text)
+    assert Address.parse(f"{text}@mail.example").key == Address.parse(f"{small}@mail.example").key
+
+
+@given(st.characters(min_codepoint=0x80), st.characters(min_codepoint=0x21))
+def test_two_letters_are_one_only_as_capital_and_small(one, other):
+    keys = {Address(f"x{letter}y", "mail.example").key for letter in (one, other)}
+    if len(keys) == 1:
+        assert one == other or (len(one.lower()) == 1 and {one, other} <= {one.lower(), one.lower().upper()})
+
+
+def test_no_two_letters_of_unicode_but_a_capital_and_its_small_one_are_alike():
+    """Of all that have a small letter: every class that is looked up alike is a capital and its small one."""
+    alike = {}
+    for letter in map(chr, range(0x21, 0x110000)):
+        if letter != letter.lower():
+            alike.setdefault(Address(letter, "x").key.removesuffix("@x"), []).append(letter)
+    assert len(alike) > 1300
+    for key, letters in alike.items():
+        assert letters == [key.upper()] or letters == [key]
+
+
+@given(st.text(st.characters(min_codepoint=0x80, exclude_categories=("Cs",)), min_size=1, max_size=10))
+def test_a_domain_is_what_idna_makes_of_it(label):
+    try:
+        domain = normalise_domain(f"{label}.example")
+    except AddressError:
+        return
+    assert domain.isascii()
+    assert domain == domain.lower() == normalise_domain(domain.upper())
+
+
 def test_the_null_sender_is_a_value():
     assert NULL_SENDER.is_null
     assert str(NULL_SENDER) == ""
