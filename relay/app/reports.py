@@ -1,6 +1,6 @@
 """Reports about TLS: ours, sent through the queue as messages of our own, and those that others send about us."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay.app import options
@@ -124,11 +124,22 @@ def received(settings: Settings, store: Store, metrics: Metrics | None) -> Recei
     async def room(name: str, window: float) -> bool:
         return await store.count(name, window=window, now=CLOCK()) <= how.most
 
+    return ReceivedReports(store, room, CLOCK, how, metrics=metrics, is_signed=signature_check(settings, tlsrpt=True))
+
+
+def signature_check(settings: Settings, *, tlsrpt: bool) -> Callable[[bytes], Awaitable[bool]]:
+    """Whether a report is signed by its author's domain; what it makes raises StoreUnavailableError where DNS fails.
+
+    Args:
+        settings: which name servers are asked.
+        tlsrpt: whether reports about TLS are checked.
+    """
+
     async def is_signed(content: bytes) -> bool:
         resolver = Resolver(options.resolver_options(settings))  # reports are few: one for each will do
         try:
-            return await is_signed_by_its_author(content, resolver)
+            return await is_signed_by_its_author(content, resolver, tlsrpt=tlsrpt)
         finally:
             await resolver.close()
 
-    return ReceivedReports(store, room, CLOCK, how, metrics=metrics, is_signed=is_signed)
+    return is_signed

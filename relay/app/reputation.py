@@ -8,7 +8,7 @@ import structlog
 
 from relay.app.base import CLOCK
 from relay.app.queue import Store
-from relay.app.reports import received
+from relay.app.reports import received, signature_check
 from relay.config.clients import load_clients
 from relay.config.reputation import AutoReplies
 from relay.config.settings import Settings
@@ -129,7 +129,9 @@ class Returns:
             clock=CLOCK,
             metrics=self._metrics,
             counted={
-                ReportKind.DMARC: DmarcCounter(self._store, lambda: _own_domains(settings)),
+                ReportKind.DMARC: DmarcCounter(
+                    self._store, lambda: _own_domains(settings), signature_check(settings, tlsrpt=False)
+                ),
                 ReportKind.TLS: TlsCounter(received(settings, self._store, self._metrics).take),
             },
             withdraw=withdraw,

@@ -1,4 +1,4 @@
-"""Whose DKIM signature a received message bears (RFC 6376): asked of reports about TLS alone (RFC 8460 section 3)."""
+"""Whose DKIM signature a received message bears (RFC 6376): asked of reports, which anyone can send."""
 
 import asyncio
 import re
@@ -18,8 +18,13 @@ _PARSER: Final = BytesHeaderParser(policy=compat32)
 _AUTHOR: Final = re.compile(r"@([^\s@<>,;\"]{1,255})>?\s*\Z")
 
 
-async def is_signed_by_its_author(content: bytes, resolver: Resolver) -> bool:
+async def is_signed_by_its_author(content: bytes, resolver: Resolver, *, tlsrpt: bool = False) -> bool:
     """Whether a signature of the author's domain, or of one above or below it, verifies over the whole message.
+
+    Args:
+        content: the message.
+        resolver: finds the keys.
+        tlsrpt: it is a report about TLS: keys for those alone (``s=tlsrpt``, RFC 8460 section 3) are good too.
 
     Raises:
         StoreUnavailableError: a key cannot be looked up now, and no other signature verifies; ask again later.
@@ -32,7 +37,7 @@ async def is_signed_by_its_author(content: bytes, resolver: Resolver) -> bool:
     for number, value in enumerate(header.get_all("DKIM-Signature", [])[:_MAX_SIGNATURES]):
         tags = {match[1]: match[2] for match in _TAG.finditer(str(value))}
         domain, selector = tags.get("d", "").lower(), tags.get("s", "").lower()
-        # One with l= covers a part of the body alone: RFC 8460 section 3 forbids it.
+        # One with l= covers a part of the body alone: RFC 8460 section 3 forbids it, and it would prove no report.
         if not author or not selector or "l" in tags or not _are_related(author, domain):
             continue
         name = f"{selector}._domainkey.{domain}"
@@ -41,17 +46,16 @@ async def is_signed_by_its_author(content: bytes, resolver: Resolver) -> bool:
             unsure = True
         elif answer.found is Found.FOUND:
             keys[f"{name}.".encode()] = b"".join(answer.records[0].strings)
-            if await asyncio.to_thread(_verifies, content, number, keys):
+            if await asyncio.to_thread(_verifies, content, number, keys, tlsrpt=tlsrpt):
                 return True
     if unsure:
         raise StoreUnavailableError("the key of a report's signature cannot be looked up now")
     return False
 
 
-def _verifies(content: bytes, number: int, keys: dict[bytes, bytes]) -> bool:
-    """Whether one signature verifies; keys whose service type is ``tlsrpt`` are good, too."""
+def _verifies(content: bytes, number: int, keys: dict[bytes, bytes], *, tlsrpt: bool) -> bool:
     try:
-        message = dkim.DKIM(content, tlsrpt=True)
+        message = dkim.DKIM(content, tlsrpt=tlsrpt)
         return bool(message.verify(number, dnsfunc=lambda name, **_: keys.get(_dotted(name))))
     except Exception:  # noqa: BLE001  whatever a library makes of a stranger's bytes: it did not verify
         return False

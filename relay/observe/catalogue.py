@@ -222,7 +222,8 @@ METRICS: Final[tuple[Metric, ...]] = (
             "matched", "repeated", "unmatched", "unclear", "auto-reply", "receipt", "complaint", "feedback", "report",
             "unreadable", "unread", "forged", "expired", "refused"))),
     _counter("dmarc_messages", "Messages that DMARC aggregate reports count, by our domain.", SENDING_DOMAIN, Label(
-        name="result", help="whether DMARC passed", values=("pass", "fail"))),
+        name="result", help="whether DMARC passed", values=("pass", "fail")), Label(
+        name="signed", help="whether the reporter's domain signed the report", values=("yes", "no"))),
     _counter("suppressed_recipients", "RCPT refused because the mailbox is suppressed.", RECIPIENT_DOMAIN),
     _counter("below_floor", "Attempts that ended because the connection stayed below the copy's floor.",
              RECIPIENT_DOMAIN),

@@ -1,6 +1,7 @@
 """Reports that are only counted: DMARC aggregate reports, and SMTP TLS reports where somebody reads those.
 
-Anyone can send one. What it says of domains that are not ours is not counted under their names.
+Anyone can send one. What it says of domains that are not ours is not counted under their names, and what nobody signed
+is counted apart from what the reporter's domain signed (RFC 7489 section 7.2.1.1).
 """
 
 import asyncio
@@ -29,17 +30,25 @@ class DmarcCounter:
     Args:
         store: remembers which reports came.
         domains: gives the domains that are ours, whose figures are shown under their names.
+        is_signed: whether a message bears a good signature of its author's domain. Raises StoreError where that cannot
+            be told now.
     """
 
-    def __init__(self, store: QueueStore, domains: Callable[[], Collection[str]]) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        domains: Callable[[], Collection[str]],
+        is_signed: Callable[[bytes], Awaitable[bool]],
+    ) -> None:
         self._store = store
         self._domains = domains
+        self._is_signed = is_signed
 
     async def __call__(self, outcome: Outcome, content: bytes) -> None:
         """Read one and say in the outcome what it came to. Implements ``CountReport``.
 
         Raises:
-            StoreError: the store cannot be asked now.
+            StoreError: the store, or DNS for the signature's key, cannot be asked now.
         """
         try:
             report = await _found(content)
@@ -49,19 +58,23 @@ class DmarcCounter:
         if report is None:
             outcome.came_to("unreadable", "no DMARC report is in it")
             return
-        name = hashlib.sha256(f"{report.reporter}\0{report.report_id}\0{report.domain}".encode()).hexdigest()
+        signed = await self._is_signed(content)
+        # A forged one must not make the true one, which has the same names, look as if it had come before.
+        names = (*([] if signed else ["unsigned"]), report.reporter, report.report_id, report.domain)
+        name = hashlib.sha256("\0".join(names).encode()).hexdigest()
         memo = Remember(name=f"dmarc/{name}", until=outcome.now + _REMEMBERED)
         if await self._store.recall(memo.name):
             outcome.came_to("repeated", "this DMARC report came before")
             return
         outcome.changes.append(memo)
-        self._count(outcome, report)
+        self._count(outcome, report, signed=signed)
 
-    def _count(self, outcome: Outcome, report: AggregateReport) -> None:
+    def _count(self, outcome: Outcome, report: AggregateReport, *, signed: bool) -> None:
         domain = report.domain if report.domain in self._domains() else _OTHER
         for result, number in (("pass", report.passed), ("fail", report.messages - report.passed)):
             if number:
-                outcome.count("dmarc_messages", {"sending_domain": domain, "result": result}, number)
+                labels = {"sending_domain": domain, "result": result, "signed": "yes" if signed else "no"}
+                outcome.count("dmarc_messages", labels, number)
         failing: Counter[str] = Counter()
         for record in report.records:
             if not record.passed:
@@ -70,13 +83,14 @@ class DmarcCounter:
             "dmarc-report",
             outcome.report.id,
             domain=domain,
+            signed=signed,
             begin=report.begin,
             end=report.end,
             messages=report.messages,
             passed=report.passed,
             failing=[[source, number] for source, number in failing.most_common(_SHOWN_SOURCES)],
         )
-        outcome.facts |= {"domain": domain, "messages": report.messages, "passed": report.passed}
+        outcome.facts |= {"domain": domain, "signed": signed, "messages": report.messages, "passed": report.passed}
         outcome.came_to("report", f"{report.passed} of {report.messages} messages passed DMARC")
 
 

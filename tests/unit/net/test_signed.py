@@ -72,6 +72,13 @@ async def test_nothing_else_will(content):
         assert not await is_signed_by_its_author(content, resolver)
 
 
+@pytest.mark.parametrize("tlsrpt", [True, False])
+async def test_a_key_for_reports_about_tls_alone_signs_nothing_else(tlsrpt):
+    text = record_text(RSA).replace("v=DKIM1;", "v=DKIM1; s=tlsrpt;")
+    async with names(**{RSA.record_name: {"TXT": [" ".join(f'"{part}"' for part in record_strings(text))]}}) as (_, it):
+        assert await is_signed_by_its_author(signed(RSA), it, tlsrpt=tlsrpt) is tlsrpt
+
+
 async def test_a_key_that_is_gone_is_none_and_one_that_cannot_be_looked_up_is_asked_for_again():
     async with names() as (dns, resolver):
         dns.set(RSA.record_name, None)

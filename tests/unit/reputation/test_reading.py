@@ -14,6 +14,7 @@ from relay.core.address import NULL_SENDER, Address, ReversePath
 from relay.core.change import Keep, Note, Remember
 from relay.core.entry import Claimed, RecipientState
 from relay.core.envelope import ClientSession, Envelope, Message, Origin, Recipient
+from relay.core.errors import StoreUnavailableError
 from relay.core.ports import QueueFilter
 from relay.core.returning import ReportKind
 from relay.core.suppression import Cause
@@ -55,6 +56,7 @@ class Reading:
         self.listed = SuppressionList(self.store, FakeVault(), self.clock)
         self.taken = []
         self.withdrawn = []
+        self.forged, self.unsure = set(), set()
         numbers = itertools.count(1)
         writer = DsnWriter(
             DsnOptions(reporting_mta="relay.clinic.example", postmaster=Address.parse("postmaster@clinic.example"))
@@ -70,13 +72,18 @@ class Reading:
             clock=self.clock,
             metrics=self.metrics,
             counted={
-                ReportKind.DMARC: DmarcCounter(self.store, lambda: {"clinic.example"}),
+                ReportKind.DMARC: DmarcCounter(self.store, lambda: {"clinic.example"}, self._signed),
                 ReportKind.TLS: TlsCounter(self._take),
             },
             withdraw=self._withdraw,
         )
         self.reader = ReportReader(parts, ReaderOptions(**options))
         self._reports = itertools.count(1)
+
+    async def _signed(self, content):
+        if content in self.unsure:
+            raise StoreUnavailableError("DNS is away")
+        return content not in self.forged
 
     async def _withdraw(self, message_id, number):
         self.withdrawn.append((message_id, number))
@@ -411,13 +418,33 @@ async def test_a_dmarc_report_counts_once_under_our_domain(it):
     handled, _ = await it.read("dmarc@clinic.example", dmarc(), ReportKind.DMARC)
     assert handled.why == "3 of 5 messages passed DMARC"
     assert it.counted("dmarc_messages") == [
-        {"sending_domain": "clinic.example", "result": "pass"}, {"sending_domain": "clinic.example", "result": "fail"}
-    ]  # fmt: skip
+        {"sending_domain": "clinic.example", "result": result, "signed": "yes"} for result in ("pass", "fail")
+    ]
     (event,) = [event for change in handled.changes if isinstance(change, Note) for event in change.events]
     assert event.facts["failing"] == [["198.51.100.7", 2]]
     assert "before" in (await it.read("dmarc@clinic.example", dmarc(), ReportKind.DMARC))[0].why
     await it.read("dmarc@clinic.example", dmarc("stranger.example", "2"), ReportKind.DMARC)
     assert it.counted("dmarc_messages")[-1]["sending_domain"] == "other"
+
+
+async def test_a_dmarc_report_that_its_author_did_not_sign_is_counted_apart_and_hides_no_true_one(it):
+    true, forged = dmarc(), dmarc() + b"\0"
+    it.forged.add(forged)
+    for content, signed in ((forged, False), (true, True)):
+        handled, _ = await it.read("dmarc@clinic.example", content, ReportKind.DMARC)
+        assert handled.why == "3 of 5 messages passed DMARC"
+        (event,) = [event for change in handled.changes if isinstance(change, Note) for event in change.events]
+        assert event.facts["signed"] is signed
+    assert [labels["signed"] for labels in it.counted("dmarc_messages")] == ["no", "no", "yes", "yes"]
+    assert "before" in (await it.read("dmarc@clinic.example", forged, ReportKind.DMARC))[0].why
+
+
+async def test_a_dmarc_report_whose_signature_cannot_be_checked_now_waits(it):
+    it.unsure.add(dmarc())
+    with pytest.raises(StoreUnavailableError):
+        await it.read("dmarc@clinic.example", dmarc(), ReportKind.DMARC)
+    it.unsure.clear()
+    assert (await it.read("dmarc@clinic.example", dmarc(), ReportKind.DMARC))[0].why.startswith("3 of 5")
 
 
 @pytest.mark.parametrize("content", [b"hello", gzip.compress(b"<feedback>" * 500_000), b"\x1f\x8bnonsense"])
