@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress, count
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from relay.core.phi import FindingGroup
 from relay.scan import tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
-from relay.scan.lexicon import FOLD, Lexicon, Phrases
+from relay.scan.lexicon import Lexicon, Phrase, Phrases
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
 from relay.scan.shapes import Probe, ShapeFinder, ShapeSearch
@@ -42,11 +42,12 @@ class _Word(NamedTuple):
     """What is known of a word: one look-up tells it."""
 
     padded: bytes
+    size: int
     term: Term | None
     phrases: Phrases | None
     is_name: bool
-    heads_table: bool
-    is_mark: bool
+    is_label: bool
+    is_sign: bool
     probes: tuple[Probe, ...]
 
 
@@ -88,18 +89,19 @@ class Finder:
         lexicon, names, shapes = instruments.lexicon, instruments.names, instruments.shapes
         self._words = {
             word: _Word(
-                b" %b " % word, lexicon.singles.get(word), lexicon.anchored.get(word), word in names.vocabulary,
-                word in tables.ANCHORS, word in zones.MARKS, shapes.words.get(word, ()),
+                b" %b " % word, len(word), lexicon.singles.get(word), lexicon.anchored.get(word),
+                word in names.vocabulary, word in LABELS, word in tables.ANCHORS or word in zones.MARKS,
+                shapes.words.get(word, ()),
             )
             for word in lexicon.vocabulary | names.vocabulary | shapes.words.keys() | tables.ANCHORS | zones.MARKS
         }  # fmt: skip
-        self._known = self._words.__contains__
+        self._known = self._words.get
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
         tokens = Tokens(text)
         data = tokens.data
-        search = self._use.shapes.search(data)
+        search = self._use.shapes.search(data, tokens.lower)
         marked: list[tuple[int, bytes]] = []
         listed, cells = self._word_hits(tokens, search, marked)
         marks = bytearray(len(data))
@@ -157,49 +159,57 @@ class Finder:
         self, tokens: Tokens, search: ShapeSearch, marked: list[tuple[int, bytes]]
     ) -> tuple[list[Hit], list[Hit]]:
         """Terms and names, and cells of tables; shapes anchored by words are tried, and marks gathered, in passing."""
-        words, padded, table = [*tokens.words, b""], tokens.padded, self._words
+        words, padded = [*tokens.words, b""], tokens.padded
         hits: list[Hit] = []
         cells: list[Hit] = []
         said: dict[bytes, int] = {}
         upto = after = table_end = 0
-        for index in list(compress(count(), map(self._known, words)))[: self._limits.words]:
-            word = words[index]
-            needle, term, phrases, is_name, heads_table, is_mark, probes = table[word]
+        known: list[Any] = list(map(self._known, words))
+        for index in list(compress(count(), known))[: self._limits.words]:
+            needle, size, term, phrases, is_name, is_label, is_sign, probes = known[index]
             place = padded.find(needle, after)
-            after = place + len(word)
+            after = place + size
             if probes:
                 search.at_word(probes, words, index, place)
-            if is_mark:
-                marked.append((place, word))
-            if heads_table and place >= table_end:
-                table_end = self._cells(tokens.data, place, cells)
+            if is_sign:
+                table_end = self._sign(tokens.data, words[index], place, table_end, marked, cells)
             if index < upto:
                 continue
-            found = phrases.around(words, index) if phrases is not None else None
-            if found is not None:
-                first, phrase, meaning = found
-                hit = _phrase_hit(tokens, place, index - first, phrase, meaning)
-                while hits and hits[-1].start >= hit.start:
-                    hits.pop()  # a word of the phrase that stood for itself until now
-                hits.append(hit)
-                upto = first + len(phrase)
-            elif term is not None:
+            if phrases is not None and (words[index - 1] in phrases.before or words[index + 1] in phrases.after):
+                phrase = phrases.around(words, index)
+                if phrase is not None:
+                    hit = _phrase_hit(tokens, place, phrase)
+                    while hits and hits[-1].start >= hit.start:
+                        hits.pop()  # a word of the phrase that stood for itself until now
+                    hits.append(hit)
+                    upto = index - phrase.before + phrase.size
+                    continue
+            if term is not None:
+                word = words[index]
                 if index - said.get(word, -_SAID_AGAIN) < _SAID_AGAIN:
                     continue
                 said[word] = index
                 hits.append(_new(Hit, (term.kind, _HEALTH, place, after, term.weight, word, term.sensitive)))
-                if word in LABELS and (name := self._use.names.labelled(tokens, index, after)):
+                if is_label and (name := self._use.names.labelled(tokens, index, after)):
                     hits.append(name)
                     upto = index + 2
             elif is_name and (name := self._name(tokens, index, place)):
                 hits.append(name)
-                upto = index + len(tokens.data[place : name.end].translate(FOLD).split())
+                upto = index + len(padded[place : name.end + 1].split())
         return hits, cells
 
     def _name(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         if tokens.data[place] < _CAPITALS_END or tokens.words[index - 1] in NAMED_UNCAPITALISED:
             return self._use.names.at(tokens, index, place)
         return None
+
+    def _sign(
+        self, data: bytes, word: bytes, place: int, table_end: int, marked: list[tuple[int, bytes]], cells: list[Hit]
+    ) -> int:
+        """Note a mark, take the table that begins here; where the last table ends."""
+        if word in zones.MARKS:
+            marked.append((place, word))
+        return self._cells(data, place, cells) if word in tables.ANCHORS and place >= table_end else table_end
 
     def _cells(self, data: bytes, place: int, cells: list[Hit]) -> int:
         """Take the table whose head has its label at this place; where it ends."""
@@ -214,15 +224,25 @@ class Finder:
         return end
 
 
-def _phrase_hit(tokens: Tokens, place: int, anchor: int, phrase: tuple[bytes, ...], term: Term) -> Hit:
+def _phrase_hit(tokens: Tokens, place: int, phrase: Phrase) -> Hit:
     """The hit for a phrase whose anchor stands at ``place``."""
+    start = place - phrase.shift
+    if start >= 0 and tokens.padded.startswith(phrase.padded, start):
+        end = start + len(phrase.text)
+    else:
+        start, end = _spread(tokens, place, phrase)
+    term = phrase.term
+    return _new(Hit, (term.kind, _HEALTH, start, end, term.weight, phrase.text, term.sensitive))
+
+
+def _spread(tokens: Tokens, place: int, phrase: Phrase) -> tuple[int, int]:
+    """Where a phrase stands between whose words is more than a space."""
     start = place
-    for word in reversed(phrase[:anchor]):
+    for word in reversed(phrase.words[: phrase.before]):
         start = tokens.place_before(word, start)
-    for word in phrase[anchor + 1 :]:
+    for word in phrase.words[phrase.before + 1 :]:
         place = tokens.place(word, place + 1)
-    end = place + len(phrase[-1])
-    return _new(Hit, (term.kind, _HEALTH, start, end, term.weight, b" ".join(phrase), term.sensitive))
+    return start, place + len(phrase.words[-1])
 
 
 def _take(found: Iterable[Hit], marks: bytearray, hits: list[Hit]) -> None:

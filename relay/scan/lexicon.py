@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.scan.model import Term
 
@@ -44,32 +44,77 @@ def words_of(text: str) -> list[bytes]:
     return text.encode("latin-1", "replace").translate(FOLD).split()
 
 
-class Phrases:
-    """The phrases that have one word as their anchor."""
+class Phrase(NamedTuple):
+    """A term of several words.
 
-    __slots__ = ("_after", "_before", "_phrases", "_windows")
+    Attributes:
+        rank: of several around one anchor the one of the lowest rank counts; the longer, the lower.
+        before: how many words before its anchor it begins.
+        size: how many words it has.
+        words: the words.
+        text: them, a space between each.
+        padded: that with a space before and after.
+        shift: how many octets before its anchor it begins where it is written so.
+        term: what it says.
+    """
+
+    rank: int
+    before: int
+    size: int
+    words: list[bytes]
+    text: bytes
+    padded: bytes
+    shift: int
+    term: Term
+
+    @classmethod
+    def of(cls, rank: int, before: int, words: tuple[bytes, ...], term: Term) -> "Phrase":
+        """With all that follows from its words."""
+        text = b" ".join(words)
+        return cls(
+            rank, before, len(words), list(words), text, b" %b " % text, len(b" ".join((*words[:before], b""))), term
+        )
+
+
+class Phrases:
+    """The phrases that have one word as their anchor.
+
+    Attributes:
+        before: by the word before the anchor, those that have one, by rank.
+        after: by the word after it, the others.
+    """
+
+    __slots__ = ("after", "before")
 
     def __init__(self, anchored: Iterable[tuple[Window, tuple[bytes, ...], Term]]) -> None:
         found = list(anchored)
-        self._phrases = {words: term for _, words, term in found}
-        self._windows = sorted({window for window, *_ in found}, key=_longest_first)
-        self._before = frozenset(words[place - 1] for (place, _), words, _ in found if place)
-        self._after = frozenset(words[place + 1] for (place, size), words, _ in found if place + 1 < size)
+        ranks = {
+            window: rank for rank, window in enumerate(sorted({window for window, *_ in found}, key=_longest_first))
+        }
+        self.before: dict[bytes, list[Phrase]] = {}
+        self.after: dict[bytes, list[Phrase]] = {}
+        for window, words, term in sorted(found, key=lambda item: ranks[item[0]]):
+            place = window[0]
+            phrase = Phrase.of(ranks[window], place, words, term)
+            if place:
+                self.before.setdefault(words[place - 1], []).append(phrase)
+            else:
+                self.after.setdefault(words[1], []).append(phrase)
 
-    def around(self, words: list[bytes], index: int) -> tuple[int, tuple[bytes, ...], Term] | None:
-        """The longest phrase around the word at ``index``: where its first word is, its words, its term.
-
-        The list ends with an empty word.
-        """
-        if words[index - 1] not in self._before and words[index + 1] not in self._after:
-            return None
-        for before, length in self._windows:
-            first = index - before
-            if first >= 0:
-                phrase = tuple(words[first : first + length])
-                if phrase in self._phrases:
-                    return first, phrase, self._phrases[phrase]
-        return None
+    def around(self, words: list[bytes], index: int) -> Phrase | None:
+        """The longest phrase around the word at ``index``. The list ends with an empty word."""
+        found = None
+        for phrase in self.before.get(words[index - 1], ()):
+            first = index - phrase.before
+            if first >= 0 and words[first : first + phrase.size] == phrase.words:
+                found = phrase
+                break
+        for phrase in self.after.get(words[index + 1], ()):
+            if found is not None and found.rank < phrase.rank:
+                break
+            if words[index : index + phrase.size] == phrase.words:
+                return phrase
+        return found
 
 
 @dataclass(frozen=True, slots=True)

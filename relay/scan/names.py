@@ -56,9 +56,8 @@ _AFTER: Final = re.compile(
     rb"|medical record|is an? (?:\w+ )?\d|(?:was |is being |has been |who was |who is )?(?:seen|admitted|diagnosed"
     rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
     rb"|complains|suffers|suffering|with (?:a )?history)"
-    rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))",
-    re.IGNORECASE,
-)
+    rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))"
+)  # for text in lower case: with case ignored each of the hundred would be tried letter by letter
 _LONGEST_PLACEHOLDER: Final = 3
 _MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
 
@@ -219,8 +218,8 @@ def _role(tokens: Tokens, index: int, place: int, end: int, tail: int) -> str:
     role = _before(tokens, index, place)
     if role in {"provider", "place"}:
         return role
-    after = _AFTER.match(tokens.data, end)
+    after = _AFTER.match(tokens.lower, end)
     if after is None and tail > end:
-        after = _AFTER.match(tokens.data, tail)
+        after = _AFTER.match(tokens.lower, tail)
     told = (after.lastgroup or "") if after else ""
     return told if told in {"provider", "thing", "patient", "speaker"} and role != "title" else role or told

@@ -48,6 +48,8 @@ class Shape:
         digits: a digit must stand within so many characters before and behind the anchor; (0, 0): need not.
         needs: text that must stand within so many characters before the anchor.
         capital: the word before the anchor begins with a capital letter.
+        joint: what must stand right behind the digit that anchors it.
+        unbroken: no match goes over a space or a line.
     """
 
     kind: str
@@ -70,3 +72,5 @@ class Shape:
     digits: tuple[int, int] = (0, 0)
     needs: tuple[bytes, int] = (b"", 0)
     capital: bool = False
+    joint: bytes = b""
+    unbroken: bool = False

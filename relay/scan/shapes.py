@@ -1,9 +1,8 @@
 """All shapes at once: their anchors are found in passing, and the patterns tried there alone."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import product
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -19,9 +18,8 @@ _STUCK: Final = 3  # letters of a label that a number may follow without a space
 _MIDDLE: Final = 3  # digits, at most, of a middle group
 _LONG_WORD: Final = 40
 _SMALL: Final = frozenset(bytes([code]) for code in (*range(97, 123), *range(0xDF, 0x100)))
-_GROUPS: Final = re.compile(rb"9(?=[-)]{1,3}(9{1,3})-{1,3}9)")  # a literal before all else: found as memchr finds
-_DIGIT_LETTER: Final = re.compile(rb"9(?=a)")
-_LETTER_DIGIT: Final = b"a9"
+_DIGITS: Final = re.compile(rb"9(?:(?=a)|(?=[-)]{1,3}(9{1,3})-{1,3}9)|(?<=a9))")
+"""A digit that may anchor a shape; the digit before all else: it is found as memchr finds."""
 _CODE_GOES_ON: Final = frozenset({b"9-", b"a-"})  # of a diagnosis code, up to its dot
 
 
@@ -44,12 +42,30 @@ _BY_NUMBER: Final = itemgetter(0, 1)
 
 
 class Probe(NamedTuple):
-    """A shape, ready to be tried at a place."""
+    """A shape, ready to be tried at a place: what that takes, at hand without a detour over the shape.
+
+    Attributes:
+        number: of the shape.
+        shape: the shape.
+        match: tries the pattern.
+        follows: the words of which one must follow the anchor, or none.
+        lower: whether the pattern is one for text in lower case.
+        near, far: how far before and behind the anchor a digit must stand.
+        told: whether one must.
+        picky: whether more must hold there.
+    """
 
     number: int
     shape: Shape
-    pattern: "re.Pattern[bytes]"
+    match: Callable[[bytes, int, int], "re.Match[bytes] | None"]
     follows: frozenset[bytes]
+    lower: bool
+    before: int
+    after: int
+    near: int
+    far: int
+    told: bool
+    picky: bool
 
 
 class Found(NamedTuple):
@@ -90,7 +106,7 @@ class ShapeFinder:
 
     def __init__(self, shapes: Sequence[Shape]) -> None:
         words: dict[bytes, list[Probe]] = {}
-        probes = [Probe(number, shape, _compiled(shape), frozenset()) for number, shape in enumerate(shapes)]
+        probes = [_probe(number, shape) for number, shape in enumerate(shapes)]
         for probe in probes:
             for word, follows in probe.shape.words.items():
                 words.setdefault(word, []).append(probe._replace(follows=follows))
@@ -98,27 +114,38 @@ class ShapeFinder:
         self._anchors = _Anchors(
             tuple(tuple(probe for probe in probes if size in probe.shape.middle) for size in range(_MIDDLE + 1)),
             tuple(_by((probe, probe.shape.outlines) for probe in probes).items()),
-            _by((probe, _cases(probe.shape.glued)) for probe in probes),
-            _by((probe, _cases(probe.shape.stuck)) for probe in probes),
+            _by((probe, probe.shape.glued) for probe in probes),
+            _by((probe, probe.shape.stuck) for probe in probes),
             tuple((re.compile(probe.shape.outline), probe) for probe in probes if probe.shape.outline),
             tuple(probe for probe in probes if probe.shape.coded),
         )
 
-    def search(self, data: bytes) -> "ShapeSearch":
-        """Begin with a text."""
-        return ShapeSearch(self._anchors, data)
+    def search(self, data: bytes, lower: bytes) -> "ShapeSearch":
+        """Begin with a text, which comes in lower case as well."""
+        return ShapeSearch(self._anchors, data, lower)
 
 
-def _compiled(shape: Shape) -> "re.Pattern[bytes]":
-    """What is matched at the first place where it may begin: a lazy run up to it is far quicker than a search."""
+def _probe(number: int, shape: Shape) -> Probe:
+    """Ready to be matched at the first place where it may begin: a lazy run up to it is far quicker than a search.
+
+    A pattern that knows no capitals is tried on the text in lower case, where it is several times as quick: to ignore
+    case is to ask for each letter anew, and no alternative can be told by its first.
+    """
     skip = rb"(?s:.{0,%d}?)" % shape.before if shape.before and not shape.seeks else b""
-    return re.compile(skip + b"(?:" + shape.regex + b")", re.IGNORECASE)
-
-
-def _cases(anchors: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Each in every mixture of cases."""
-    return tuple(
-        {bytes(octets) for anchor in anchors for octets in product(*zip(anchor.lower(), anchor.upper(), strict=True))}
+    lower = shape.regex == shape.regex.lower() and b"(?-i:" not in shape.regex
+    pattern = re.compile(skip + b"(?:" + shape.regex + b")", 0 if lower else re.IGNORECASE)
+    return Probe(
+        number=number,
+        shape=shape,
+        match=pattern.match if not shape.seeks else pattern.search,
+        follows=frozenset(),
+        lower=lower,
+        before=0 if shape.seeks else shape.before,
+        after=shape.after,
+        near=shape.digits[0],
+        far=shape.digits[1],
+        told=any(shape.digits),
+        picky=shape.capital or shape.needs[1] > 0 or bool(shape.joint) or shape.unbroken or shape.seeks,
     )
 
 
@@ -133,87 +160,101 @@ def _by(anchored: Iterable[tuple[Probe, tuple[bytes, ...]]]) -> dict[bytes, tupl
 class ShapeSearch:
     """The search of one text; values gather in it."""
 
-    __slots__ = ("_anchors", "_data", "_found", "_outline")
+    __slots__ = ("_anchors", "_data", "_found", "_lower", "_outline")
 
-    def __init__(self, anchors: _Anchors, data: bytes) -> None:
+    def __init__(self, anchors: _Anchors, data: bytes, lower: bytes) -> None:
         self._anchors = anchors
         self._data = data
+        self._lower = lower
         self._outline = data.translate(_OUTLINE)
         self._found: dict[tuple[int, int], Found] = {}
 
     def at_word(self, probes: tuple[Probe, ...], words: list[bytes], index: int, place: int) -> None:
         """Try shapes at the anchor word at ``index``, which stands at ``place``; the list ends with an empty word."""
+        following = words[index + 1]
         for probe in probes:
-            if probe.follows and words[index + 1] not in probe.follows:
-                end = place + len(words[index])
+            follows = probe.follows
+            if follows and following not in follows:
                 sign = probe.shape.sign
+                end = place + len(words[index])
                 if not sign or sign.isdisjoint(self._data[end : end + _SIGN_REACH]):
                     continue
             self._around(probe, place)
 
     def by_outline(self) -> list[Found]:
         """Try the shapes that are anchored by outline; then everything found, by shape and place."""
-        outline, anchors = self._outline, self._anchors
-        for match in _GROUPS.finditer(outline):
-            for probe in anchors.middle[match.end(1) - match.start(1)]:
-                self._around(probe, match.start())
-        for anchor, probes in anchors.outlines:
+        outline = self._outline
+        for anchor, probes in self._anchors.outlines:
             place = outline.find(anchor)
             while place >= 0:
                 for probe in probes:
                     self._around(probe, place)
                 place = outline.find(anchor, place + 1)
-        self._glued()
-        self._stuck()
-        return sorted(self._found.values(), key=_BY_NUMBER)
+        self._at_digits()
+        return sorted(self._found.values(), key=_BY_NUMBER) if self._found else []
 
-    def _glued(self) -> None:
-        """Digits with letters right behind them."""
-        data, get = self._data, self._anchors.glued.get
-        for match in _DIGIT_LETTER.finditer(self._outline):
-            place = match.start() + 1
-            for probe in get(data[place : place + 2], ()):
-                self._around(probe, place)
-        for begin, probe in self._anchors.begun:
-            for match in begin.finditer(self._outline):
-                self._around(probe, match.start())
-
-    def _stuck(self) -> None:
-        """Letters with digits right behind them."""
-        outline, data, coded = self._outline, self._data, self._anchors.coded
-        get = self._anchors.stuck.get
-        find = outline.find
-        place = find(_LETTER_DIGIT)
-        while place >= 0:
-            if outline[place + 2 : place + 4] in _CODE_GOES_ON:
-                for probe in coded:
+    def _at_digits(self) -> None:
+        """Groups of digits, digits with letters right behind them, letters with digits right behind them."""
+        outline, lower, anchors = self._outline, self._lower, self._anchors
+        for match in _DIGITS.finditer(outline):
+            place = match.start()
+            if match.lastindex:
+                for probe in anchors.middle[match.end(1) - match.start(1)]:
                     self._around(probe, place)
-            for probe in get(data[max(0, place + 1 - _STUCK) : place + 1], ()):
-                self._around(probe, place + 1 - _STUCK)
-            place = find(_LETTER_DIGIT, place + 1)
+            elif outline[place + 1 : place + 2] == b"a":
+                for probe in anchors.glued.get(lower[place + 1 : place + 3], ()):
+                    self._around(probe, place + 1)
+                for begin, probe in anchors.begun:
+                    if begin.match(outline, place):
+                        self._around(probe, place)
+            if outline[place - 1 : place] == b"a":
+                self._stuck(place)
+
+    def _stuck(self, place: int) -> None:
+        if self._outline[place + 1 : place + 3] in _CODE_GOES_ON:
+            for probe in self._anchors.coded:
+                self._around(probe, place - 1)
+        for probe in self._anchors.stuck.get(self._lower[max(0, place - _STUCK) : place], ()):
+            self._around(probe, place - _STUCK)
 
     def _around(self, probe: Probe, place: int) -> None:
         """Try a shape around a place."""
-        _, shape, pattern, _ = probe
-        before, behind = shape.digits
-        if (before or behind) and self._outline.find(b"9", max(0, place - before), place + behind) < 0:
+        _, shape, match, _, lower, before, after, near, far, told, picky = probe
+        if told and self._outline.find(b"9", place - near if place > near else 0, place + far) < 0:
             return
-        if shape.capital and not self._is_capital_before(place):
-            return
-        literal, reach = shape.needs
-        if reach and self._data.rfind(literal, max(0, place - reach), place) < 0:
-            return
-        upto = place + shape.after
-        if shape.seeks:
-            for several in pattern.finditer(self._data, place, upto):
-                self._keep(probe, several)
-            return
-        match = pattern.match(self._data, max(0, place - shape.before), upto)
-        while match is not None:
-            if match.end() > place:
-                self._keep(probe, match)
+        data = self._lower if lower else self._data
+        start = place - before if place > before else 0
+        upto = place + after
+        if picky:
+            if not self._fits(shape, place):
                 return
-            match = pattern.match(self._data, match.end(), upto)  # one before the anchor that is none of its
+            if shape.seeks:
+                self._seek(probe, data, place, upto)
+                return
+            if shape.unbroken:
+                start = max(start, data.rfind(b" ", start, place) + 1, data.rfind(b"\n", start, place) + 1)
+        found = match(data, start, upto)
+        while found is not None:
+            end = found.end()
+            if end > place:
+                self._keep(probe, found)
+                return
+            found = match(data, end, upto)  # one before the anchor that is none of its
+
+    def _seek(self, probe: Probe, data: bytes, place: int, upto: int) -> None:
+        """Try a shape of which several may stand behind the anchor."""
+        found = probe.match(data, place, upto)
+        while found is not None:
+            self._keep(probe, found)
+            found = probe.match(data, found.end(), upto)
+
+    def _fits(self, shape: Shape, place: int) -> bool:
+        if shape.joint and self._data[place + 1 : place + 2] != shape.joint:
+            return False
+        if shape.capital and not self._is_capital_before(place):
+            return False
+        literal, reach = shape.needs
+        return not reach or self._data.rfind(literal, place - reach if place > reach else 0, place) >= 0
 
     def _is_capital_before(self, place: int) -> bool:
         first = self._data.rfind(b" ", max(0, place - _LONG_WORD), max(0, place - 2)) + 1
@@ -221,8 +262,8 @@ class ShapeSearch:
 
     def _keep(self, probe: Probe, match: "re.Match[bytes]") -> None:
         shape = probe.shape
-        value: bytes = match[1]
         start, end = match.span(1)
+        value = self._data[start:end]
         key = (probe.number, start)
         if key in self._found or len(self._found) >= _MOST or not shape.valid(value):
             return

@@ -48,17 +48,19 @@ class Tokens:
 
     Attributes:
         data: one octet a character, Latin-1, so that a place in it is a place in the text.
+        lower: that, its ASCII letters in lower case.
         words: the folded words in order.
         padded: the folded text with a space before and after: a word stands behind the space at its own place.
     """
 
-    __slots__ = ("data", "padded", "words")
+    __slots__ = ("data", "lower", "padded", "words")
 
     def __init__(self, text: str) -> None:
         try:
             self.data = text.encode("latin-1")
         except UnicodeEncodeError:
             self.data = text.encode("latin-1", "postern.narrow")
+        self.lower = self.data.lower()
         folded = self.data.translate(FOLD)
         self.words = folded.split()
         self.padded = b" %b " % folded

@@ -30,7 +30,7 @@ def kinds():
 
 def by_anchors(finder, data):
     """(number, span) of what the shapes find around their anchors."""
-    search = finder.search(data)
+    search = finder.search(data, data.lower())
     words = data.translate(FOLD).split()
     padded = b" %b " % data.translate(FOLD)
     place = -1
