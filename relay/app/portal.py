@@ -9,6 +9,7 @@ import structlog
 
 from relay.app import scanning
 from relay.app.base import CLOCK, Life, every
+from relay.app.portal_limits import compose_options, limit_options, pdf_limits, view_limits
 from relay.app.portal_store import PortalStore, logo_of, open_portal, open_portal_vault
 from relay.app.stock import shared_metrics
 from relay.config.portal import LOGO_TYPES, BrandSettings, PortalSettings, ProxyHeader
@@ -88,7 +89,14 @@ class PortalService:
             metrics=self._metrics,
         )
         scanner = scanning.service(self._life.settings, store.vault.digest)
-        pages = letter_routes(rooms, self._drafts, scanner)
+        pages = letter_routes(
+            rooms,
+            self._drafts,
+            scanner,
+            view=view_limits(portal.limits),
+            options=compose_options(portal.limits),
+            pdf=pdf_limits(portal.limits),
+        )
         return PortalServer(server_options(portal), application(rooms, pages), _context(portal))
 
     async def _forget(self) -> None:
@@ -143,6 +151,7 @@ def portal_options(portal: PortalSettings) -> PortalOptions:
         sessions=SessionOptions(
             idle=portal.session_idle, warn=min(120.0, portal.session_idle / 2), life=portal.session_life
         ),
+        limits=limit_options(portal.limits),
         passphrase=PassphraseOptions(breached=portal.breached_passphrases),
         proxy=ProxyOptions(
             networks=tuple(map(str, proxy.networks)),

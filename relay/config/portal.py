@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import PlainValidator, WithJsonSchema, field_validator, model_validator
 
+from relay.config.portal_limits import PortalLimitSettings
 from relay.config.store import is_postgres, store_url
 from relay.config.types import (
     AUTO,
@@ -181,6 +182,7 @@ class PortalSettings(Section):
         None, "File of SHA-1 hashes of stolen passphrases, sorted, a line each; null: the built-in rules only.", "file"
     )
     max_upload: Size = setting("36MiB", "Largest form with files.", "size", ge=1 << 20, le=1 << 30)
+    limits: PortalLimitSettings = setting({}, "How often, and how much.")
     requests_at_once: Integer = setting(256, "Connections served at once.", "connections", ge=1, le=65_535)
 
     @field_validator("store")
@@ -212,5 +214,7 @@ class PortalSettings(Section):
             faults.append(("remind_before is not before expire_after", "remind a few days before"))
         if self.session_life < self.session_idle:
             faults.append(("session_life is shorter than session_idle", "give a session room"))
+        if self.limits.answer_size > self.max_upload:
+            faults.append(("limits.answer_size is larger than max_upload", "give max_upload room for it"))
         refuse(faults)
         return self

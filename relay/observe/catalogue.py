@@ -283,7 +283,7 @@ METRICS: Final[tuple[Metric, ...]] = (
             "codes-message", "codes-mailbox", "codes-network", "codes-sign-in", "codes-sign-in-day",
             "codes-recovery", "codes-all", "codes-again", "sign-ins-network", "sign-ins-all", "answers-mailbox",
             "answers-day", "answers-strangers", "answers-network", "changes", "recoveries", "recalls-network",
-            "approvals-network", "answers-written", "searches",
+            "approvals-network", "answers-written", "answers-written-day", "searches",
             "sender-acts", "sender-notices"))),
     # Store
     _histogram("commit_batch_units", "Units of work in one group commit.", (1, 2, 4, 8, 16, 32, 64, 128, 256)),

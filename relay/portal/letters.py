@@ -7,6 +7,7 @@ from relay.core.ports import Scanner
 from relay.portal.compose import routes as compose
 from relay.portal.compose.desk import ComposeOptions, Desk
 from relay.portal.message import routes as message
+from relay.portal.message.pdf import PdfLimits
 from relay.portal.message.reader import MessageReader, ViewLimits
 from relay.portal.rooms import Rooms
 
@@ -18,6 +19,7 @@ def letter_routes(
     *,
     view: ViewLimits | None = None,
     options: ComposeOptions | None = None,
+    pdf: PdfLimits | None = None,
 ) -> list[BaseRoute]:
     """The routes, for ``application(rooms, more=...)``.
 
@@ -27,7 +29,8 @@ def letter_routes(
         scanner: reads what they send before anybody else gets it.
         view: what showing a message may cost.
         options: what an answer may hold.
+        pdf: what a PDF copy may hold.
     """
     reader = MessageReader(rooms.deposits, view)
     desk = Desk(rooms, drafts, reader, scanner, options or ComposeOptions())
-    return [*message.routes(rooms, reader, drafts), *compose.routes(rooms, desk, drafts, reader)]
+    return [*message.routes(rooms, reader, drafts, pdf or PdfLimits()), *compose.routes(rooms, desk, drafts, reader)]

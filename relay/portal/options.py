@@ -80,6 +80,7 @@ class LimitOptions:
         changes: of an account's factors, and recoveries, of one mailbox.
         recoveries: of one mailbox: each mails it and asks all its senders.
         written: replies and forwards of one mailbox: each may hold 20 MB, and goes to many.
+        written_day: the same, in a day.
         searches: for a sender, of one mailbox: each looks at thousands of messages.
         recalls_network: of "this is not me", from one network.
         sender_acts: what one sender does about what they sent.
@@ -101,6 +102,7 @@ class LimitOptions:
     changes: Rate = field(default=Rate(most=20, window=3600.0))
     recoveries: Rate = field(default=Rate(most=3, window=86_400.0))
     written: Rate = field(default=Rate(most=30, window=3600.0))
+    written_day: Rate = field(default=Rate(most=200, window=86_400.0))
     searches: Rate = field(default=Rate(most=60, window=900.0))
     recalls_network: Rate = field(default=Rate(most=20, window=3600.0))
     sender_acts: Rate = field(default=Rate(most=60, window=3600.0))

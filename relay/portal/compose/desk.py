@@ -229,7 +229,12 @@ class Desk:
         if once and await self._rooms.accounts.is_used(mark):
             await self._drafts.discard(draft.id)
             return to
-        await hold(self._rooms, limit("answers-written", deposit.mailbox.key, self._rooms.options.limits.written))
+        rates, mailbox = self._rooms.options.limits, deposit.mailbox.key
+        await hold(
+            self._rooms,
+            limit("answers-written", mailbox, rates.written),
+            limit("answers-written-day", mailbox, rates.written_day),
+        )
         async with self._room:
             content = await self._write(deposit, draft, to)
             await self._inspect(content)

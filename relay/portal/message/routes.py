@@ -28,15 +28,16 @@ _HIDDEN_FIELDS = ("Bcc", "Resent-Bcc", "Return-Path")
 _MAX_HEADER = 1 << 24  # octets of a header section that is rewritten in memory: none that is taken in is larger
 
 
-def routes(rooms: Rooms, reader: MessageReader, drafts: Drafts) -> list[BaseRoute]:
+def routes(rooms: Rooms, reader: MessageReader, drafts: Drafts, pdf_limits: PdfLimits) -> list[BaseRoute]:
     """The routes.
 
     Args:
         rooms: the portal's parts.
         reader: of messages.
         drafts: answers that were begun: a message says so.
+        pdf_limits: what a PDF copy may hold.
     """
-    pages = _MessagePages(rooms, reader, drafts)
+    pages = _MessagePages(rooms, reader, drafts, pdf_limits)
     return [
         Route("/inbox/{deposit_id}", pages.show),
         Route("/inbox/{deposit_id}/open", pages.open, methods=["POST"]),
@@ -48,11 +49,11 @@ def routes(rooms: Rooms, reader: MessageReader, drafts: Drafts) -> list[BaseRout
 
 
 class _MessagePages:
-    def __init__(self, rooms: Rooms, reader: MessageReader, drafts: Drafts) -> None:
+    def __init__(self, rooms: Rooms, reader: MessageReader, drafts: Drafts, pdf_limits: PdfLimits) -> None:
         self._rooms = rooms
         self._reader = reader
         self._drafts = drafts
-        self._pdf_limits = PdfLimits()
+        self._pdf_limits = pdf_limits
         self._one_pdf = asyncio.Semaphore(1)  # writing one takes a processor for a second
 
     # --- reading
