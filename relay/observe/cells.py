@@ -1,7 +1,7 @@
 """One process's numbers in prometheus-client's multiprocess files, written without its locks and look-ups.
 
 A message counts some two dozen times. The library's objects pass through ten calls each time; a cell keeps its number
-and its place in the file, and a count is an addition and sixteen octets written. What is in the files is the library's
+and its place in the file, and a count is an addition and eight octets written. What is in the files is the library's
 own format, so that its collector reads them: ``tests/unit/observe/test_cells.py`` compares both.
 """
 
@@ -29,6 +29,10 @@ def _text(bound: float) -> str:
 class _File(MmapedDict):
     """One file of this process."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)  # type: ignore[no-untyped-call]  # as above
+        self._views: list[memoryview[float]] = []
+
     def place(self, key: str) -> int:
         """Where the number of a key stands; it begins at what the file holds, or 0."""
         self.read_value(key)  # type: ignore[no-untyped-call]  # as above
@@ -40,6 +44,21 @@ class _File(MmapedDict):
         """The mapped file: another object after it has grown."""
         return self._m
 
+    def numbers(self) -> "memoryview[float]":
+        """The mapped file as numbers of eight octets each.
+
+        Once the file has grown it is mapped anew, and what is written through an older view is in it all the same.
+        """
+        if not self._views or self._views[-1].obj is not self._m:
+            self._views.append(memoryview(self._m).cast("d"))
+        return self._views[-1]
+
+    def close(self) -> None:
+        """Let go of it."""
+        while self._views:
+            self._views.pop().release()
+        super().close()  # type: ignore[no-untyped-call]  # as above
+
 
 class Cell:
     """One number.
@@ -47,20 +66,24 @@ class Cell:
     The octets are set by one assignment: whoever reads the file meanwhile sees the old number or the new one.
     """
 
-    __slots__ = ("_file", "_lock", "_place", "value")
+    __slots__ = ("_file", "_lock", "_numbers", "_place", "_where", "value")
 
     def __init__(self, file: _File, key: str, lock: threading.Lock) -> None:
         self._file = file
         self._place = file.place(key)
+        self._numbers = file.numbers()
+        self._where = self._place // 8  # the library aligns them
         self._lock = lock
         self.value: float = file.read_value(key)[0]  # type: ignore[no-untyped-call]  # untyped upstream
 
     def add(self, amount: float) -> None:
         """Add to it."""
         with self._lock:
-            self.value = value = self.value + amount
-            place = self._place
-            self._file.memory[place : place + 16] = _PACK(value, 0.0)
+            self.value = self._numbers[self._where] = self.value + amount
+
+    def add_locked(self, amount: float) -> None:
+        """Add to it; the caller has the lock."""
+        self.value = self._numbers[self._where] = self.value + amount
 
     def set(self, value: float, at: float = 0.0) -> None:
         """Set it.
@@ -105,14 +128,17 @@ class Cells:
 
     def _histogram(self, metric: Metric, values: tuple[str, ...]) -> Callable[[float], None]:
         bounds = (*metric.buckets, float("inf"))
-        total = self._cell(metric, "histogram", "_sum", values).add
+        total = self._cell(metric, "histogram", "_sum", values).add_locked
         buckets = [
-            self._cell(metric, "histogram", "_bucket", (*values, _text(bound)), more=("le",)).add for bound in bounds
+            self._cell(metric, "histogram", "_bucket", (*values, _text(bound)), more=("le",)).add_locked
+            for bound in bounds
         ]
+        lock = self._lock
 
         def observe(value: float) -> None:
-            total(value)
-            buckets[bisect_left(bounds, value)](1)
+            with lock:
+                total(value)
+                buckets[bisect_left(bounds, value)](1)
 
         return observe
 
@@ -125,12 +151,12 @@ class Cells:
             opened = self._files.get(file)
             if opened is None:
                 path = self._directory / f"{file}_{self._process}.db"
-                opened = self._files[file] = _File(str(path))  # type: ignore[no-untyped-call]  # untyped upstream
+                opened = self._files[file] = _File(str(path))
             return Cell(opened, mmap_key(family, family + ending, names, list(values), metric.help), self._lock)
 
     def close(self) -> None:
         """Let go of the files; what was counted stays in them."""
         with self._lock:
             for file in self._files.values():
-                file.close()  # type: ignore[no-untyped-call]  # untyped upstream
+                file.close()
             self._files.clear()

@@ -35,7 +35,7 @@ class SharedMetrics:
         """Count into files of this process below ``directory``, which ``exposition.prepare`` made."""
         self._labels = Labels(directory, limits)
         self._cells = Cells(directory, os.getpid(), time.time)
-        self._adders: dict[tuple[str, ...], _Add] = {}
+        self._adders: dict[str | tuple[str, ...], _Add] = {}
         self._children: dict[tuple[str, ...], _Add] = {}
         self._making = threading.Lock()
         self._reported: set[str] = set()
@@ -50,15 +50,27 @@ class SharedMetrics:
         if amount < 0:
             self._fault(name, "a counter was to go down")
             return
-        self._apply(name, Kind.COUNTER, labels or _NO_LABELS, amount)
+        add = self._adders.get((name, *labels, *labels.values()) if labels else name)
+        if add is not None:
+            add(amount)
+        else:
+            self._first(name, Kind.COUNTER, labels or _NO_LABELS, amount)
 
     def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Add to a histogram, base units."""
-        self._apply(name, Kind.HISTOGRAM, labels or _NO_LABELS, value)
+        add = self._adders.get((name, *labels, *labels.values()) if labels else name)
+        if add is not None:
+            add(value)
+        else:
+            self._first(name, Kind.HISTOGRAM, labels or _NO_LABELS, value)
 
     def set(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Set this process's value of a gauge."""
-        self._apply(name, Kind.GAUGE, labels or _NO_LABELS, value)
+        add = self._adders.get((name, *labels, *labels.values()) if labels else name)
+        if add is not None:
+            add(value)
+        else:
+            self._first(name, Kind.GAUGE, labels or _NO_LABELS, value)
 
     def _count_lost(self, lines: int) -> None:
         self.count("postern_log_lines_lost_total", None, lines)
@@ -70,13 +82,11 @@ class SharedMetrics:
         self._children.clear()
         self._cells.close()
 
-    def _apply(self, name: str, kind: Kind, labels: Mapping[str, str], value: float) -> None:
-        try:
-            self._adders[name, *labels, *labels.values()](value)
-        except KeyError:
-            add = self._adder(name, kind, labels)
-            if add is not None:
-                add(value)
+    def _first(self, name: str, kind: Kind, labels: Mapping[str, str], value: float) -> None:
+        """Count what was not counted before under these labels, as they were given."""
+        add = self._adder(name, kind, labels)
+        if add is not None:
+            add(value)
 
     def _adder(self, name: str, kind: Kind, labels: Mapping[str, str]) -> _Add | None:
         metric = BY_NAME.get(name)
@@ -90,7 +100,7 @@ class SharedMetrics:
         add = self._child(metric, values)
         if len(self._adders) >= _REMEMBERED:
             self._adders.clear()
-        self._adders[name, *labels, *labels.values()] = add
+        self._adders[(name, *labels, *labels.values()) if labels else name] = add
         return add
 
     def _fault(self, name: str, why: str) -> None:
