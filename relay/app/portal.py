@@ -23,7 +23,7 @@ from relay.portal.letters import letter_routes
 from relay.portal.options import CodeOptions, PassphraseOptions, PortalOptions, ProxyOptions, SessionOptions
 from relay.portal.server import PortalServer, ServerOptions
 from relay.portal.sweep import Sweeper, SweepOptions
-from relay.store.portal import drafts
+from relay.store.portal import drafts, retention
 
 log = structlog.get_logger("portal")
 
@@ -58,8 +58,11 @@ class PortalService:
         if settings.portal is None:
             what, hint = "no portal is configured", "write a section portal:, or do not start this role"
             raise ProblemsError(Problem(where="portal", what=what, hint=hint))
-        self._store = store = await open_portal(settings, settings.portal, self._metrics, drafts.SCHEMA)
+        self._store = store = await open_portal(
+            settings, settings.portal, self._metrics, drafts.SCHEMA, retention.SCHEMA
+        )
         try:
+            self._retention = retention.Retention(store.database, store.vault)
             self._drafts = drafts.StoredDrafts(store.database, store.vault)
             self._server = self._compose(store)
             await self._server.start()
@@ -109,6 +112,10 @@ class PortalService:
             if not await self._store.accounts.sweep(now=now):
                 break
         await self._drafts.sweep(before=now - _DRAFT_LIFE)
+        keep = self._store.settings.keep_accounts
+        for _ in range(_FORGET_MOST):
+            if not await self._retention.sweep(now=now, keep=keep, limit=_LISTED):
+                break
 
     async def reload(self) -> None:
         """Take up the key ring and the log; the rest comes with the next start of this process."""

@@ -165,6 +165,10 @@ class PortalSettings(Section):
     keep_records: Duration = setting(
         "90d", "How long what became of a deleted message is listed.", "duration", ge=86_400, le=315_360_000
     )
+    keep_accounts: Duration = setting(
+        "548d", "An account nobody signs in to for so long, and that no message waits for, is deleted.", "duration",
+        ge=2_592_000, le=315_360_000,
+    )  # fmt: skip
     notice_tls: TlsFloor = setting(
         TlsFloor.OPPORTUNISTIC, "The least a notice's connection must reach: it holds no patients' data."
     )
