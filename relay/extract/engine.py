@@ -31,6 +31,7 @@ from relay.scan.shapes import ShapeFinder, all_shapes
 from relay.scan.tuning import Tuning
 
 _LEXICONS: Final = ("exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt")
+_NAMES: Final = ("names.txt", "names-today.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -79,7 +80,7 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     if problems := tuple(tuning.problems(weights)):
         raise ProblemsError(*problems)
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
-    table = (data / "names.txt").read_bytes()
+    table = b"\n".join((data / name).read_bytes() for name in _NAMES)
     endings = EndingFinder()
     endings.warm([*(source.encode() for source in sources), table])
     shipped = Instruments(

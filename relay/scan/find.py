@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from relay.core.phi import FindingGroup
-from relay.scan import tables, zones
+from relay.scan import bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
@@ -109,6 +109,7 @@ class Finder:
         _take((*self._own(data), *cells, *self._shape_hits(search), *listed), marks, hits)
         _take(self._guessed(data, marks), marks, hits)
         hits = zones.without_boilerplate(hits, data, marked)
+        hits = bonds.tied(hits, data, self._weights.bond)
         hits += self._detected(text, data)
         hits.sort(key=_BY_PLACE)
         identifiers = [hit for hit in hits if hit.group is _IDENTIFIER]

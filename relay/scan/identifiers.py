@@ -53,10 +53,13 @@ _KIND_BY_LABEL: Final = {
     for word in words.split()
 }
 
+_SHORT_CODE: Final = 6  # characters behind a label and a dash
+
 
 def number_kind(before: bytes, value: bytes) -> str:
-    """The kind of a labelled number, by the nearest word before it that is a label."""
-    del value
+    """The kind of a labelled number, by the nearest word before it that is a label; ``MRN-0007`` is some code."""
+    if before.endswith(b"-") and len(value) < _SHORT_CODE:
+        return ""
     for word in reversed(before.translate(FOLD).split()):
         if word in _KIND_BY_LABEL:
             return _KIND_BY_LABEL[word]
@@ -162,6 +165,20 @@ NUMBERS: Final = (
         words={b"c": _NUMBER_WORDS},
         sign=_HASH,
         before=2,
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="prescription-number",
+        regex=rb"\brx\s{0,2}(\d{6,12})\b",
+        words=after_any(b"rx"),
+        digits=(0, 6),
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="account-number",
+        regex=rb"\bacct\.?\s{0,2}(\d{5,16})\b",
+        words=after_any(b"acct"),
+        digits=(0, 8),
         valid=validate.has_digits,
     ),
     Shape(

@@ -62,6 +62,7 @@ class Weights:
     window: int
     beyond: float
     gentle: float
+    bond: float
     possible: float
     likely: float
     certain: float
@@ -87,6 +88,7 @@ class Weights:
                 window=int(raw["window"]),
                 beyond=float(raw["beyond"]),
                 gentle=float(raw["gentle"]),
+                bond=float(raw["bond"]),
                 levels={name: float(value) for name, value in raw["levels"].items()},
                 identifiers={name: float(value) for name, value in raw["identifiers"].items()},
                 health={name: float(value) for name, value in raw["health"].items()},

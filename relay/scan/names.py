@@ -28,7 +28,8 @@ _ROLES_BEFORE: Final = {
     b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
     "title": b"mr mrs ms miss sr sra srta senor senora",
     "greeting": b"dear hi hello hey thanks regards sincerely cheers best respectfully yours truly "
-    b"wishes wrote author contact from to cc bcc by",
+    b"wishes wrote author contact from to cc bcc by reporter assignee instructor presenter host editor recruiter",
+    "mention": b"call called calling saw re regarding about for fwd fw with",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
 _TITLES: Final = frozenset(b"mr mrs ms miss sr sra srta senor senora".split())
@@ -37,11 +38,15 @@ _SURNAME: Final = re.compile(
     + rb"+(?:[ \t]" + _UPPER + _LETTER + rb"+)?)"
 )  # fmt: skip
 LABELS: Final = frozenset(b"patient pt".split())
-NAMED_UNCAPITALISED: Final = frozenset((_ROLES_BEFORE["patient"] + b" " + _ROLES_BEFORE["title"]).split())
-"""Words after which a name is taken for one without its capital."""
+NAMED_UNCAPITALISED: Final = frozenset(
+    b" ".join(_ROLES_BEFORE[role] for role in ("patient", "title", "mention")).split()
+)
+"""Words after which a name is taken for one without its capital; after some of them only a full one."""
 _BEFORE: Final = {word: role for role, words in _ROLES_BEFORE.items() for word in words.split()}
 _ADDRESSING: Final = frozenset(b"from to cc bcc by".split())  # a header field at the beginning of a line only
 _CLOSING: Final = frozenset(b"thanks regards sincerely cheers best respectfully yours truly wishes".split())
+_SALUTES: Final = frozenset(b"hi hello hey".split())
+_GOES_ON: Final = re.compile(rb"(?:'s)?[ ][a-z]")
 _NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _AFTER: Final = re.compile(
@@ -51,7 +56,7 @@ _AFTER: Final = re.compile(
     rb"|(?P<thing>syndrome|disease|disorder|test|score|scale|sign|reflex|procedure|lymphoma|stain|method|criteria|index"
     rb"|hospital|clinic|medical|health|healthcare|center|centre|university|college|institute|foundation|school|church"
     rb"|street|st\b|avenue|ave\b|road|rd\b|blvd|drive|lane|county|city|inc|llc|ltd|corp|co\b|company|group|bank|associates"
-    rb"|ohio|texas|show|award|act|band|album|university's)"
+    rb"|ohio|texas|show|award|act|band|album|university's)\b"
     rb"|(?P<patient>dob|d\.o\.b|mrn|date of birth|born|aged?\b|\d{1,3}[- ]?(?:yo|y/o|yr|year|m\b|f\b)|ssn"
     rb"|medical record|is an? (?:\w+ )?\d|(?:was |is being |has been |who was |who is )?(?:seen|admitted|diagnosed"
     rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
@@ -187,12 +192,16 @@ class NameFinder:
     def _uncapitalised(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """``pt john doe``: without capitals only a label makes a name."""
         word = tokens.words[index]
-        if word not in self._table.first or _before(tokens, index, place) not in {"patient", "title"}:
+        role = _before(tokens, index, place)
+        if word not in self._table.first or role not in {"patient", "title", "mention"}:
             return None
         following = tokens.words[index + 1] if index + 1 < len(tokens.words) else b""
         end = place + len(word)
-        if following in self._table.last and tokens.data[end : end + 1] == b" ":
+        is_full = following in self._table.last and tokens.data[end : end + 1] == b" "
+        if is_full:
             end += 1 + len(following)
+        if role == "mention":
+            return self._hit("", "name-half", place, end, tokens.data) if is_full else None
         return self._hit("patient", "name-half", place, end, tokens.data)
 
 
@@ -216,6 +225,8 @@ def _before(tokens: Tokens, index: int, place: int) -> str:
 
 def _role(tokens: Tokens, index: int, place: int, end: int, tail: int) -> str:
     role = _before(tokens, index, place)
+    if role == "greeting" and _GOES_ON.match(tokens.data, max(end, tail)) and tokens.words[index - 1] in _SALUTES:
+        role = ""  # "Hi, Jane Roe called": who is greeted is not who is spoken of
     if role in {"provider", "place"}:
         return role
     after = _AFTER.match(tokens.lower, end)

@@ -1,0 +1,72 @@
+"""A name and somebody's health in one sentence: what a short message about a patient is made of.
+
+``Mr. Yamamoto has a hip fracture`` says more than a name at the top and a fracture further down do: in newsletters,
+lists and threads names and diseases stand near one another all the time, and seldom in one sentence.
+"""
+
+import re
+from bisect import bisect_left
+from typing import Final
+
+from relay.core.phi import FindingGroup
+from relay.scan.model import Hit
+
+_REACH: Final = 110  # characters between the two
+_ENOUGH: Final = 0.32  # health context in the sentence: one strong term, or two medium ones
+_BEYOND: Final = 0.5  # how much of it counts in the next sentence
+_CARE: Final = 0.7  # how much of the language of care does: records, referrals and clinics have staff
+_LEAST, _MOST = 0.2, 0.8  # weights of names that are somebody's, and not already certain
+_END: Final = re.compile(
+    rb"(?<![ .][A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|vs|re|no))(?<!\bMrs)(?<!\bSra)[.!?][\"')\]]{0,2}\s"
+    rb"|\n[ \t>]*\n|\n[ \t>]*[-*\xb7]"
+)
+"""Where a sentence ends; not after an initial or a title."""
+_TOLD: Final = re.compile(
+    rb"\b(?:for|of|on|about|regarding|re|with|patient|is|that|from|in|was|has|de|para)[:\s]{1,2}"
+    rb"(?:the |my |our |Mrs?\.? |Ms\.? )?\Z|[-:,(\n][ ]?\Z",
+    re.IGNORECASE,
+)
+"""What stands before a name of whom something was told."""
+_LONGEST_TOLD: Final = 24
+
+
+def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
+    """The hits, names with more weight where their sentence speaks of health.
+
+    Args:
+        hits: what was found.
+        data: the text.
+        bond: how much it says that they stand in one sentence, 0 to 1.
+    """
+    health = sorted(
+        (hit.start, hit.end, hit.weight * (_CARE if hit.kind == "care" else 1.0))
+        for hit in hits
+        if hit.group is FindingGroup.HEALTH
+    )
+    if not health:
+        return hits
+    places = [start for start, _, _ in health]
+
+    def is_tied(name: Hit) -> bool:
+        first = bisect_left(places, name.start - _REACH)
+        last = bisect_left(places, name.end + _REACH)
+        rest = 1.0
+        for start, end, weight in health[first:last]:
+            if start >= name.end:
+                ends = len(_END.findall(data, name.end, start))
+            elif end <= name.start and _TOLD.search(data, max(0, name.start - _LONGEST_TOLD), name.start):
+                ends = len(_END.findall(data, end, name.start))
+            else:
+                continue
+            if ends < 2:
+                rest *= 1 - weight * (_BEYOND if ends else 1.0)
+        return 1 - rest >= _ENOUGH
+
+    return [
+        hit._replace(weight=1 - (1 - hit.weight) * (1 - bond)) if _is_open(hit) and is_tied(hit) else hit
+        for hit in hits
+    ]
+
+
+def _is_open(hit: Hit) -> bool:
+    return hit.kind == "name" and hit.group is FindingGroup.IDENTIFIER and _LEAST <= hit.weight <= _MOST
