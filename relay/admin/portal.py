@@ -16,6 +16,7 @@ from relay.admin.wire_portal import (
     PortalRow,
     PortalSecretRequest,
     PortalSignOutRequest,
+    PortalTenantSecretRequest,
 )
 from relay.core.address import Address
 from relay.core.change import AuditEvent, Change, Settle
@@ -51,6 +52,7 @@ class PortalDesk:
         deposits: the portal's store.
         book: changes deposits.
         set_secret: keeps a shared secret of a deposit.
+        set_tenant_secret: keeps a shared secret for all that a tenant sends a mailbox.
         approve: shows a mailbox its older messages again, in the name of an operator; whether any were hidden.
         sign_out: ends all sessions of a mailbox, in the name of an operator; how many there were.
         clock: unix seconds.
@@ -62,6 +64,7 @@ class PortalDesk:
         book: Book,
         *,
         set_secret: Callable[[Deposit, str], Awaitable[None]],
+        set_tenant_secret: Callable[[Address, str, str], Awaitable[None]],
         approve: Callable[[Address, str], Awaitable[bool]],
         sign_out: Callable[[Address, str], Awaitable[int]],
         clock: Clock,
@@ -69,6 +72,7 @@ class PortalDesk:
         self._deposits = deposits
         self._book = book
         self._set_secret = set_secret
+        self._set_tenant_secret = set_tenant_secret
         self._approve = approve
         self._sign_out = sign_out
         self._clock = clock
@@ -86,6 +90,8 @@ class PortalDesk:
             return await self._approved(request, operator)
         if isinstance(request, PortalSignOutRequest):
             return await self._signed_out(request, operator)
+        if isinstance(request, PortalTenantSecretRequest):
+            return await self._tenant_secret(request, operator)
         done, refused = [], []
         for deposit in await self._named(request.ids):
             outcome = await self._change(request, deposit, operator)
@@ -153,6 +159,15 @@ class PortalDesk:
             raise ControlError(str(error)) from error
         return "secret set"
 
+    async def _tenant_secret(self, request: PortalTenantSecretRequest, operator: str) -> ChangeResult:
+        mailbox = _address(request.mailbox)
+        await self._audit("portal-secret", operator, request.reason, "", "", str(mailbox), tenant=request.tenant)
+        try:
+            await self._set_tenant_secret(mailbox, request.tenant, request.secret)
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+        return ChangeResult(done=(Done(id=str(mailbox), outcome=f"secret set for what {request.tenant} sends"),))
+
     async def _approved(self, request: PortalApproveRequest, operator: str) -> ChangeResult:
         mailbox = _address(request.mailbox)
         await self._audit("portal-approve", operator, request.reason, "", "", str(mailbox))
@@ -167,9 +182,16 @@ class PortalDesk:
         return ChangeResult(done=(Done(id=str(mailbox), outcome=f"{ended} session{'s' * (ended != 1)} ended"),))
 
     async def _audit(
-        self, operation: str, operator: str, reason: str, message_id: str, deposit: str, mailbox: str = ""
+        self,
+        operation: str,
+        operator: str,
+        reason: str,
+        message_id: str,
+        deposit: str,
+        mailbox: str = "",
+        **facts: str,
     ) -> None:
-        facts = {"operation": operation, "operator": operator, "reason": reason, "deposit": deposit}
+        facts |= {"operation": operation, "operator": operator, "reason": reason, "deposit": deposit}
         named = {"recipients": [mailbox]} if mailbox else {}
         event = AuditEvent(kind="operator", at=self._clock(), message_id=message_id, facts=facts | named)
         await self._deposits.hand_out(events=(event,))

@@ -15,6 +15,7 @@ from relay.admin.wire_portal import (
     PortalResendRequest,
     PortalSecretRequest,
     PortalSignOutRequest,
+    PortalTenantSecretRequest,
 )
 from relay.admin.wire_tls import (
     TlsProbeRequest,
@@ -153,6 +154,7 @@ Request: TypeAlias = Annotated[
     | PortalExtendRequest
     | PortalResendRequest
     | PortalSecretRequest
+    | PortalTenantSecretRequest
     | PortalApproveRequest
     | PortalSignOutRequest,
     Field(discriminator="op"),

@@ -58,6 +58,16 @@ class PortalSecretRequest(Wire):
     reason: Why
 
 
+class PortalTenantSecretRequest(Wire):
+    """Set the secret that opens all that a tenant sends a mailbox, where a message has none of its own."""
+
+    op: Literal["portal-tenant-secret"] = "portal-tenant-secret"
+    mailbox: str = Field(min_length=3, max_length=320)
+    tenant: str = Field(max_length=63)
+    secret: str = Field(min_length=4, max_length=256, repr=False)
+    reason: Why
+
+
 class PortalApproveRequest(Wire):
     """After a recovery: let a mailbox see its older messages again."""
 
@@ -105,6 +115,7 @@ PortalRequest: TypeAlias = (
     | PortalExtendRequest
     | PortalResendRequest
     | PortalSecretRequest
+    | PortalTenantSecretRequest
     | PortalApproveRequest
     | PortalSignOutRequest
 )

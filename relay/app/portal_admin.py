@@ -41,7 +41,7 @@ class AdminPortal:
         store = self._store
         if store is None:
             return None
-        from relay.portal.gate import deposit_scope  # noqa: PLC0415  as above
+        from relay.portal.gate import deposit_scope, tenant_scope  # noqa: PLC0415  as above
         from relay.portal.passphrase import shared_hash  # noqa: PLC0415  as above
         from relay.portal.recovery import approve_by_operator, sign_out_by_operator  # noqa: PLC0415  as above
 
@@ -50,6 +50,10 @@ class AdminPortal:
             shared = SharedSecret(scope=deposit_scope(deposit.id), verifier=verifier)
             await store.accounts.set_shared(deposit.mailbox, shared)
 
+        async def set_tenant_secret(mailbox: Address, tenant: str, secret: str) -> None:
+            verifier = await asyncio.to_thread(shared_hash, secret)
+            await store.accounts.set_shared(mailbox, SharedSecret(scope=tenant_scope(tenant), verifier=verifier))
+
         async def approve(mailbox: Address, operator: str) -> bool:
             return await approve_by_operator(store.accounts, mailbox, by=operator, now=CLOCK())
 
@@ -57,7 +61,13 @@ class AdminPortal:
             return await sign_out_by_operator(store.accounts, mailbox, by=operator, now=CLOCK())
 
         return PortalDesk(
-            store.deposits, store.ledger, set_secret=set_secret, approve=approve, sign_out=sign_out, clock=CLOCK
+            store.deposits,
+            store.ledger,
+            set_secret=set_secret,
+            set_tenant_secret=set_tenant_secret,
+            approve=approve,
+            sign_out=sign_out,
+            clock=CLOCK,
         )
 
     async def measure(self) -> None:

@@ -113,15 +113,25 @@ def resend(ids: tuple[str, ...], reason: str) -> None:
 
 
 @command.command()
-@_ids
+@click.argument("ids", nargs=-1)
+@click.option("--mailbox", default="", help="For all that --tenant sends this mailbox, in place of IDS.")
+@click.option("--tenant", default="", help="Whose messages it opens.")
 @click.option("--secret-file", type=click.File("r", encoding="utf-8"), help="Read it there (- for standard input).")
 @_reason
-def secret(ids: tuple[str, ...], secret_file: Any, reason: str) -> None:
-    """Set the secret that opens messages of specially protected kinds; tell it the patient another way than by mail."""
-    from relay.admin.wire_portal import PortalSecretRequest
+def secret(ids: tuple[str, ...], mailbox: str, tenant: str, secret_file: Any, reason: str) -> None:
+    """Set the secret that opens messages of specially protected kinds; tell it the patient another way than by mail.
 
+    For IDS of the list (or queue ids), or for all that a tenant sends a mailbox, now and from now on.
+    """
+    from relay.admin.wire_portal import PortalSecretRequest, PortalTenantSecretRequest
+
+    if bool(ids) == bool(mailbox) or bool(mailbox) != bool(tenant):
+        raise click.UsageError("give IDS, or --mailbox and --tenant")
     given = secret_file.readline().rstrip("\r\n") if secret_file else click.prompt("Secret", hide_input=True)
-    _change(PortalSecretRequest, ids=ids, secret=given, reason=reason)
+    if mailbox:
+        _change(PortalTenantSecretRequest, mailbox=mailbox, tenant=tenant, secret=given, reason=reason)
+    else:
+        _change(PortalSecretRequest, ids=ids, secret=given, reason=reason)
 
 
 @command.command()

@@ -1,8 +1,8 @@
 """Accounts that nobody uses are deleted: no sign-in for so long, and no message that could still be read.
 
 When an account was last used is noted once a day: from its sessions and devices, and from messages that live. So the
-note outlasts devices, which are forgotten sooner. Mailboxes are sealed under the version of the ring that was newest when
-their row was written: the rows of one mailbox need not look alike, so each account is opened, and asked for under all.
+note outlasts devices, which are forgotten sooner. Rows name a mailbox under the version of the ring that was newest
+when they were written. Those of one mailbox need not look alike: each account is opened, and asked for under all.
 """
 
 from collections.abc import Sequence
@@ -96,4 +96,4 @@ def _last_use(cursor: Cursor, tokens: Sequence[bytes], now: float) -> float:
         return now
     session = cursor.row(f"SELECT max(seen_at) FROM sessions WHERE {mine}", *tokens)  # noqa: S608  marks
     device = cursor.row(f"SELECT max(last_seen) FROM devices WHERE {mine}", *tokens)  # noqa: S608  marks
-    return max(row[0] for row in (session, device, (0.0,)) if row and row[0] is not None)
+    return max(float(row[0]) for row in (session, device, (0.0,)) if row and row[0] is not None)

@@ -14,6 +14,7 @@ from relay.admin.wire_portal import (
     PortalResendRequest,
     PortalSecretRequest,
     PortalSignOutRequest,
+    PortalTenantSecretRequest,
 )
 from relay.core.change import Settle
 from relay.core.decision import MethodName
@@ -31,6 +32,11 @@ class Desk(Bench):
         async def set_secret(deposit, secret):
             self.secrets.append((deposit.id, secret))
 
+        async def set_tenant_secret(mailbox, tenant, secret):
+            if len(secret) < 6:
+                raise ValueError("a shared secret has 6 to 256 characters, spaces not counted")
+            self.secrets.append((str(mailbox), tenant, secret))
+
         async def approve(mailbox, operator):
             self.approved.append((str(mailbox), operator))
             return True
@@ -40,7 +46,13 @@ class Desk(Bench):
             return 2
 
         self.desk = PortalDesk(
-            self.deposits, self.ledger, set_secret=set_secret, approve=approve, sign_out=sign_out, clock=self.clock
+            self.deposits,
+            self.ledger,
+            set_secret=set_secret,
+            set_tenant_secret=set_tenant_secret,
+            approve=approve,
+            sign_out=sign_out,
+            clock=self.clock,
         )
 
     async def ask(self, request):
@@ -109,6 +121,25 @@ async def test_a_secret_and_an_approval_are_audited_without_what_they_say(it):
     assert it.events[-1].facts["operation"] == "portal-sign-out"
     assert "heron" not in repr(it.events)
     assert "heron" not in repr(PortalSecretRequest(ids=(made.id,), secret="blue heron", reason="they called"))
+
+
+async def test_a_secret_for_all_that_a_tenant_sends_a_mailbox(it):
+    request = PortalTenantSecretRequest(
+        mailbox="pat@mail.example", tenant="riverside", secret="blue heron", reason="they called"
+    )
+    assert [done.id for done in (await it.ask(request)).done] == ["pat@mail.example"]
+    assert it.secrets == [("pat@mail.example", "riverside", "blue heron")]
+    [facts] = [event.facts for event in it.events if event.kind == "operator"]
+    assert (facts["operation"], facts["tenant"], facts["recipients"]) == (
+        "portal-secret",
+        "riverside",
+        ["pat@mail.example"],
+    )
+    assert "heron" not in repr(it.events)
+    with pytest.raises(ControlError, match="6 to 256"):
+        await it.ask(request.model_copy(update={"secret": "blue"}))
+    with pytest.raises(ControlError, match="not a mailbox"):
+        await it.ask(request.model_copy(update={"mailbox": "nobody"}))
 
 
 @pytest.mark.parametrize(("method", "gone"), [(MethodName.PORTAL, True), (MethodName.TLS, False)])

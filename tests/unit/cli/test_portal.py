@@ -100,3 +100,12 @@ def test_a_ring_that_its_group_may_read_stays_so_and_no_other_may(site):
     assert path.stat().st_mode & 0o777 == 0o640
     path.chmod(0o644)
     assert "others can read" in run(site, "keys", "--portal", "status", ok=False)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [[], ["--mailbox", "pat@mail.example"], ["--tenant", "t"], ["id", "--mailbox", "p@m.example", "--tenant", "t"]],
+)
+def test_a_secret_is_for_messages_or_for_a_mailbox_and_a_tenant(site, where):
+    told = run(site, "portal", "secret", *where, "--reason", "they called", ok=False)
+    assert "give IDS, or --mailbox and --tenant" in told
