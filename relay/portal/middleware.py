@@ -1,6 +1,7 @@
 """What stands before every page: who may ask, how much, for how long, and what every answer says to browsers."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -38,6 +39,9 @@ HEADERS: Final = {
 _MAX_PATH: Final = 1024
 _SLOWEST: Final = 16 * 1024
 """Octets a second: so slow a body may come, beyond its deadline; a phone with a bad network is no attack."""
+_UNPRINTED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""What no path of ours holds; some of it no database takes as text."""
+_NO_QUERY: Final = re.compile(rb"[^!-~]|%(?:[01][0-9A-Fa-f]|7[Ff])")
 _OPEN: Final = ("/static/", "/brand/", "/healthz")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST"})
 
@@ -103,6 +107,10 @@ class Doorway:
             return PlainTextResponse("Method not allowed.\n", 405, {"allow": ", ".join(sorted(_METHODS))})
         if len(scope["raw_path"]) > _MAX_PATH or len(scope["query_string"]) > _MAX_PATH:
             return PlainTextResponse("This address is too long.\n", 414)
+        if _UNPRINTED.search(scope["path"]):
+            return PlainTextResponse("Not found.\n", 404)
+        if _NO_QUERY.search(scope["query_string"]):
+            return PlainTextResponse("This address cannot be read.\n", 400)
         return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

@@ -314,6 +314,8 @@ async def form_of(request: Request) -> FormData:
     if _OTHER_CHARSET.search(written):  # the form would be undone by any codec that it names, however slow
         raise RefusedError(400, "bad_request")
     form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
+    if any("\0" in value for pair in form.multi_items() for value in pair if isinstance(value, str)):
+        raise RefusedError(400, "bad_request")  # no keyboard writes it, and no database takes it as text
     check_csrf(request, text(form, CSRF_FIELD))
     return form
 

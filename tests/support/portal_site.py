@@ -32,7 +32,7 @@ from relay.store.portal.accounts import StoredAccounts
 from relay.store.portal.deposits import StoredDeposits
 from relay.store.portal.drafts import SCHEMA as DRAFTS
 from relay.store.portal.drafts import StoredDrafts
-from tests.support.portal import SqlitePortal, a_deposit
+from tests.support.portal import PORTALS, a_deposit
 
 NOW = 1_772_442_100.0
 ORIGIN = "https://secure.clinic.example"
@@ -140,13 +140,13 @@ class Scans:
 
 
 @contextlib.asynccontextmanager
-async def a_site(directory, *, more=None, around=letter_routes, **options):
-    """A portal; ``options`` override those of :class:`PortalOptions`.
+async def a_site(directory, *, kind="sqlite", more=None, around=letter_routes, **options):
+    """A portal over a database of this kind; ``options`` override those of :class:`PortalOptions`.
 
     ``more(rooms)`` gives routes in the place of those of messages, ``around(rooms, drafts, scans)`` besides them.
     """
     clock = Clock()
-    harness = SqlitePortal(directory, clock)
+    harness = PORTALS[kind](directory, clock)
     database = await harness.database(SCHEMA, DRAFTS)
     vault = RingVault(harness.ring, os.urandom)
     deposits = StoredDeposits(database, vault, clock, os.urandom)
