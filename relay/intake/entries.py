@@ -76,6 +76,12 @@ def build_plan(
     configured: Collection[MethodName],
 ) -> Plan:
     """Group the copies of a message. ``decisions`` are in the order of the envelope's recipients."""
+    if len(decisions) == 1 and decisions[0].treatment.action is not Action.REJECT:
+        # The usual message: nothing to group by, and a treatment's hash is dear.
+        (recipient,), treatment = message.envelope.recipients, decisions[0].treatment
+        states = (RecipientState(number=0, recipient=recipient),)
+        destination = route_for(recipient.address, treatment)
+        return Plan(entries=(_entry(message, 1, treatment, destination, states, times, configured),), rejected=())
     groups: dict[tuple[Treatment, str], list[RecipientState]] = {}
     rejected = []
     for number, (recipient, decision) in enumerate(zip(message.envelope.recipients, decisions, strict=True)):

@@ -58,6 +58,10 @@ class Sent:
     results: tuple[RecipientResult, ...]
     proof: Proof | None = None
 
+    def besides(self, left_out: tuple[RecipientResult, ...]) -> "Sent":
+        """With the results of recipients that nothing was sent to."""
+        return replace(self, results=(*self.results, *left_out)) if left_out else self
+
 
 class Attempter:
     """Makes attempts. One object a worker; calls may run side by side.
@@ -198,7 +202,7 @@ class Attempter:
             ),
         )
         sent, session = await self._send(without(claimed, left_out), rendering, floor, session)
-        sent = replace(sent, results=(*sent.results, *left_out))
+        sent = sent.besides(left_out)
         return self._conclude(claimed, plan, floor, sent, rendering.fate_on_delivery), session
 
     async def _read(self, claimed: Claimed, now: float) -> Settlement:

@@ -133,8 +133,9 @@ class Recorder:
         if entry is not None and any(course.course is Course.HOLD for course in again.values()):
             entry = replace(entry, state=EntryState.HELD)
         missed = any(course.spends_within for course in again.values())
-        settlement = self._settle(claimed, entry, fates, failed, facts=facts, waits=waits, now=now)
-        return replace(settlement, missed=missed, verdicts=verdicts)
+        return self._settle(
+            claimed, entry, fates, failed, facts=facts, waits=waits, now=now, missed=missed, verdicts=verdicts
+        )
 
     def defer(self, claimed: Claimed, failure: Failure, *, now: float) -> Settlement:
         """Nothing could be tried: everyone waits, for one reason."""
@@ -306,6 +307,8 @@ class Recorder:
         event: str = "attempt",
         alert: str = "",
         split: tuple[QueueEntry, ...] = (),
+        missed: bool = False,
+        verdicts: Mapping[int, Verdict] | None = None,
     ) -> Settlement:
         """Put a unit of work together.
 
@@ -320,6 +323,8 @@ class Recorder:
             event: that event's kind.
             alert: an alert's name, or empty.
             split: entries that take recipients over.
+            missed: whether a level was not reached.
+            verdicts: what the failures mean, by recipient number.
         """
         changes: list[Change] = []
         facts = dict(facts or {})
@@ -339,7 +344,7 @@ class Recorder:
                 told["warned"] = warning.told is Told.SENDER
             whole = {**context(claimed), **facts, **told, "due_at": entry.due_at, "state": entry.state.value}
             events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
-        stored = entry if entry is not None else replace(claimed.entry, recipients=())
+        stored = entry if entry is not None else _ended(claimed.entry, fates)
         return Settlement(
             unit=(Settle(entry=stored, fates=fates, split=split), *changes, Note(events=tuple(events))),
             fates=fates,
@@ -347,6 +352,8 @@ class Recorder:
             event=event if event != "attempt" else "deferred",
             alert=alert,
             at=now,
+            missed=missed,
+            verdicts=verdicts or {},
         )
 
     @staticmethod
@@ -360,8 +367,18 @@ def _domain(claimed: Claimed, number: int | None = None) -> str:
     return next((one.recipient.address.domain for one in states if number in (None, one.number)), "")
 
 
+def _ended(entry: QueueEntry, fates: Mapping[int, Fate]) -> QueueEntry:
+    """What names the entry to delete: as it was where every recipient has a fate, else without recipients."""
+    if all(state.number in fates for state in entry.recipients):
+        return entry
+    return replace(entry, recipients=())
+
+
 def _scrubbed(reply: Reply | None, hide: tuple[str, ...] = ()) -> Reply | None:
-    return None if reply is None else replace(reply, lines=tuple(scrub(line, hide=hide) for line in reply.lines))
+    if reply is None:
+        return None
+    lines = tuple([scrub(line, hide=hide) for line in reply.lines])
+    return reply if lines == reply.lines else replace(reply, lines=lines)
 
 
 def _bounced(course: Disposition, now: float, proof: Proof | None, hide: tuple[str, ...] = ()) -> Fate:
