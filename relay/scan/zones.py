@@ -1,4 +1,7 @@
-"""Places in mail that speak of nobody's health: legal notices below a message, and the sender's own signature.
+"""Places in mail that speak of nobody's health: legal notices, the sender's own signature, what reminders always say.
+
+``Please arrive 15 minutes early and bring your insurance card`` tells nothing of anybody; an appointment with a
+speciality does. So a reminder's standing words hardly count while nothing near them says what the appointment is for.
 
 Quoted replies are no such place: what somebody wrote of a patient is as much of a patient when it is quoted. Their
 lines of attribution are told by the names' roles (:mod:`relay.scan.names`).
@@ -8,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from relay.core.phi import FindingGroup
 from relay.scan.lexicon import FOLD
 from relay.scan.model import Hit
 
@@ -20,8 +24,20 @@ _NOTICE: Final = frozenset(b"confidential confidentiality intended destinatario"
 _CLOSING: Final = frozenset(
     b"regards sincerely thanks thank cheers respectfully best yours saludos atentamente".split()
 )
-MARKS: Final = _NOTICE | _CLOSING
+_STANDING: Final = frozenset(
+    b"reschedule rescheduling cancel cancelling canceling cancellation arrive arrival early minutes bring "
+    b"insurance card photo id copay copays copayment paperwork forms reminder remind confirm upcoming scheduled "
+    b"notice hours list late fee questions office portal appointment appt llegar temprano traiga tarjeta confirmar "
+    b"recordatorio cancelar cita reprogramar minutos antes seguro".split()
+)
+_REMINDS: Final = frozenset(
+    b"reschedule rescheduling appointment appt copay arrive reminder cita recordatorio reprogramar".split()
+)
+MARKS: Final = _NOTICE | _CLOSING | _REMINDS
 """Words at which such a place may be; whoever passes over the words gathers where they stand."""
+_STANDING_WORDS: Final = 4  # different ones in a paragraph that make it a reminder
+_SAYS_WHAT_FOR: Final = 600  # characters around a reminder in which nothing may say what the appointment is for
+_GENERAL: Final = frozenset({"care", "exam", "age"})
 _LEGAL_WORDS: Final = 4  # different ones in a paragraph that make it a legal notice
 _CLOSES: Final = re.compile(
     rb"[ \t]{0,8}(?:(?:best|kind|kindest|warm|warmest|with|many|respectfully)[ \t])?(?:kind )?(?:regards|sincerely"
@@ -44,14 +60,18 @@ def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int,
         data: the text.
         marks: where words of :data:`MARKS` stand, in order.
     """
-    notices = list(_notices(data, [place for place, word in marks if word in _NOTICE]))
+    if not marks and _DASHES[0] not in data and _DASHES[1] not in data:
+        return hits
+    notices = list(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
     signatures = list(_signatures(data, [place for place, word in marks if word in _CLOSING]))
-    if not notices and not signatures:
+    reminders = list(_reminders(data, [place for place, word in marks if word in _REMINDS], hits))
+    if not notices and not signatures and not reminders:
         return hits
     return [
         hit._replace(weight=min(hit.weight, _HARDLY))
         if (hit.kind in _IN_NOTICES and _inside(hit.start, notices))
         or (hit.kind in _OF_SENDER and _inside(hit.start, signatures))
+        or (hit.kind in _GENERAL and _inside(hit.start, reminders))
         else hit
         for hit in hits
     ]
@@ -61,7 +81,8 @@ def _inside(place: int, zones: list[tuple[int, int]]) -> bool:
     return any(start <= place < end for start, end in zones)
 
 
-def _notices(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
+def _paragraphs(data: bytes, places: list[int], words: frozenset[bytes], least: int) -> Iterator[tuple[int, int]]:
+    """The paragraphs around these places that have so many different ones of the words."""
     end = 0
     for place in places:
         if place < end:
@@ -69,7 +90,18 @@ def _notices(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
         start = max(0, data.rfind(b"\n\n", 0, place))
         end = data.find(b"\n\n", place)
         end = len(data) if end < 0 else end
-        if len(_LEGAL.intersection(data[start:end].translate(FOLD).split())) >= _LEGAL_WORDS:
+        if len(words.intersection(data[start:end].translate(FOLD).split())) >= least:
+            yield start, end
+
+
+def _reminders(data: bytes, places: list[int], hits: list[Hit]) -> Iterator[tuple[int, int]]:
+    for start, end in _paragraphs(data, places, _STANDING, _STANDING_WORDS):
+        if not any(
+            hit.group is FindingGroup.HEALTH
+            and hit.kind not in _GENERAL
+            and start - _SAYS_WHAT_FOR <= hit.start < end + _SAYS_WHAT_FOR
+            for hit in hits
+        ):
             yield start, end
 
 

@@ -70,3 +70,38 @@ def test_a_notice_does_not_hide_what_stands_in_it(judged):
         "CONFIDENTIAL, privileged, unauthorized disclosure prohibited: Maribel Quintana, MRN 4471829, is HIV positive."
     )
     assert judged(text).phi >= Phi.LIKELY
+
+
+REMINDER = """Dear {name},
+
+This is a reminder of your upcoming appointment on December 3, 2026 at 10:30 AM{where}. Please arrive 15 minutes early
+and bring your insurance card, a photo ID and a list of your current medications. Your copay is due at check-in.
+
+If you need to reschedule or cancel, call (217) 555-0188 at least 24 hours before.
+"""
+
+
+@pytest.mark.parametrize("name", ["Jane Roe", "Ms. Alvarez"])
+@pytest.mark.parametrize("where", ["", " at Northgate Clinic", " with Dr. Lee"])
+def test_what_every_reminder_says_is_not_somebodys_health(judged, name, where):
+    verdict = judged(REMINDER.format(name=name, where=where))
+    assert verdict.phi < Phi.LIKELY
+    assert all(weight <= 0.05 for weight in weights(verdict, "care"))
+
+
+@pytest.mark.parametrize("name", ["Jane Roe", "Ms. Alvarez"])
+@pytest.mark.parametrize(
+    "where",
+    [" with Dr. Lee in Oncology", " at Lakeside Dermatology", " for your colonoscopy", " at the methadone clinic"],
+)
+def test_an_appointment_that_says_what_it_is_for_is(judged, name, where):
+    assert judged(REMINDER.format(name=name, where=where)).phi >= Phi.LIKELY
+
+
+def test_reminders_in_spanish(judged):
+    reminder = (
+        "Estimada Sra. Lopez: recordatorio de su cita{} el 3 de diciembre a las 10. Por favor llegar 15 minutos antes "
+        "y traiga su tarjeta de seguro."
+    )
+    assert judged(reminder.format("")).phi < Phi.LIKELY
+    assert judged(reminder.format(" de oncología")).phi >= Phi.LIKELY
