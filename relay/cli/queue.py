@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from relay.cli import tables
 from relay.cli.control import connected, control_options
 from relay.cli.repair import command as repair
 from relay.core.errors import PosternError
@@ -82,7 +83,7 @@ def list_entries(ids: tuple[str, ...], limit: int, *, as_json: bool, **where: An
     if not result.entries:
         click.echo("Nothing in the queue matches." if ids or any(where.values()) else "The queue is empty.")
         return
-    _show_table(_entries_table(result.entries))
+    tables.show(_entries_table(result.entries))
     if result.more:
         click.echo(f"There are more than {limit}: narrow it down, or raise --limit.", err=True)
 
@@ -113,7 +114,7 @@ def stats(*, as_json: bool) -> None:
     if as_json:
         _print_json(result)
         return
-    table = _table("", "")
+    table = tables.table("", "")
     for name in ("ready", "deferred", "held", "leased"):
         table.add_row(name, str(getattr(result, name)))
     table.add_row("oldest", "-" if result.oldest_age is None else _age(result.oldest_age))
@@ -121,7 +122,7 @@ def stats(*, as_json: bool) -> None:
     table.add_row("audit rows waiting", str(result.outbox))
     for destination, number in result.destinations:
         table.add_row(f"to {destination}", str(number))
-    _show_table(table)
+    tables.show(table)
 
 
 @command.command(help="Print a held message's content: audited with your name, and an alert.")
@@ -225,25 +226,9 @@ def _tell(result: "ChangeResult") -> None:
 # --- tables -----------------------------------------------------------
 
 
-def _table(*columns: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(*columns, box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
-
-
-def _show_table(table: "Table") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 200  # no one reads it at 80 columns: it is piped
-    console.print(table)
-
-
 def _entries_table(entries: tuple["EntryView", ...]) -> "Table":
     now = dt.datetime.now(dt.UTC).timestamp()
-    table = _table("entry", "state", "to", "rcpt", "method", "floor", "rule", "age", "next", "tries", "why")
+    table = tables.table("entry", "state", "to", "rcpt", "method", "floor", "rule", "age", "next", "tries", "why")
     for entry in entries:
         due = "-" if entry.state == "held" else "now" if entry.due_at <= now else f"in {_age(entry.due_at - now)}"
         table.add_row(
@@ -265,7 +250,7 @@ def _entries_table(entries: tuple["EntryView", ...]) -> "Table":
 def _show_message(result: "ShowResult") -> None:
     message = result.message
     findings = ", ".join(f"{kind} {number}" for kind, number in sorted(message.findings.items())) or "none"
-    table = _table("", "")
+    table = tables.table("", "")
     for name, value in (
         ("message", message.id),
         ("origin", message.origin),
@@ -280,8 +265,8 @@ def _show_message(result: "ShowResult") -> None:
         table.add_row(name, value)
     for one in result.recipients:
         table.add_row(f"recipient {one.number}", f"{one.address} ({one.entry})")
-    _show_table(table)
-    _show_table(_entries_table(result.entries))
+    tables.show(table)
+    tables.show(_entries_table(result.entries))
 
 
 def _age(seconds: float) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from relay.cli import tables
 from relay.cli.control import connected, control_options
 from relay.core.errors import PosternError
 
@@ -173,17 +174,10 @@ def _print(result: "TlsResult", *, as_json: bool, as_html: bool) -> None:
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = tables.table(*_COLUMNS)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 240  # no one reads it at 80 columns: it is piped
-    console.print(table)
+    tables.show(table)
 
 
 def _row(one: "TlsServerView") -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from relay.admin.wire_tls import TlsReportsRequest, TlsReportsResult, TlsReportView
-from relay.cli import page
+from relay.cli import page, tables
 from relay.cli.control import connected
 from relay.core.errors import PosternError
 from relay.trust.tlsrpt import MAX_MESSAGE, ReportError, find_report
@@ -81,14 +81,7 @@ def _rows(one: TlsReportView) -> Iterator[tuple[str, ...]]:
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = tables.table(*_COLUMNS)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 240  # no one reads it at 80 columns: it is piped
-    console.print(table)
+    tables.show(table)

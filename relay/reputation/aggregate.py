@@ -16,14 +16,14 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from relay.core.errors import PosternError
+from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_REPORT: Final = 32 * 1024 * 1024
 """Octets of a report unfolded."""
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Octets of a message or file that brings one."""
-_MAX_RATIO: Final = 400
-"""How many times larger than it came a report may be; real ones stay below 60."""
-_RATIO_FROM: Final = 1024 * 1024
+_BOUNDS: Final = Bounds(most=MAX_REPORT, ratio=400)
+"""Real reports unfold to less than 60 times their size."""
 _MAX_RECORDS: Final = 100_000
 _MAX_DEPTH: Final = 16
 _MAX_TEXT: Final = 1000
@@ -155,27 +155,11 @@ def _unfold(data: bytes) -> bytes:
     if data.startswith(_ZIP):
         return _unzip(data)
     if data.startswith(_GZIP):
-        return _inflate(data)
+        try:
+            return inflate(data, _BOUNDS)
+        except PackedError as error:
+            raise ReportError(str(error)) from error
     return data
-
-
-def _bound(packed: int) -> int:
-    """How far so many octets may unfold."""
-    return min(MAX_REPORT, max(packed * _MAX_RATIO, _RATIO_FROM))
-
-
-def _inflate(data: bytes) -> bytes:
-    most = _bound(len(data))
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        plain = unpacker.decompress(data, most + 1)
-    except zlib.error as error:
-        raise ReportError("its gzip data is damaged") from error
-    if len(plain) > most:
-        raise ReportError("it unfolds to far more than a report holds")
-    if not unpacker.eof:
-        raise ReportError("its gzip data ends early")
-    return plain
 
 
 def _unzip(data: bytes) -> bytes:
@@ -189,7 +173,7 @@ def _unzip(data: bytes) -> bytes:
                 raise ReportError("its archive does not hold one XML file")
             if named[0].flag_bits & 1:
                 raise ReportError("its archive is encrypted")
-            most = _bound(named[0].compress_size)
+            most = _BOUNDS.of(named[0].compress_size)
             with archive.open(named[0]) as stream:
                 plain = stream.read(most + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:

@@ -5,7 +5,6 @@ counts and texts are bounded, and no text holds control characters (it is shown 
 """
 
 import datetime as dt
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.parser import BytesParser
@@ -16,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from relay.core.errors import PosternError
+from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 """Octets of a message or file that brings one."""
@@ -24,9 +24,8 @@ MAX_REPORT: Final = 16 * 1024 * 1024
 MAX_POLICIES: Final = 1000
 MAX_DETAILS: Final = 10_000
 """Failure details that are read, over all policies of a report."""
-_MAX_RATIO: Final = 200
-"""How many times larger than it came a report may be; real ones stay below 30."""
-_RATIO_FROM: Final = 1024 * 1024
+_BOUNDS: Final = Bounds(most=MAX_REPORT, ratio=200)
+"""Real reports unfold to less than 30 times their size."""
 _MAX_PARTS: Final = 50
 _MAX_TEXT: Final = 300
 _MAX_LINES: Final = 100
@@ -145,7 +144,7 @@ def find_report(content: bytes) -> TlsReport | None:
     if len(content) > MAX_MESSAGE:
         raise ReportError(f"it is larger than {MAX_MESSAGE >> 20} MiB")
     if content.startswith(_GZIP):
-        return read_report(_inflate(content))
+        return read_report(_unfold(content))
     if content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return read_report(content)
     try:
@@ -154,7 +153,7 @@ def find_report(content: bytes) -> TlsReport | None:
         return None
     for kind, name, data in parts:
         if "tlsrpt" in kind or name.endswith((".json.gz", ".json")):
-            plain = _inflate(data) if data.startswith(_GZIP) else data
+            plain = _unfold(data) if data.startswith(_GZIP) else data
             return read_report(plain, submitter=submitter)
     return None
 
@@ -173,18 +172,11 @@ def _attachments(content: bytes) -> tuple[str, list[tuple[str, str, bytes]]]:
     return _text(str(message.get("TLS-Report-Submitter", "")).strip()).lower(), found
 
 
-def _inflate(data: bytes) -> bytes:
-    most = min(MAX_REPORT, max(len(data) * _MAX_RATIO, _RATIO_FROM))
-    unpacker = zlib.decompressobj(wbits=31)
+def _unfold(data: bytes) -> bytes:
     try:
-        plain = unpacker.decompress(data, most + 1)
-    except zlib.error as error:
-        raise ReportError("its gzip data is damaged") from error
-    if len(plain) > most:
-        raise ReportError("it unfolds to far more than a report holds")
-    if not unpacker.eof:
-        raise ReportError("its gzip data ends early")
-    return plain
+        return inflate(data, _BOUNDS)
+    except PackedError as error:
+        raise ReportError(str(error)) from error
 
 
 # --- reading --------------------------------------------------------------

@@ -10,13 +10,12 @@ from typing import Any, Final
 import psycopg
 import structlog
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from relay.core.errors import Problem, ProblemsError, StoreUnavailableError
 from relay.store.portal.database import Link, Schema
 from relay.store.portal.sqlite import migrate
 from relay.store.postgres.faults import is_again, is_away, translate
-from relay.store.postgres.line import place
+from relay.store.postgres.line import address, place
 from relay.store.postgres.options import PostgresOptions
 
 _log = structlog.get_logger("store")
@@ -113,19 +112,8 @@ class PostgresDriver:
             psycopg.Error: it cannot be reached now.
         """
         options = self._options
-        more: dict[str, Any] = {
-            "connect_timeout": max(2, round(options.connect)),
-            "application_name": f"postern {options.node} portal {'writing' if writing else 'reading'}"[:63],
-            "target_session_attrs": "read-write",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": round(options.statement * 1000),
-        }
-        password = options.password()
-        if password is not None:
-            more["password"] = password
-        connection = psycopg.connect(make_conninfo(options.dsn, **more), autocommit=True)
+        who = f"postern {options.node} portal {'writing' if writing else 'reading'}"
+        connection = psycopg.connect(address(options, who), autocommit=True)
         try:
             connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(options.schema)))
             connection.execute("SET client_min_messages TO warning")

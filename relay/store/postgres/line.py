@@ -44,17 +44,15 @@ def place(dsn: str) -> str:
     return f"postgresql {host}:{port}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-async def connect(options: PostgresOptions, role: str) -> Connection:
-    """Open a connection with the settings that law 1 rests on.
+def address(options: PostgresOptions, who: str) -> str:
+    """The connection string: to a server that takes writes, with deadlines, and the password as it is now.
 
     Raises:
-        ProblemsError: the database is there and cannot be used as it is set up.
-        psycopg.Error: it cannot be reached now.
+        psycopg.ProgrammingError: the configured URI cannot be read.
     """
-    where = place(options.dsn)
     more: dict[str, Any] = {
         "connect_timeout": max(2, round(options.connect)),
-        "application_name": f"postern {options.node[:32]} {role} {os.getpid()}"[:63],
+        "application_name": who[:63],
         "target_session_attrs": "read-write",
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -64,9 +62,21 @@ async def connect(options: PostgresOptions, role: str) -> Connection:
     password = options.password()
     if password is not None:
         more["password"] = password
+    return make_conninfo(options.dsn, **more)
+
+
+async def connect(options: PostgresOptions, role: str) -> Connection:
+    """Open a connection with the settings that law 1 rests on.
+
+    Raises:
+        ProblemsError: the database is there and cannot be used as it is set up.
+        psycopg.Error: it cannot be reached now.
+    """
+    where = place(options.dsn)
+    who = f"postern {options.node[:32]} {role} {os.getpid()}"
 
     async def login() -> Connection:
-        return await psycopg.AsyncConnection.connect(make_conninfo(options.dsn, **more), autocommit=True)
+        return await psycopg.AsyncConnection.connect(address(options, who), autocommit=True)
 
     try:
         connection = await login()

@@ -5,8 +5,8 @@
 import asyncio
 from typing import Any, Final
 
-from relay.core.entry import EntryState
 from relay.core.ports import Known, QueueFilter, QueueStats
+from relay.store.clauses import Dialect, clauses
 from relay.store.codec import Codec
 from relay.store.postgres.line import Line
 from relay.store.postgres.tables import PLACE_SHIFT, PRIORITIES, SET_ASIDE
@@ -46,6 +46,8 @@ _KNOWN: Final = "SELECT value, until FROM known WHERE kind = %b::text AND name =
 _ALL_KNOWN: Final = """
     SELECT name, value, until FROM known WHERE kind = %b::text AND name > %b::text AND until > %b::float8
     ORDER BY name LIMIT %b::int8"""
+
+_DIALECT: Final = Dialect(value=lambda kind: f"%b::{kind}", within="position(%b::bytea IN e.tokens) > 0")
 
 
 class Reader:
@@ -93,8 +95,8 @@ class Reader:
 
     async def page(self, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[Row]:
         """Ids and sealed details of the next entries in id order that match."""
-        clauses, values = _clauses(where, codec)
-        conditions = " AND ".join(["e.id > %b::text", *clauses])
+        asked, values = clauses(where, codec, _DIALECT)
+        conditions = " AND ".join(["e.id > %b::text", *asked])
         query = f"""
             SELECT e.id, d.sealed FROM entries e JOIN details d ON d.entry_id = e.id
             WHERE {conditions} ORDER BY e.id LIMIT %b::int8"""
@@ -153,25 +155,3 @@ class Reader:
             outbox=outbox[0][0],
             destinations=tuple(ranked[:top]),
         )
-
-
-def _clauses(where: QueueFilter, codec: Codec) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    values: list[Any] = []
-    if where.state is not None:
-        clauses.append("e.held = %b::int4")
-        values.append(int(where.state is EntryState.HELD))
-    if where.destination:
-        clauses.append("e.destination = %b::text")
-        values.append(where.destination)
-    if where.message_id:
-        clauses.append("e.id > %b::text AND e.id < %b::text")
-        values += [f"{where.message_id}.", f"{where.message_id}/"]
-    if where.due_before is not None:
-        clauses.append("e.due_at < %b::float8")
-        values.append(float(where.due_before))
-    if where.recipient is not None:
-        tokens = codec.tokens(where.recipient)
-        clauses.append(f"({' OR '.join('position(%b::bytea IN e.tokens) > 0' for _ in tokens)})")
-        values += tokens
-    return clauses, values

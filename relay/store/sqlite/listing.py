@@ -11,6 +11,7 @@ import orjson
 
 from relay.core.entry import EntryState
 from relay.core.ports import QueueFilter
+from relay.store.clauses import Dialect, clauses
 from relay.store.codec import Codec
 from relay.store.sqlite.tables import PRIORITIES
 
@@ -30,6 +31,7 @@ _BY_DESTINATION: Final = (
 _BY_TIME: Final = (
     "SELECT id FROM entries INDEXED BY entries_free WHERE lease IS NULL AND priority = ?2 AND wake_at <= ?3 AND id > ?1"
 )
+_DIALECT: Final = Dialect(value=lambda _: "?", within="instr(e.tokens, ?)")
 Rows = Callable[..., list[tuple[Any, ...]]]
 """Runs a statement with bindings."""
 
@@ -43,14 +45,14 @@ class EntryPage(NamedTuple):
 
 def page(rows: Rows, where: QueueFilter, codec: Codec, after: str, limit: int) -> list[EntryPage]:
     """The next entries in id order that match."""
-    clauses, bindings = _clauses(where, codec)
+    asked, bindings = clauses(where, codec, _DIALECT)
     ids = _few(rows, where, after)
     if ids is None:
-        conditions = " AND ".join(["e.id > ?", *clauses])
+        conditions = " AND ".join(["e.id > ?", *asked])
         found = rows(f"{_LISTED} WHERE {conditions} ORDER BY e.id LIMIT ?", after, *bindings, limit)
     else:
         named = orjson.dumps(sorted(ids)).decode()
-        found = rows(f"{_NAMED} WHERE {' AND '.join(clauses)} ORDER BY e.id LIMIT ?", named, *bindings, limit)
+        found = rows(f"{_NAMED} WHERE {' AND '.join(asked)} ORDER BY e.id LIMIT ?", named, *bindings, limit)
     return [EntryPage(*row) for row in found]
 
 
@@ -80,25 +82,3 @@ def _gather(rows: Rows, searches: Sequence[tuple[str, tuple[Any, ...]]]) -> set[
         if len(found) > FEW:
             return None
     return found
-
-
-def _clauses(where: QueueFilter, codec: Codec) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    bindings: list[Any] = []
-    if where.state is not None:
-        clauses.append("e.held = ?")
-        bindings.append(int(where.state is EntryState.HELD))
-    if where.destination:
-        clauses.append("e.destination = ?")
-        bindings.append(where.destination)
-    if where.message_id:
-        clauses.append("e.id > ? AND e.id < ?")
-        bindings += [f"{where.message_id}.", f"{where.message_id}/"]
-    if where.due_before is not None:
-        clauses.append("e.due_at < ?")
-        bindings.append(where.due_before)
-    if where.recipient is not None:
-        tokens: Sequence[bytes] = codec.tokens(where.recipient)
-        clauses.append(f"({' OR '.join('instr(e.tokens, ?)' for _ in tokens)})")
-        bindings += tokens
-    return clauses, bindings
