@@ -69,6 +69,8 @@ def withheld(result: RecipientResult, content: bytes | None) -> RecipientResult:
         reply = _unechoed(reply, content)
     if failure is not None and failure.reply is not None:
         failure = replace(failure, reply=_unechoed(failure.reply, content))
+    if reply is result.reply and failure is result.failure:
+        return result
     return replace(result, reply=reply, failure=failure)
 
 

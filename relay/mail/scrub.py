@@ -25,7 +25,10 @@ _SUBJECT: Final = re.compile(r"\bsubject\b\s*[:=]?.*", re.IGNORECASE)
 _QUOTED: Final = re.compile(
     r"\"[^\"]{0,600}\"|“[^”]{0,600}”|«[^»]{0,600}»|(?<!\w)'[^']{1,600}'(?!\w)|`[^`']{0,600}['`]"
 )
-_TOKEN: Final = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
+_QUOTE: Final = re.compile("[\"“«'`]")
+"""What each kind of quotation begins with."""
+_TOKEN_SIZE: Final = 40  # characters
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9+/=_-]{{{_TOKEN_SIZE},}}")
 _NUMBER: Final = re.compile(r"\d(?:[\d().:/ -]{0,40}\d)?")
 _MIN_RUN: Final = 5  # digits in one piece: record numbers begin about here
 _MIN_TOTAL: Final = 6  # digits with separators: dates of birth, telephone and social security numbers
@@ -43,16 +46,24 @@ def scrub(text: str, *, hide: Collection[str] = (), limit: int = LIMIT) -> str:
         limit: characters.
     """
     line = _printable(text[: limit * 8])
-    line = _URL.sub(_url, line)
-    line = _ENCODED_WORD.sub(_WITHHELD, line)
-    line = _MAILBOX.sub(r"[mailbox]@\1", line)
-    line = _VERP.sub("[mailbox]", line)
-    line = _SUBJECT.sub(f"subject {_WITHHELD}", line)
-    line = _QUOTED.sub(_WITHHELD, line)
+    # A pattern is asked only where the line has what it cannot match without: most answers are a few plain words.
+    if "://" in line:
+        line = _URL.sub(_url, line)
+    if "=" in line:
+        line = _ENCODED_WORD.sub(_WITHHELD, line)
+    if "@" in line or "%40" in line:
+        line = _MAILBOX.sub(r"[mailbox]@\1", line)
+    if "=" in line:
+        line = _VERP.sub("[mailbox]", line)
+    if not line.isascii() or "subject" in line.lower():  # "\u017f" is an "s" without regard to case
+        line = _SUBJECT.sub(f"subject {_WITHHELD}", line)
+    if _QUOTE.search(line):
+        line = _QUOTED.sub(_WITHHELD, line)
     for word in hide:
         if len(word) > 1 and _may_hold(line, word):
             line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "[mailbox]", line, flags=re.IGNORECASE)
-    line = _TOKEN.sub("[token]", line)
+    if len(line) >= _TOKEN_SIZE:
+        line = _TOKEN.sub("[token]", line)
     line = _NUMBER.sub(_number, line)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
