@@ -22,6 +22,7 @@ from relay.portal.message.view import Body, File, View, arrange
 from relay.portal.words import Words
 
 _ON_THE_LOOP: Final = 8 * 1024  # characters of HTML that are cleaned on the event loop: the worst take some 30 ms
+_SIZES: Final = 1024  # of parts that are kept, so that a download that goes on need not be decoded twice
 _MARKUP: Final = re.compile(r"<[^<>]*>")
 
 
@@ -93,6 +94,7 @@ class MessageReader:
         self._deposits = deposits
         self.limits = limits or ViewLimits()
         self._outlines: OrderedDict[str, Outline] = OrderedDict()
+        self._sizes: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def outline(self, deposit_id: str) -> Outline:
         """Where its parts lie. A deposit never changes, so what was read once holds."""
@@ -121,6 +123,18 @@ class MessageReader:
                 yield decoded
         if last := undo.finish():
             yield last
+
+    async def size(self, deposit_id: str, part: Part) -> int:
+        """How many octets :meth:`stream` gives: counted once, for what is encoded tells it only when it is decoded."""
+        key = deposit_id, part.index
+        size = self._sizes.get(key)
+        if size is None:
+            size = sum([len(piece) async for piece in self.stream(deposit_id, part)])
+            self._sizes[key] = size
+            while len(self._sizes) > _SIZES:
+                self._sizes.popitem(last=False)
+        self._sizes.move_to_end(key)
+        return size
 
     async def raw(self, deposit_id: str, start: int, end: int | None = None) -> AsyncIterator[bytes]:
         """Octets of the message as they stand."""

@@ -1,6 +1,7 @@
 """The pages of one message: opened, read, saved."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from relay.portal.message.files import download_headers, safe_name, served_type
 from relay.portal.message.outline import Part
 from relay.portal.message.pdf import Copy, PdfLimits, write_pdf
 from relay.portal.message.plain import linked
+from relay.portal.message.ranges import Served, answer, goes_on
 from relay.portal.message.reader import Letter, MessageReader
 from relay.portal.message.view import File, all_files, arrange
 from relay.portal.pages import language_of
@@ -106,17 +108,29 @@ class _MessagePages:
         """``GET /inbox/ID/part/N``: one file, streamed."""
         deposit = await self._opened(request)
         file = await self._file(deposit, request.path_params["index"], _words(request, deposit))
-        await self._note(request, deposit, "attachment")
-        pieces = self._reader.stream(deposit.id, file.part)
-        return _download(pieces, file.name, served_type(file.part.content_type))
+        served = Served(
+            pieces=lambda: self._reader.stream(deposit.id, file.part),
+            size=await self._reader.size(deposit.id, file.part),
+            tag=_tag(deposit, str(file.part.index)),
+            content_type=served_type(file.part.content_type),
+            headers=download_headers(file.name),
+        )
+        return await self._send(request, deposit, "attachment", served)
 
     async def eml(self, request: Request) -> Response:
         """``GET /inbox/ID/eml``: the message as it came, without the fields that name hidden recipients."""
         deposit = await self._opened(request)
-        start = (await self._reader.outline(deposit.id)).parts[0].start
-        head = await self._reader.octets(deposit.id, 0, start) if start <= _MAX_HEADER else b""
-        await self._note(request, deposit, "eml")
-        return _download(self._eml(deposit.id, head, start), self._name(request, deposit, "eml"), "message/rfc822")
+        outline = await self._reader.outline(deposit.id)
+        start = outline.parts[0].start if outline.parts[0].start <= _MAX_HEADER else 0
+        head = edit.remove(await self._reader.octets(deposit.id, 0, start), *_HIDDEN_FIELDS) if start else b""
+        served = Served(
+            pieces=lambda: self._eml(deposit.id, head, start),
+            size=len(head) + outline.size - start,
+            tag=_tag(deposit, "eml"),
+            content_type="message/rfc822",
+            headers=download_headers(self._name(request, deposit, "eml")),
+        )
+        return await self._send(request, deposit, "eml", served)
 
     async def pdf(self, request: Request) -> Response:
         """``GET /inbox/ID/pdf``: a copy to print or keep."""
@@ -132,9 +146,8 @@ class _MessagePages:
         async with self._one_pdf:
             content = await asyncio.to_thread(write_pdf, copy, text, self._rooms.pages.moments, self._pdf_limits)
         await self._note(request, deposit, "pdf")
-        return Response(
-            content, media_type="application/pdf", headers=download_headers(self._name(request, deposit, "pdf"))
-        )
+        headers = {**download_headers(self._name(request, deposit, "pdf")), "Accept-Ranges": "none"}
+        return Response(content, media_type="application/pdf", headers=headers)
 
     # --- inside
 
@@ -144,6 +157,12 @@ class _MessagePages:
         if deposit.state is DepositState.WAITING:
             raise RefusedError(404, "not_found")
         return deposit
+
+    async def _send(self, request: Request, deposit: Deposit, what: str, served: Served) -> Response:
+        """The file; the rest of a download that broke off is no other download."""
+        if deposit.downloaded_at is None or not goes_on(request, served):
+            await self._note(request, deposit, what)
+        return answer(request, served)
 
     async def _note(self, request: Request, deposit: Deposit, what: str) -> None:
         if request.method == "GET":  # a HEAD takes nothing away
@@ -161,8 +180,8 @@ class _MessagePages:
 
     async def _eml(self, deposit_id: str, head: bytes, start: int) -> AsyncIterator[bytes]:
         if head:
-            yield edit.remove(head, *_HIDDEN_FIELDS)
-        async for piece in self._reader.raw(deposit_id, start if head else 0):
+            yield head
+        async for piece in self._reader.raw(deposit_id, start):
             yield piece
 
     async def _pictures(self, deposit_id: str, letter: Letter) -> list[bytes]:
@@ -186,5 +205,6 @@ def _words(request: Request, deposit: Deposit) -> Words:
     return words(language_of(request, deposit.language))
 
 
-def _download(pieces: AsyncIterator[bytes], name: str, content_type: str) -> Response:
-    return StreamingResponse(pieces, media_type=content_type, headers=download_headers(name))
+def _tag(deposit: Deposit, what: str) -> str:
+    """An entity tag: a deposit's content never changes."""
+    return hashlib.sha256(f"postern portal file\0{deposit.id}\0{what}".encode()).hexdigest()[:32]
