@@ -9,7 +9,7 @@ from starlette.routing import Route
 from relay.core.address import Address
 from relay.portal.letters import letter_routes
 from relay.portal.message import frame
-from tests.support.browsing import DESKTOP, Served, a_chromium
+from tests.support.browsing import DESKTOP, Served
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 CORPUS = Path(__file__).parents[1] / "portal" / "xss"
@@ -48,8 +48,8 @@ def gallery(rooms, drafts, scans):
     return [Route("/gallery", show), *letter_routes(rooms, drafts, scans)]
 
 
-def test_no_mail_of_the_corpus_runs_or_fetches_anything(tmp_path):
-    with Served(tmp_path, around=gallery) as portal, a_chromium() as chromium:
+def test_no_mail_of_the_corpus_runs_or_fetches_anything(tmp_path, chromium):
+    with Served(tmp_path, around=gallery) as portal:
         context = chromium.new_context(**DESKTOP)
         context.add_init_script(WATCH)
         page = context.new_page()
@@ -89,7 +89,7 @@ async def opened(site, name, content):
     return await site.rooms.ledger.opened(await site.deposit(mailbox=EVE, content=content, subject=subject))
 
 
-def test_a_script_in_the_frame_would_not_run(tmp_path):
+def test_a_script_in_the_frame_would_not_run(tmp_path, chromium):
     """The second and third wall alone: a document that was not cleaned at all, under the frame's headers."""
 
     async def raw(_request):
@@ -101,8 +101,9 @@ def test_a_script_in_the_frame_would_not_run(tmp_path):
         return HTMLResponse(body)
 
     routes = [Route("/raw", raw), Route("/outer", outer)]
-    with Served(tmp_path, more=lambda _rooms: routes) as portal, a_chromium() as chromium:
-        page = chromium.new_context().new_page()
+    with Served(tmp_path, more=lambda _rooms: routes) as portal:
+        context = chromium.new_context()
+        page = context.new_page()
         failed = []
         page.on("requestfailed", lambda request: failed.append(request.url))
         for path in ("/outer", "/raw"):
@@ -111,6 +112,7 @@ def test_a_script_in_the_frame_would_not_run(tmp_path):
             assert page.evaluate("window.owned") is None
         assert set(failed) <= {"https://evil.example/x.png", f"{portal.origin}/x"}
         assert "x.png" in " ".join(failed)
+        context.close()
 
 
 def sign_in(portal, page, deposit):
