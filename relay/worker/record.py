@@ -13,7 +13,7 @@ from relay.core.fate import Fate, FateKind
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, RecipientResult
 from relay.core.ports import Ended, Metrics
-from relay.core.reply import EnhancedStatus, Reply
+from relay.core.reply import EnhancedStatus
 from relay.core.returning import Handled
 from relay.delivery import plan as planning
 from relay.delivery import schedule
@@ -25,7 +25,7 @@ from relay.delivery.provider import Providers
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, belongs_in_next_transaction, disposition, of_result
 from relay.mail.echo import withheld
-from relay.mail.scrub import scrub
+from relay.worker import said
 from relay.worker.meaning import EXPIRED, Meanings, named, understood
 from relay.worker.notices import Notices, Told
 from relay.worker.trail import context, fate_events, proof_facts
@@ -111,21 +111,21 @@ class Recorder:
         failed: dict[int, Disposition] = {}
         again: dict[int, Disposition] = {}
         verdicts: dict[int, Verdict] = {}
-        hide = _locals(claimed)
+        hide = said.local_parts(claimed)
         for result in (withheld(one, claimed.content) for one in results):
             course = of_result(result)
             if course is None:
-                reply = _scrubbed(result.reply, hide)
+                reply = said.scrubbed(result.reply, hide)
                 fates[result.number] = Fate(kind=taken_as, at=now, reply=reply, proof=proof)
                 continue
             verdict = verdicts[result.number] = self.meanings.of(course)
             if course.course is Course.FAIL:
-                fates[result.number] = understood(_bounced(course, now, proof, hide), verdict)
+                fates[result.number] = understood(said.bounced(course, now, proof, hide), verdict)
                 failed[result.number] = course
             else:
                 again[result.number] = course
         facts = {"method": method.value, "floor": floor.word}
-        waits = {"proof": proof_facts(proof), "waits": _waits(claimed, again, verdicts)} if again else {}
+        waits = {"proof": proof_facts(proof), "waits": said.waits(claimed, again, verdicts)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
         if entry is not None and len(fates) > len(failed) and all(map(belongs_in_next_transaction, again.values())):
             entry = replace(entry, due_at=now, attempts=claimed.entry.attempts)  # some were taken: the rest, now
@@ -142,7 +142,7 @@ class Recorder:
         course = disposition(failure)
         again = dict.fromkeys((state.number for state in claimed.entry.recipients), course)
         verdicts = dict.fromkeys(again, self.meanings.of(course))
-        waits = {"waits": _waits(claimed, again, verdicts), "detail": failure.detail}
+        waits = {"waits": said.waits(claimed, again, verdicts), "detail": failure.detail}
         settlement = self._settle(claimed, self._again(claimed, again, now=now), {}, {}, waits=waits, now=now)
         return replace(settlement, verdicts=verdicts)
 
@@ -187,7 +187,7 @@ class Recorder:
             return self.hold(claimed, why=plan.why, now=now)
         if plan.move is Move.BOUNCE:
             course = Disposition(course=Course.FAIL, status=EnhancedStatus(5, 7, 10), why=plan.why)
-            return self._end_all(claimed, _bounced(course, now, None), course, now=now, event="bounced")
+            return self._end_all(claimed, said.bounced(course, now, None), course, now=now, event="bounced")
         if plan.move is Move.SWITCH:
             entry = planning.switch(claimed.entry, plan.method, now=now, why=plan.why, cause=plan.cause)
             waits = {"from": claimed.entry.method.value, "to": plan.method.value, "reason": plan.why}
@@ -283,7 +283,7 @@ class Recorder:
             recipients=tuple(state for state in entry.recipients if state.number in again),
             attempts=entry.attempts + 1,
             tls_failures=entry.tls_failures + missed,
-            reason=_reason(first, _locals(claimed)),
+            reason=said.reason(first, said.local_parts(claimed)),
         )
         due = schedule.next_due(entry, self._retry, now=now, chance=self._chance(), level_missed=missed)
         return replace(entry, due_at=due)
@@ -337,11 +337,7 @@ class Recorder:
         events = fate_events(claimed, fates, facts)
         if entry is not None:
             told = dict(waits or {})
-            if entry.warn_at is not None and entry.warn_at <= now:
-                warning = self._notices.delay(claimed.message, claimed.content, entry, now=now)
-                changes += warning.changes
-                entry = replace(entry, warn_at=None)
-                told["warned"] = warning.told is Told.SENDER
+            entry = self._warned(claimed, entry, told, changes, now=now)
             whole = {**context(claimed), **facts, **told, "due_at": entry.due_at, "state": entry.state.value}
             events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
         stored = entry if entry is not None else _ended(claimed.entry, fates)
@@ -355,6 +351,17 @@ class Recorder:
             missed=missed,
             verdicts=verdicts or {},
         )
+
+    def _warned(
+        self, claimed: Claimed, entry: QueueEntry, told: dict[str, Any], changes: list[Change], *, now: float
+    ) -> QueueEntry:
+        """The entry, and its sender told of the delay if it is time; ``told`` and ``changes`` take what follows."""
+        if entry.warn_at is None or entry.warn_at > now:
+            return entry
+        warning = self._notices.delay(claimed.message, claimed.content, entry, now=now)
+        changes += warning.changes
+        told["warned"] = warning.told is Told.SENDER
+        return replace(entry, warn_at=None)
 
     @staticmethod
     def _failures(claimed: Claimed, failed: dict[int, Disposition]) -> list[tuple[RecipientState, Disposition]]:
@@ -372,37 +379,3 @@ def _ended(entry: QueueEntry, fates: Mapping[int, Fate]) -> QueueEntry:
     if all(state.number in fates for state in entry.recipients):
         return entry
     return replace(entry, recipients=())
-
-
-def _scrubbed(reply: Reply | None, hide: tuple[str, ...] = ()) -> Reply | None:
-    if reply is None:
-        return None
-    lines = tuple([scrub(line, hide=hide) for line in reply.lines])
-    return reply if lines == reply.lines else replace(reply, lines=lines)
-
-
-def _bounced(course: Disposition, now: float, proof: Proof | None, hide: tuple[str, ...] = ()) -> Fate:
-    return Fate(kind=FateKind.BOUNCED, at=now, reply=_scrubbed(course.reply, hide), why=course.why, proof=proof)
-
-
-def _reason(course: Disposition, hide: tuple[str, ...]) -> str:
-    host = f" ({course.host})" if course.host else ""
-    answer = f": {scrub(str(course.reply), hide=hide)}" if course.reply is not None else ""
-    return f"{course.why}{host}{answer}"
-
-
-def _locals(claimed: Claimed) -> tuple[str, ...]:
-    """What a server may echo and nobody may read: the recipients' local parts."""
-    return tuple(state.recipient.address.local for state in claimed.entry.recipients)
-
-
-def _waits(claimed: Claimed, again: Mapping[int, Disposition], verdicts: Mapping[int, Verdict]) -> list[dict[str, Any]]:
-    """Why recipients wait, in one item for all that wait for the same."""
-    hide = _locals(claimed)
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for number, course in again.items():
-        reply = scrub(str(course.reply), hide=hide) if course.reply is not None else ""
-        meant = (verdicts[number].klass.value, verdicts[number].family.value)
-        groups.setdefault((str(course.status), course.why, course.host, reply, *meant), []).append(number)
-    names = ("status", "why", "host", "reply", "class", "family")
-    return [{"numbers": numbers, **dict(zip(names, group, strict=True))} for group, numbers in groups.items()]
