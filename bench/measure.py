@@ -13,6 +13,16 @@ _UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")
 _BASE: Final = Path("/sys/fs/cgroup") if _UNIFIED.exists() else Path("/sys/fs/cgroup/cpuacct")
 
 
+def pss(pid: int) -> float:
+    """MB of a process's proportional set size.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    return int(rollup[rollup.index("Pss:") + 1]) / 1024
+
+
 class Group:
     """Processes that are measured and ended together: a control group where one can be made, else a process tree.
 
@@ -70,9 +80,8 @@ class Group:
         total = 0
         for pid in self.pids():
             with contextlib.suppress(OSError):
-                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
-                total += int(rollup[rollup.index("Pss:") + 1])
-        return total / 1024
+                total += pss(pid)
+        return total
 
     def end(self) -> None:
         """SIGTERM, then SIGKILL, for what is left of it."""

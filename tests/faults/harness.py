@@ -408,12 +408,12 @@ async def account(harness, deadline=120):
         unanswered=len(load.unanswered),
         lost=sorted(load.promised.keys() - arrived.keys()),
         repeated=repeated,
-        unexplained={token: times for token, times in repeated.items() if not _explained(times, harness.struck)},
+        unexplained={token: times for token, times in repeated.items() if not explained(times, harness.struck)},
         ends=Counter(",".join(fate["fate"] for fate in told[message_id, 0]) for message_id in accepted),
     )
 
 
-def _explained(arrivals, struck):
+def explained(arrivals, struck):
     """Whether a fault lay between each two arrivals: it kept the peer's 250 from us, or us from recording it."""
     return all(
         any(began - 0.5 <= second and ended >= first - 1.5 for _, began, ended in struck)
