@@ -408,18 +408,8 @@ def test_a_sender_sees_what_became_of_their_message_and_acts(walk):
     walk.at("You are signed out")
 
 
-PLACES = [
-    "/inbox",
-    "/account",
-    "/account/totp",
-    "/account/passphrase",
-    "/genuine",
-    "/sign-in",
-    "/nowhere",
-    "/not-me",
-    "/not-mine",
-    "/sent",
-]
+PLACES = ["/inbox", "/account", "/account/totp", "/account/passphrase", "/genuine", "/sign-in", "/nowhere"]
+PLACES += ["/not-mine", "/sent", "/not-me"]
 SIZES = {"narrow": (320, 640), "zoomed": (640, 450)}  # 320 CSS pixels, and a laptop at 200 %
 
 
