@@ -237,8 +237,10 @@ class ShapeSearch:
         while found is not None:
             end = found.end()
             if end > place:
-                self._keep(probe, found)
-                return
+                first = found.start(1)
+                if self._keep(probe, found) or first > place:
+                    return
+                end = first + 1  # of three dates in a row it may have begun in the one before
             found = match(data, end, upto)  # one before the anchor that is none of its
 
     def _seek(self, probe: Probe, data: bytes, place: int, upto: int) -> None:
@@ -260,15 +262,19 @@ class ShapeSearch:
         first = self._data.rfind(b" ", max(0, place - _LONG_WORD), max(0, place - 2)) + 1
         return self._data[first : first + 1] not in _SMALL
 
-    def _keep(self, probe: Probe, match: "re.Match[bytes]") -> None:
+    def _keep(self, probe: Probe, match: "re.Match[bytes]") -> bool:
+        """Keep a value; whether it is one."""
         shape = probe.shape
         start, end = match.span(1)
         value = self._data[start:end]
         key = (probe.number, start)
-        if key in self._found or len(self._found) >= _MOST or not shape.valid(value):
-            return
+        if key in self._found or len(self._found) >= _MOST:
+            return True
+        if not shape.valid(value):
+            return False
         kind = shape.kind
         if shape.refine is not None:
             kind = shape.refine(self._data[max(0, start - _LOOK_BACK) : start], value)
         if kind:
             self._found[key] = Found(probe.number, start, end, kind, value, shape)
+        return True

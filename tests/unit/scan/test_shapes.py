@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.extract.engine import ScanEngine, load_judge
@@ -60,6 +60,7 @@ www.x.example?mrn=88123 / resident of / Medicare 219-45-9876A / medical record /
 NOTES += ["\n", "\t", "12/03/1961", "BP 120/80"]
 
 
+@example(["12.3.61"] * 3)
 @given(st.lists(st.sampled_from(NOTES), max_size=40))
 @settings(max_examples=120, deadline=None)
 def test_what_a_search_of_the_whole_text_finds_is_found_around_the_anchors(finder, words):
