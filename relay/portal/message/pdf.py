@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Final
 
 from fpdf import FPDF
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from relay.portal.message.reader import Section
 from relay.portal.moments import Moments, size
@@ -49,12 +49,14 @@ class Copy:
     Attributes:
         section: the message.
         pictures: octets of those that it shows.
+        left_out: others that it shows, which are too large or too many.
         brand: whose portal.
         at: when it is made, unix seconds.
     """
 
     section: Section
     pictures: Sequence[bytes] = field(repr=False)
+    left_out: int = 0
     brand: str
     at: float
 
@@ -138,9 +140,12 @@ class _Writer:
         self._page.ln(3)
 
     def _pictures(self) -> None:
-        for octets in self._copy.pictures[: self._limits.pictures]:
+        shown = self._copy.pictures[: self._limits.pictures]
+        left_out = self._copy.left_out + len(self._copy.pictures) - len(shown)
+        for octets in shown:
             picture = _picture(octets, self._limits.pixels)
             if picture is None:
+                left_out += 1
                 continue
             width = min(self._page.epw, picture.width * 0.2646)  # 96 pixels an inch
             height = width * picture.height / picture.width
@@ -148,6 +153,8 @@ class _Writer:
                 width, height = width * self._page.eph / height, self._page.eph
             self._page.image(picture, w=width, h=height)
             self._page.ln(3)
+        if left_out:
+            self._line(str(self._words("pdf.left_out")), 10)
 
     def _files(self) -> None:
         found = [file for section in _sections(self._copy.section) for file in section.files]
@@ -171,7 +178,9 @@ def _printable(text: str) -> str:
 def _picture(octets: bytes, pixels: int) -> "Image.Image | None":
     """The picture, no larger than it is printed; ``None`` for one that is too large or that cannot be read.
 
-    Only two decoders are let near a stranger's octets, and the size that the header says is looked at first.
+    Only two decoders are let near a stranger's octets, and the size that the header says is looked at first. They raise
+    whatever their authors did not think of (struct.error, IndexError, zlib.error ...): a copy without one picture is
+    better than none.
     """
     try:
         with Image.open(BytesIO(octets), formats=_FORMATS) as picture:
@@ -180,6 +189,6 @@ def _picture(octets: bytes, pixels: int) -> "Image.Image | None":
             picture.draft("RGB", (_EDGE, _EDGE))  # a JPEG is decoded no larger than needed
             shown = picture.convert("RGB")
             shown.thumbnail((_EDGE, _EDGE))
-            return shown
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return shown if shown.width and shown.height else None
+    except Exception:  # noqa: BLE001  as above
         return None

@@ -137,9 +137,11 @@ class _MessagePages:
         deposit = await self._opened(request)
         text = _words(request, deposit)
         letter = await self._reader.letter(deposit.id, text)
+        pictures = await self._pictures(deposit.id, letter)
         copy = Copy(
             section=letter.section,
-            pictures=await self._pictures(deposit.id, letter),
+            pictures=pictures,
+            left_out=len(letter.section.pictures) - len(pictures),
             brand=self._rooms.options.brand_of(deposit.tenant).name,
             at=self._rooms.clock(),
         )
