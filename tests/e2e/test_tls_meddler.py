@@ -1,6 +1,5 @@
 """Someone in between, who records all that he sees: of a protected copy that is nothing, its envelope included."""
 
-import asyncio
 import contextlib
 import hashlib
 
@@ -14,64 +13,12 @@ from relay.demo.behaviour import PeerBehaviour
 from relay.net.rules import Rule, Rules
 from tests.support.certificates import leaf_of, tlsa_text
 from tests.support.delivering import HearingPeer
+from tests.support.meddler import CONTENT, INJECTED, WORDS, Meddler
 from tests.support.net import contexts, transaction
 from tests.support.trust import GOOD, MX, world
 
-WORDS = (b"MAIL FROM", b"RCPT TO", b"ehr@clinic", b"patient-of-ours", b"planted-text")
-CONTENT = b"Subject: planted-text\r\n\r\nplanted-text\r\n"
 ASKED = ("floor", "mta-sts", "dane", "pin")
 """Who asks that the copy be protected: its own floor, or the domain, or the operator; then its floor is clear."""
-
-
-class Meddler:
-    """Sits before a server and records both directions.
-
-    ``strip``: takes STARTTLS out of what the server offers. ``inject``: plain words that he puts behind the
-    server's 220 to STARTTLS, in the same piece, so that a careless client takes them for
-    words of the protected connection.
-    """
-
-    def __init__(self, port, *, strip=False, inject=b""):
-        self._port, self._strip, self._inject = port, strip, inject
-        self.injected = 0
-        self.seen = bytearray()
-        self._tasks = set()
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-
-    async def _serve(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
-        there, away = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            await asyncio.gather(self._pass(reader, away), self._pass(there, writer, back=True))
-        finally:
-            away.transport.abort()
-            writer.transport.abort()
-
-    async def _pass(self, reader, writer, *, back=False):
-        asked = len(self.seen)
-        with contextlib.suppress(OSError):
-            while piece := await reader.read(65536):
-                self.seen += piece
-                if back and self._strip:
-                    piece = piece.replace(b"250-STARTTLS\r\n", b"").replace(b"250 STARTTLS\r\n", b"250 NOOP\r\n")
-                if back and self._inject and piece.startswith(b"220") and b"STARTTLS\r\n" in self.seen[asked:]:
-                    piece += self._inject
-                    self.injected += 1
-                writer.write(piece)
-                await writer.drain()
-        with contextlib.suppress(OSError, RuntimeError):
-            writer.write_eof() if writer.can_write_eof() else writer.close()
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +87,6 @@ async def test_who_takes_starttls_away_gets_nothing(authority, asked):
         assert it.peer.messages == []
     assert b"EHLO" in meddler.seen
     assert not [word for word in WORDS if word in meddler.seen]
-
-
-INJECTED = (
-    b"250-mx.good.example\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 1\r\n",
-    b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 Go on\r\n250 2.0.0 Taken\r\n",
-    b"221 2.0.0 Bye\r\n",
-)
 
 
 @pytest.mark.parametrize("words", INJECTED)
