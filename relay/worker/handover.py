@@ -2,7 +2,8 @@
 
 Nothing is lost: an item is deleted from the portal's outbox only when the queue has it on disk. Nothing comes twice:
 the same transaction remembers the item's id, so that a worker that was killed before the item was deleted, or another
-in its place, knows it again, whatever has become of its messages meanwhile.
+in its place, knows it again, whatever has become of its messages meanwhile. Of what people wrote it remembers each
+message's id as well: two presses of one button may have handed out the same answer twice.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ _ORIGINS: Final = {
     PostKind.FORWARD: Origin.REPLY,
 }
 """What may tell of patients or senders has the floor of our own notices; the rest says no more than the notice did."""
+_WRITTEN: Final = frozenset({PostKind.REPLY, PostKind.FORWARD})
 _BATCH: Final = 32
 _HANDED: Final = "portal-handed/"
 _REMEMBERED: Final = 3 * 86_400.0
@@ -123,12 +125,14 @@ class Handover:
         return len(items)
 
     async def _hand_on(self, item: OutboxItem) -> None:
-        name = f"{_HANDED}{item.id}"
-        if await self._queue.recall(name, limit=1):
+        if await self._is_known(item.id):
             log.info("handed on before", item=item.seq)
             return
-        unit: list[Change] = [Remember(name=name, until=self._clock() + _REMEMBERED)]
-        for post in item.posts:
+        posts = [post for post in item.posts if post.kind not in _WRITTEN or not await self._is_known(post.id)]
+        names = [item.id, *(post.id for post in posts if post.kind in _WRITTEN)]
+        until = self._clock() + _REMEMBERED
+        unit: list[Change] = [Remember(name=f"{_HANDED}{name}", until=until) for name in names]
+        for post in posts:
             unit += await self._kept(post)
         unit.append(Note(events=item.events))
         try:
@@ -140,9 +144,12 @@ class Handover:
                 raise
             log.info("handed on before", item=item.seq)
             return
-        for post in item.posts:
+        for post in posts:
             self._metrics.count("postern_portal_posts_total", {"kind": post.kind.value})
             log.info("handed on", kind=post.kind.value, message_id=post.id, deposit=post.deposit_id)
+
+    async def _is_known(self, name: str) -> bool:
+        return bool(await self._queue.recall(f"{_HANDED}{name}", limit=1))
 
     async def _is_kept(self, item: OutboxItem) -> bool:
         """Whether the queue has a message of this item: then it has all of it, for it was one transaction."""

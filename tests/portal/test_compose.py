@@ -105,18 +105,26 @@ async def test_a_message_from_nobody_cannot_be_answered(site):
 
 
 async def test_sending_twice_sends_once(site):
-    """Both carry one id, by which whoever takes them knows the repetition; the second finds no draft and says so."""
+    """At once: whatever each finds, what is handed out has one id, by which whoever takes it knows the repetition."""
     browser, deposit = await reader(site)
-    await browser.get(f"/inbox/{deposit.id}/reply")
-    await post(browser, f"/inbox/{deposit.id}/reply", text="x", action="save")
-    draft = await site.drafts.of(deposit.id, DraftKind.REPLY)
-    fields = {"csrf": token_of(browser), "text": "x", "action": "send"}
     path = f"/inbox/{deposit.id}/reply"
-    both = [browser.client.post(path, data=fields, files={"file": ("", b"", "")}) for _ in range(2)]
-    await asyncio.gather(*both)
-    ids = {one.id for one in await sent_of(site)}
-    assert draft.post_id in ids
+    page = await browser.get(path)
+    once = re.search(r'name="once" value="([^"]{22})"', page.text)[1]
+    await post(browser, path, text="planted-words", action="save")
+    draft = await site.drafts.of(deposit.id, DraftKind.REPLY)
+    fields = {"csrf": token_of(browser), "text": "planted-words", "action": "send", "once": once}
+    presses = [browser.client.post(path, data=fields, files={"file": ("", b"", "")}) for _ in range(4)]
+    answers = await asyncio.gather(*presses)
+    assert [(one.status_code, one.headers.get("location")) for one in answers] == [
+        (303, f"/inbox/{deposit.id}/sent")
+    ] * 4
+    sent = await sent_of(site)
+    assert {one.id for one in sent} == {draft.post_id}
+    assert {parsed(one).get_content().strip() for one in sent} == {"planted-words"}
     assert await site.drafts.of(deposit.id, DraftKind.REPLY) is None
+    again = await browser.client.post(path, data=fields, files={"file": ("", b"", "")})
+    assert again.status_code == 303
+    assert await sent_of(site) == [], "long after, too"
 
 
 async def test_a_button_pressed_twice_sends_once_and_other_words_are_sent(site):

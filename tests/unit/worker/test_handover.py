@@ -167,6 +167,19 @@ async def test_a_worker_killed_between_the_two_stores_leaves_nothing_to_be_sent_
     assert sorted(told) == ["notice", "portal", "portal"], "each event once"
 
 
+async def test_an_answer_that_was_handed_out_twice_is_sent_once(make, queue, deposits):
+    """By two presses of its button at once: two items, one message, which has left the queue before the second."""
+    event = AuditEvent(kind="portal", at=NOW, message_id="m", facts={"event": "replied"})
+    await deposits.hand_out(posts=(a_post(0, PostKind.REPLY),), events=(event,))
+    assert await make().once() == 1
+    [entry] = await entries(queue)
+    gone = dataclasses.replace(entry, recipients=())
+    await queue.commit((Settle(entry=gone, fates={0: Fate(kind=FateKind.DELIVERED, at=NOW)}, fence=False),))
+    await deposits.hand_out(posts=(a_post(0, PostKind.REPLY), a_post(1)), events=(event,))
+    assert await make().once() == 1
+    assert [entry.message_id for entry in await entries(queue)] == [a_post(1).id], "what was with it goes on"
+
+
 async def test_another_item_with_the_place_of_one_before_is_handed_on(make, queue, deposits):
     """As after a backup of the portal was restored: its places begin again."""
     await deposits.hand_out(posts=(a_post(0),))
