@@ -182,6 +182,19 @@ NUMBERS: Final = (
         valid=validate.has_digits,
     ),
     Shape(
+        kind="device-serial",
+        regex=rb"\b(?:serial|s/n)[\s:#]{1,4}([a-z0-9][a-z0-9-]{4,23})\b",
+        words={**after_any(b"serial"), b"s": frozenset({b"n"})},
+        digits=(0, 30),
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="device-serial",  # UDI as GS1 writes it: device, then production (21 CFR 830)
+        regex=rb"\budi[^\w\n(]{0,6}(\(01\)\d{14}(?:\(\d{2}\)[\w/.+-]{1,20}){0,4})",
+        words=after_any(b"udi"),
+        digits=(0, 12),
+    ),
+    Shape(
         kind="npi",
         regex=rb"\b(?:npi)[^\w\n]{0,8}(?:number|no|id)?[^\w\n]{0,4}(\d{10})\b",
         words=after_any(b"npi"),
