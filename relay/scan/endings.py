@@ -11,11 +11,25 @@ from relay.scan.everywhere import octet_options
 
 _WARM: Final = 4096
 _LONGEST: Final = 32
-_WORD: Final = re.compile(rb"(?<![A-Za-z0-9_])[A-Za-z]+\Z")
 _KINDS: Final = (
-    ("condition", re.compile(rb"[a-z]{3,20}(?:" + DISEASE_ENDINGS + rb")\Z", re.IGNORECASE), is_disease),
-    ("drug", re.compile(rb"[a-z]{3,14}(?:" + DRUG_ENDINGS + rb")\Z", re.IGNORECASE), is_drug),
+    ("condition", re.compile(rb"[a-z]{3,20}(?:" + DISEASE_ENDINGS + rb")\Z"), is_disease),
+    ("drug", re.compile(rb"[a-z]{3,14}(?:" + DRUG_ENDINGS + rb")\Z"), is_drug),
 )
+
+
+def _letters() -> bytes:
+    """Latin-1 octet to a small letter, to ``_`` for what else is part of words in ASCII, or to a space."""
+    table = bytearray(b" " * 256)
+    for code in range(128):
+        char = chr(code)
+        if char.isalpha():
+            table[code] = ord(char.lower())
+        elif char.isalnum() or char == "_":
+            table[code] = ord("_")
+    return bytes(table)
+
+
+_LETTERS: Final = _letters()
 
 
 class EndingFinder:
@@ -36,11 +50,11 @@ class EndingFinder:
             end = match.end()
             if marks[end - 1]:
                 continue
-            word = _WORD.search(data, max(0, end - _LONGEST), end)
-            if word is None:
+            word = data[max(0, end - _LONGEST - 1) : end].translate(_LETTERS).rpartition(b" ")[2]
+            if len(word) > _LONGEST or not word.isalpha():
                 continue
-            value = word[0]
             for kind, pattern, valid in _KINDS:
-                if pattern.match(value) and valid(value):
-                    yield kind, word.start(), end, value
+                if pattern.match(word) and valid(word):
+                    start = end - len(word)
+                    yield kind, start, end, data[start:end]
                     break

@@ -2,10 +2,10 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from hashlib import sha256
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.scan.find import Finder
@@ -13,6 +13,10 @@ from relay.scan.model import SUBJECT, Hit, Passage, Weights
 from relay.scan.weigh import Weigher
 
 _GAP: Final = "\n\n\n"
+_HEALTH: Final = FindingGroup.HEALTH
+_Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
+"""A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
+up to 48. With its last field set it becomes a :class:`Finding`, whose fields are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +105,14 @@ class Judge:
         return self._weigher.phi([hit for hit in hits if hit.start < length])
 
     def _finding(self, hit: Hit, more: int, passages: Sequence[Passage], starts: list[int]) -> Finding:
-        number = bisect_right(starts, hit.start) - 1
-        return Finding(
-            kind=hit.kind,
-            group=hit.group,
-            part=passages[number].part,
-            start=hit.start - starts[number],
-            end=hit.end - starts[number],
-            digest=self._digest(sha256(hit.kind.encode() + b"\0" + hit.norm).hexdigest()),
-            weight=hit.weight,
-            sensitive=hit.sensitive,
-            more=more,
-        )
+        kind, group, start, end, weight, norm, sensitive = hit
+        number = bisect_right(starts, start) - 1
+        first = starts[number]
+        digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
+        draft = _Draft(kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more)
+        draft.__class__ = Finding
+        finding: Finding = draft
+        return finding
 
 
 def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
@@ -125,12 +125,13 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
     seen = set()
     last: dict[tuple[str, str], tuple[int, int]] = {}
     for hit in hits:
-        value = (hit.kind, hit.norm)
+        name, group, _, _, _, norm, sensitive = hit
+        value = (name, norm)
         if value in seen:
             continue
         seen.add(value)
-        if hit.group is FindingGroup.HEALTH:
-            kind = (hit.kind, hit.sensitive)
+        if group is _HEALTH:
+            kind = (name, sensitive)
             number, place = last.get(kind, (0, 0))
             if number >= alike:
                 last[kind] = (number + 1, place)

@@ -119,15 +119,10 @@ class NameFinder:
         match = _PERSON.match(data, place)
         if match is None or (place and data[place - 1] in b"@.-_/"):
             return None
-        last = match["last"] or b""
-        end = (
-            match.end("last")
-            if last
-            else match.end("initial")
-            if match["initial"]
-            else match.start() + len(tokens.words[index])
-        )
-        weight = self._likeness(tokens.words[index], match["initial"], last)
+        word = tokens.words[index]
+        initial, last, _ = match.groups()
+        end = match.end("last") if last else match.end("initial") if initial else place + len(word)
+        weight = self._likeness(word, initial, last)
         if not last and index and data[place - 2 : place] == b", " and tokens.words[index - 1] in self._table.last:
             start = place - 2 - len(tokens.words[index - 1])
             if data[start : start + 1].isupper():  # Garcia, Luis
@@ -162,10 +157,10 @@ class NameFinder:
         weight = self._weights["name-patient"]
         return Hit("name", FindingGroup.IDENTIFIER, start, stop, weight, tokens.data[start:stop].upper())
 
-    def _likeness(self, first: bytes, initial: bytes | None, last: bytes) -> str:
+    def _likeness(self, first: bytes, initial: bytes | None, last: bytes | None) -> str:
         known = first in self._table.first
-        folded = last.lower().split(b" ")[-1].removesuffix(b"'s")
         if last:
+            folded = last.lower().rpartition(b" ")[2].removesuffix(b"'s")
             if folded in self._table.last:
                 return "name-full"
             if folded in self._table.last_or_word:

@@ -18,8 +18,8 @@ _STUCK: Final = 3  # letters of a label that a number may follow without a space
 _MIDDLE: Final = 3  # digits, at most, of a middle group
 _LONG_WORD: Final = 40
 _SMALL: Final = frozenset(bytes([code]) for code in (*range(97, 123), *range(0xDF, 0x100)))
-_DIGITS: Final = re.compile(rb"9(?:(?=a)|(?=[-)]{1,3}(9{1,3})-{1,3}9)|(?<=a9))")
-"""A digit that may anchor a shape; the digit before all else: it is found as memchr finds."""
+_DIGITS: Final = re.compile(rb"9(?<!99)(?:9*+(?:(?=a)|(?=[-)]{1,3}(9{1,3})-{1,3}9))|(?<=a9))")
+"""Digits of which the first or last may anchor a shape; one before all else: it is found as memchr finds."""
 _CODE_GOES_ON: Final = frozenset({b"9-", b"a-"})  # of a diagnosis code, up to its dot
 
 
@@ -197,18 +197,19 @@ class ShapeSearch:
         """Groups of digits, digits with letters right behind them, letters with digits right behind them."""
         outline, lower, anchors = self._outline, self._lower, self._anchors
         for match in _DIGITS.finditer(outline):
-            place = match.start()
+            first, behind = match.span()
+            place = behind - 1
             if match.lastindex:
                 for probe in anchors.middle[match.end(1) - match.start(1)]:
                     self._around(probe, place)
-            elif outline[place + 1 : place + 2] == b"a":
-                for probe in anchors.glued.get(lower[place + 1 : place + 3], ()):
-                    self._around(probe, place + 1)
+            elif outline[behind : behind + 1] == b"a":
+                for probe in anchors.glued.get(lower[behind : behind + 2], ()):
+                    self._around(probe, behind)
                 for begin, probe in anchors.begun:
                     if begin.match(outline, place):
                         self._around(probe, place)
-            if outline[place - 1 : place] == b"a":
-                self._stuck(place)
+            if outline[first - 1 : first] == b"a":
+                self._stuck(first)
 
     def _stuck(self, place: int) -> None:
         if self._outline[place + 1 : place + 3] in _CODE_GOES_ON:

@@ -8,15 +8,18 @@ from relay.scan.lexicon import FOLD
 
 Validator = Callable[[bytes], bool]
 
+_NO_DIGITS: Final = bytes(code for code in range(256) if not 48 <= code <= 57)
+_NUMBERS: Final = re.compile(rb"\d+")
+_MONTH: Final = re.compile(rb"[A-Za-z]{3}")
 _SEPARATORS: Final = re.compile(rb"[^0-9A-Za-z]+")
 _KNOWN_FAKE_SSN: Final = frozenset({b"078051120", b"219099999", b"123456789", b"987654321", b"111111111"})
 _TOLL_FREE: Final = frozenset({b"800", b"822", b"833", b"844", b"855", b"866", b"877", b"888", b"900"})
 _NPI_PREFIX: Final = b"80840"  # the card issuer prefix of US health numbers (45 CFR 162.406)
 _BIRTH: Final = re.compile(
     rb"\b(?:d\.?o\.?b\.?|birth\s?da(?:te|y)|date\s+of\s+birth|born(?:\s+on)?|nacimiento|nacid[oa](?:\s+el)?)"
-    rb"(?:\s+(?:is|was|of))?[^\w]{0,12}\Z",
-    re.IGNORECASE,
+    rb"(?:\s+(?:is|was|of))?[^\w]{0,12}\Z"
 )
+_BIRTH_HAS: Final = (b"ob", b"o.b", b"birth", b"born", b"naci")  # one of these stands in whatever tells a birth
 _DEATH: Final = frozenset(b"died deceased death dod expired passed".split())
 _VISIT: Final = frozenset(
     b"seen admitted admission admit discharge discharged visit visits visited evaluated diagnosed dx appointment appt "
@@ -41,7 +44,7 @@ def compact(value: bytes) -> bytes:
 
 def digits_of(value: bytes) -> bytes:
     """The digits alone."""
-    return bytes(char for char in value if 48 <= char <= 57)
+    return value.translate(None, _NO_DIGITS)
 
 
 def is_ssn(value: bytes) -> bool:
@@ -108,8 +111,8 @@ def is_dea(value: bytes) -> bool:
 
 def is_date(value: bytes) -> bool:
     """Any date whose numbers can be a day, a month and a year."""
-    numbers = [int(number) for number in re.findall(rb"\d+", value)]
-    if re.search(rb"[A-Za-z]{3}", value):
+    numbers = [int(number) for number in _NUMBERS.findall(value)]
+    if _MONTH.search(value):
         return len(numbers) == 2 and _is_year(numbers[1]) and 1 <= numbers[0] <= 31
     if len(numbers) != 3:
         return False
@@ -125,9 +128,10 @@ def _is_year(number: int) -> bool:
 def date_kind(before: bytes, value: bytes) -> str:
     """A birth, a death, a visit, or any date, by the words before it (45 CFR 164.514(b)(2)(i)(C))."""
     del value
-    if _BIRTH.search(before):
+    lower = before.lower()
+    if any(map(lower.__contains__, _BIRTH_HAS)) and _BIRTH.search(lower):
         return "date-of-birth"
-    line = frozenset(before.rpartition(b"\n")[2].translate(FOLD).split())
+    line = before.rpartition(b"\n")[2].translate(FOLD).split()
     if not _DEATH.isdisjoint(line):
         return "date-of-death"
     return "date" if _VISIT.isdisjoint(line) else "visit-date"

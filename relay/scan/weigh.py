@@ -16,6 +16,8 @@ _ALMOST_ONE: Final = 0.999
 _new = tuple.__new__  # a named tuple without the detour over its signature
 _BY_WEIGHT: Final = itemgetter(4)
 _BY_PLACE: Final = itemgetter(2)
+_IDENTIFIER: Final = FindingGroup.IDENTIFIER
+_HEALTH: Final = FindingGroup.HEALTH
 
 
 class Weigher:
@@ -36,17 +38,18 @@ class Weigher:
 
     def score(self, hits: Sequence[Hit]) -> float:
         """The best window's product of both probabilities; no more than ``certain`` once that is reached."""
-        identifiers = [hit for hit in hits if hit.group is FindingGroup.IDENTIFIER and hit.weight > 0]
+        identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] > 0]
         if not identifiers:
             return 0.0
         weights = self._weights
         implied = weights.implies
-        health = [hit for hit in hits if hit.group is FindingGroup.HEALTH]
-        health += [_new(Hit, (*hit[:4], implied[hit.kind], *hit[5:])) for hit in identifiers if hit.kind in implied]
+        health = [hit for hit in hits if hit[1] is _HEALTH]
+        health += [_new(Hit, (*hit[:4], implied[hit[0]], *hit[5:])) for hit in identifiers if hit[0] in implied]
         if not health:
             return 0.0
         sums = _Sums(_spaced(health, 2 * weights.window))
-        if self._who(identifiers) * sums.all() ** weights.gentle < weights.possible:
+        who = self._who(identifiers)
+        if who * sums.all() ** weights.gentle < weights.possible:
             return 0.0  # no window can hold more than the whole
         best = 0.0
         identifiers.sort(key=_BY_PLACE)
@@ -54,7 +57,7 @@ class Weigher:
         for anchor in sorted(identifiers, key=_BY_WEIGHT, reverse=True)[:_ANCHORS]:
             start, end = anchor.start - weights.window, anchor.end + weights.window
             what = sums.around(anchor, weights) ** weights.gentle
-            if what > best:
+            if what * who > best:  # or not even all identifiers would make it more
                 around = identifiers[bisect_left(places, start) : bisect_right(places, end)]
                 best = max(best, what * self._who(around))
             if best >= weights.certain:
@@ -64,10 +67,10 @@ class Weigher:
     def _who(self, hits: Iterable[Hit]) -> float:
         """The chance that these point to a patient: each kind counts once; ten names are no more than one."""
         best: dict[str, float] = {}
-        for hit in hits:
-            if hit.weight > best.get(hit.kind, 0.0):
-                best[hit.kind] = hit.weight
-        who = 1 - math.prod(1 - weight for weight in best.values())
+        for kind, _, _, _, weight, _, _ in hits:
+            if weight > best.get(kind, 0.0):
+                best[kind] = weight
+        who = 1 - math.prod([1 - weight for weight in best.values()])
         return min(who, self._weights.contact_cap) if best.keys() <= self._weights.contact else who
 
 
@@ -76,8 +79,8 @@ class _Sums:
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         ordered = sorted(hits, key=_BY_PLACE)
-        self._places = [hit.start for hit in ordered]
-        self._sums = list(accumulate([_log_of_rest(hit.weight) for hit in ordered], initial=0.0))
+        self._places = [hit[2] for hit in ordered]
+        self._sums = list(accumulate([_log_of_rest(hit[4]) for hit in ordered], initial=0.0))
 
     def all(self) -> float:
         return 1 - math.exp(self._sums[-1])
@@ -102,8 +105,8 @@ def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:
     last: dict[bytes, int] = {}
     kept = []
     for hit in hits:
-        place = last.get(hit.norm)
-        if place is None or hit.start - place > distance:
-            last[hit.norm] = hit.start
+        _, _, start, _, _, norm, _ = hit
+        if start - last.get(norm, -distance - 1) > distance:
+            last[norm] = start
             kept.append(hit)
     return kept

@@ -44,6 +44,7 @@ _CLOSES: Final = re.compile(
     rb"|thanks|thank you|cheers|respectfully|best|yours truly|saludos|atentamente)(?:[ \t]yours)?[ \t]?[,.!]?[ \t]*",
     re.IGNORECASE,
 )
+_DASH: Final = b"\n--"
 _DASHES: Final = (b"\n-- \n", b"\n--\n")
 _SIGNATURE_LINES: Final = 10
 _LONG_LINE: Final = 90  # characters: prose, no line of a signature
@@ -60,7 +61,7 @@ def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int,
         data: the text.
         marks: where words of :data:`MARKS` stand, in order.
     """
-    if not marks and _DASHES[0] not in data and _DASHES[1] not in data:
+    if not marks and _DASH not in data:
         return hits
     notices = list(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
     signatures = list(_signatures(data, [place for place, word in marks if word in _CLOSING]))
@@ -111,7 +112,7 @@ def _signatures(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
         end = data.find(b"\n", place)
         if end >= 0 and _CLOSES.fullmatch(data, start, end):
             yield end, _signed_until(data, end)
-    for dashes in _DASHES:
+    for dashes in _DASHES if _DASH in data else ():
         place = data.find(dashes)
         if place >= 0:
             yield place, _signed_until(data, place + len(dashes) - 1)

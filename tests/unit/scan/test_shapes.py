@@ -1,11 +1,13 @@
 """Shapes: the quick set never hides a match, and validators tell numbers from look-alikes."""
 
 import re
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from relay.core.phi import Finding, FindingGroup
 from relay.extract.engine import ScanEngine, load_judge
 from relay.scan import validate
 from relay.scan.everywhere import EverywhereFinder
@@ -184,3 +186,15 @@ def test_codes_are_found_in_the_table():
     assert b"Z99" not in ICD
     with pytest.raises(ValueError, match="damaged"):
         IcdTable(b"xx")
+
+
+def test_a_finding_made_quickly_is_a_finding_like_any_other():
+    """Field by field: what one is made from has its fields in the same order."""
+    finding = ScanEngine(load_judge(lambda _: "d")).scan_text("Patient Jane Roe, MRN 4471829").findings[0]
+    assert type(finding) is Finding
+    assert finding == Finding(
+        kind=finding.kind, group=FindingGroup.IDENTIFIER, part="1", start=finding.start, end=finding.end, digest="d",
+        weight=finding.weight, sensitive="", more=0,
+    )  # fmt: skip
+    with pytest.raises(FrozenInstanceError):
+        finding.digest = ""
