@@ -3,7 +3,7 @@
 Recipients stand by number; replies are scrubbed before they get here; no text of the message (law 4).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from relay.core.change import AuditEvent
@@ -32,9 +32,6 @@ def fate_events(claimed: Claimed, fates: Mapping[int, Fate], facts: Mapping[str,
         fates: by recipient number.
         facts: of the attempt: method, floor, DSN.
     """
-    groups: dict[Fate, list[int]] = {}
-    for number, fate in fates.items():
-        groups.setdefault(fate, []).append(number)
     return [
         AuditEvent(
             kind="fate",
@@ -42,8 +39,18 @@ def fate_events(claimed: Claimed, fates: Mapping[int, Fate], facts: Mapping[str,
             message_id=claimed.message.id,
             facts={**context(claimed), **facts, "numbers": numbers, **_fate(fate), "proof": proof_facts(fate.proof)},
         )
-        for fate, numbers in groups.items()
+        for fate, numbers in _grouped(fates)
     ]
+
+
+def _grouped(fates: Mapping[int, Fate]) -> Iterable[tuple[Fate, list[int]]]:
+    if len(fates) == 1:  # the usual message; a fate's hash goes through all of its proof
+        ((number, fate),) = fates.items()
+        return [(fate, [number])]
+    groups: dict[Fate, list[int]] = {}
+    for number, fate in fates.items():
+        groups.setdefault(fate, []).append(number)
+    return groups.items()
 
 
 def _fate(fate: Fate) -> dict[str, Any]:
