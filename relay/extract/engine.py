@@ -1,10 +1,12 @@
 """The scan engine: a message's bytes to a report. Synchronous; what only the helper may parse is left to it."""
 
 import gc
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final, Protocol
 
 from relay.core.envelope import Attachment
@@ -86,7 +88,7 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     shipped = Instruments(
         lexicon=Lexicon.parse(sources, weights.levels),
         names=NameFinder(NameTable.parse(table), weights.identifiers),
-        shapes=ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes()))),
+        shapes=ShapeFinder(all_shapes(IcdTable(_mapped(data / "icd10cm.bin")))),
         endings=endings,
         own=EverywhereFinder(()),
         detectors=load_detectors(),
@@ -98,6 +100,12 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
     return judge
+
+
+def _mapped(table: Traversable) -> memoryview:
+    """A compiled table where it lies: its pages are shared by all processes, and read when they are looked at."""
+    with table.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:

@@ -8,11 +8,11 @@ _WIDTH: Final = 7  # the longest code without its dot
 class IcdTable:
     """Codes in records of seven octets, sorted, padded with spaces; no dot."""
 
-    def __init__(self, table: bytes) -> None:
-        if len(table) % _WIDTH or not table:
-            raise ValueError("the table of ICD-10-CM codes is damaged")
+    def __init__(self, table: bytes | memoryview) -> None:
         self._table = memoryview(table)
-        self._size = len(table) // _WIDTH
+        self._size, rest = divmod(len(self._table), _WIDTH)
+        if rest or not self._size:
+            raise ValueError("the table of ICD-10-CM codes is damaged")
 
     def __contains__(self, code: bytes) -> bool:
         wanted = code.replace(b".", b"").upper().ljust(_WIDTH)
