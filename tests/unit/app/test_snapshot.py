@@ -15,6 +15,7 @@ from relay.config.load import load
 from relay.config.policies import RunningPolicy
 from relay.core.decision import MethodName
 from relay.core.errors import ProblemsError
+from relay.observe import log
 from tests.support.configs import furnish
 
 METHODS = frozenset({MethodName.TLS})
@@ -227,7 +228,10 @@ def test_whom_bounces_suppress_is_taken_up_by_a_new_generation(base):
 def test_run_with_a_broken_configuration_is_one_clear_error(base, old, new):
     config = base.parent / "postern.yaml"
     config.write_text(config.read_text().replace(old, new))
-    done = CliRunner().invoke(main, ["run", "--config", str(config)])
+    try:
+        done = CliRunner().invoke(main, ["run", "--config", str(config)])
+    finally:
+        log.shutdown()  # set up before the policy was read, it must not stay for other tests
     assert done.exit_code == 78  # EX_CONFIG, sysexits.h
     assert Path(str(config)).name in done.stderr or "none.yaml" in done.stderr
     assert "Traceback" not in done.output + done.stderr
@@ -249,7 +253,7 @@ def test_the_scans_tuning_is_frozen_and_an_edit_of_it_wants_new_workers(base):
 
 @pytest.mark.parametrize("content", ["patterns: 3\n", "\tnot YAML", None])
 def test_a_tuning_that_cannot_be_used_is_refused_with_its_place(base, content):
-    file = base / "scan.yaml"
+    file = base / "own-scan.yaml"
     if content is not None:
         file.write_text(content)
     config = base.parent / "postern.yaml"

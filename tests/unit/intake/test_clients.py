@@ -180,7 +180,8 @@ async def test_a_store_that_is_down_means_slow_and_not_open():
 
 
 @pytest.fixture
-def told():
+def told(monkeypatch):
+    monkeypatch.setattr("relay.intake.throttle.log", structlog.get_logger())  # one used before keeps its way out
     with structlog.testing.capture_logs() as lines:
         yield lines
 
