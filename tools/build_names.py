@@ -31,10 +31,11 @@ WORDS_THAT_ARE_NAMES = frozenset(
 
 NEVER_NAMES = frozenset(
     """
-    a al an and any are as at be but by can china day dell do else for from geneva has have he her his human i in india
-    ireland irish is it iran italy la le lan last li long ma mac major man many me mi more my no not of ok on
-    one or out page pa root see she so son soon sun test that the their they this thu to un up was way we with
-    you america asia africa england germany london paris rome euro star sky sha so ta ya ha ho hu shin tu yon york
+    a al alta an and any are as asma at be brain but by can china corazon day dell do echo else era for from
+    geneva has have he her his human i in india ireland irish is it iran italy la le lan last li long ma mac major
+    man many me mi more my no not of ok on one or out page pa root see she so son soon sun test that the their
+    they this thu to un up was way we with you america asia africa england germany london paris rome euro star sky
+    sha so ta tia una ya ha ho hu shin tu yon york
     """.split()  # noqa: SIM905
 )
 
