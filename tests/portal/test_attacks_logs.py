@@ -52,6 +52,8 @@ async def the_whole_journey(site) -> list[str]:
     [search] = [form for form in browser.forms() if form.attributes.get("role") == "search"]
     await browser.send_form(search, **{"from": "planted-search"})
     await browser.get("/planted-page")
+    await browser.get("/m/planted")
+    await browser.get("/inbox/planted-planted-planted/secret")
     other = await site.browser().sign_in(deposit)
     await other.send("/sign-in/second", passphrase="planted wrong phrase")
     await other.get("/account/recovery")
