@@ -96,6 +96,7 @@ def test_the_limits_are_those_of_the_code():
         ("After 15 minutes without use", SessionOptions().idle == 900),
         ("warns 2 minutes before", SessionOptions().warn == 120),
         ("For one hour more", SessionOptions().kept_locked == 3600),
+        ("what that address sent, for 30 minutes", SessionOptions().sender == 1800),
         ("After 8 hours it ends", SessionOptions().life == 8 * 3600),
         ("A device is known for 180 days", SessionOptions().device == 180 * 86400),
         ("20 sessions and devices at the most", accounts._MOST_SESSIONS == 20),
