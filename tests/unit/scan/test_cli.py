@@ -54,6 +54,7 @@ def test_a_folder_of_messages(tmp_path):
     [
         (["missing.eml"], None, "no such file"),
         (["--jsonl", "-"], "{}\n", "-:1"),
+        (["--jsonl", "-"], '{"text": null}\n', "is no text"),
         (["--jsonl", "-"], '{"text": "ok"}\nrubbish\n', "-:2"),
     ],
 )
@@ -93,3 +94,22 @@ def test_the_tuning_is_checked_with_the_tests_in_it(tmp_path):
     result = scan("--check", "--tuning", tuning)
     assert result.exit_code == 1
     assert "clients.lab: tests[1]" in result.output
+
+
+def test_a_folder_without_a_file_is_told_and_rows_are_no_messages(tmp_path):
+    empty = scan(tmp_path)
+    assert (empty.exit_code, "holds no file" in empty.output) == (1, True)
+    both = scan("--jsonl", "--eml", tmp_path)
+    assert (both.exit_code, "neither --eml nor --text" in both.output) == (2, True)
+
+
+def test_a_fault_of_ours_is_a_finding_and_no_traceback(tmp_path, monkeypatch):
+    def fails(self, content):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("relay.extract.engine.ScanEngine.read", fails)
+    (tmp_path / "a.eml").write_text("Subject: x\n\n" + PHI)
+    result = scan("--eml", tmp_path)
+    assert result.exit_code == 0
+    row = json.loads(result.output)
+    assert (row["verdict"], row["findings"][0]["kind"]) == ("possible", "unreadable: crash")
