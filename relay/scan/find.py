@@ -24,6 +24,8 @@ _IDENTIFIER: Final = FindingGroup.IDENTIFIER
 _BY_PLACE: Final = itemgetter(2)
 _MOST_MARKED: Final = 200
 _MARKED: Final = b"\1" * _MOST_MARKED
+_PLACES: Final = tuple(range(4096))
+"""The indexes of most messages' words: to count anew is to make each number anew."""
 _new = tuple.__new__  # makes a named tuple without the detour over its signature: there are hundreds in a message
 
 
@@ -166,7 +168,8 @@ class Finder:
         said: dict[bytes, int] = {}
         upto = after = table_end = 0
         known: list[Any] = list(map(self._known, words))
-        for index in list(compress(count(), known))[: self._limits.words]:
+        indexes = _PLACES if len(known) <= len(_PLACES) else count()
+        for index in list(compress(indexes, known))[: self._limits.words]:
             needle, size, term, phrases, is_name, is_label, is_sign, probes = known[index]
             place = padded.find(needle, after)
             after = place + size

@@ -74,8 +74,9 @@ class Judge:
             unreadable: (part, reason) of what could not be read: it keeps the verdict from ``none`` (law 3).
             structures: (part, clinical format, whether it names its patient): one that does is ``certain``.
         """
-        starts = list(accumulate((len(passage.text) + len(_GAP) for passage in passages), initial=0))[:-1]
-        hits = self._finder.find(_GAP.join([passage.text for passage in passages]))
+        texts = [passage.text for passage in passages]
+        starts = list(accumulate([len(text) + len(_GAP) for text in texts], initial=0))[:-1]
+        hits = self._finder.find(_GAP.join(texts))
         told = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable

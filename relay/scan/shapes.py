@@ -53,6 +53,7 @@ class Probe(NamedTuple):
         near, far: how far before and behind the anchor a digit must stand.
         told: whether one must.
         picky: whether more must hold there.
+        joint: what must stand behind the digits that anchor it, or nothing.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Probe(NamedTuple):
     far: int
     told: bool
     picky: bool
+    joint: bytes
 
 
 class Found(NamedTuple):
@@ -145,7 +147,8 @@ def _probe(number: int, shape: Shape) -> Probe:
         near=shape.digits[0],
         far=shape.digits[1],
         told=any(shape.digits),
-        picky=shape.capital or shape.needs[1] > 0 or bool(shape.joint) or shape.unbroken or shape.seeks,
+        picky=shape.capital or shape.needs[1] > 0 or shape.unbroken or shape.seeks,
+        joint=shape.joint,
     )
 
 
@@ -200,8 +203,10 @@ class ShapeSearch:
             first, behind = match.span()
             place = behind - 1
             if match.lastindex:
+                joint = self._data[behind : behind + 1]
                 for probe in anchors.middle[match.end(1) - match.start(1)]:
-                    self._around(probe, place)
+                    if probe.joint in (b"", joint):
+                        self._around(probe, place)
             elif outline[behind : behind + 1] == b"a":
                 for probe in anchors.glued.get(lower[behind : behind + 2], ()):
                     self._around(probe, behind)
@@ -220,7 +225,7 @@ class ShapeSearch:
 
     def _around(self, probe: Probe, place: int) -> None:
         """Try a shape around a place."""
-        _, shape, match, _, lower, before, after, near, far, told, picky = probe
+        _, shape, match, _, lower, before, after, near, far, told, picky, _ = probe
         if told and self._outline.find(b"9", place - near if place > near else 0, place + far) < 0:
             return
         data = self._lower if lower else self._data
@@ -252,8 +257,6 @@ class ShapeSearch:
             found = probe.match(data, found.end(), upto)
 
     def _fits(self, shape: Shape, place: int) -> bool:
-        if shape.joint and self._data[place + 1 : place + 2] != shape.joint:
-            return False
         if shape.capital and not self._is_capital_before(place):
             return False
         literal, reach = shape.needs

@@ -12,7 +12,8 @@ from relay.extract.engine import ScanEngine, load_judge
 from relay.scan import validate
 from relay.scan.everywhere import EverywhereFinder
 from relay.scan.icd import IcdTable
-from relay.scan.lexicon import FOLD
+from relay.scan.lexicon import FOLD, Lexicon, _rareness
+from relay.scan.model import Term
 from relay.scan.shape import Shape
 from relay.scan.shapes import ShapeFinder, all_shapes
 
@@ -198,3 +199,32 @@ def test_a_finding_made_quickly_is_a_finding_like_any_other():
     )  # fmt: skip
     with pytest.raises(FrozenInstanceError):
         finding.digest = ""
+
+
+PIECES = st.sampled_from([b"chest", b"pain", b"relief", b"of", b"shortness", b"breath", b"in", b"the", b"left"])
+
+
+@given(
+    st.sets(st.lists(PIECES, min_size=2, max_size=4).map(tuple), min_size=1, max_size=12), st.lists(PIECES, max_size=14)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_phrase_found_by_its_neighbour_is_the_one_that_trying_every_window_finds(terms, words):
+    term = Term(kind="condition", weight=0.5)
+    lexicon = Lexicon.of(dict.fromkeys(terms, term))
+    words = [*words, b""]
+    for index, word in enumerate(words[:-1]):
+        if word in lexicon.anchored:
+            found = lexicon.anchored[word].around(words, index)
+            around = [
+                phrase
+                for phrase in terms
+                for first in range(len(words) - len(phrase))
+                if tuple(words[first : first + len(phrase)]) == phrase
+                and index == first + phrase.index(max(phrase, key=_rareness))
+                and word == max(phrase, key=_rareness)
+            ]
+            assert (found is None) == (not around)
+            if found is not None:
+                assert tuple(found.words) in around
+                assert found.size == max(map(len, around))
+                assert tuple(words[index - found.before :][: found.size]) == tuple(found.words)
