@@ -11,6 +11,7 @@ from tests.support.postgres import shared
 from tests.support.system import domain
 from tests.support.tables import Tables
 
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 LETTER = b"From: ehr@clinic.example\r\nSubject: Parking\r\n\r\nThe car park is closed.\r\n"
 
 
@@ -24,7 +25,6 @@ async def used(it):
     return {version["number"]: version["sealed_objects"] for version in status["versions"]}
 
 
-@pytest.mark.peers
 async def test_a_version_that_mail_in_the_database_needs_is_counted_and_not_retired(tmp_path):
     url = shared().database()
     async with composed(tmp_path, domain("mail.example", banner="421 4.3.2 Later"), store=url) as it:

@@ -18,7 +18,7 @@ from relay.protect.dkim import record_text
 from tests.support.peers import Postfix, opendkim_says, require
 from tests.support.system import audit, domain, system
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 SENDER = "ehr@clinic.example"
 VERIFIED = """\
@@ -78,7 +78,7 @@ def signed_part(arrived):
 
 def submission(site):
     context = ssl.create_default_context(cafile=str(site.authority.root))
-    client = smtplib.SMTP(*site.submission, timeout=30)
+    client = smtplib.SMTP(*site.submission, timeout=60)
     client._host = site.options.hostname  # the name that its certificate is for
     client.starttls(context=context)
     client.login("ehr", site.secret)
@@ -158,7 +158,7 @@ async def test_postfix_as_a_client_hands_in_pipelined(tmp_path):
             peer = internet.peers["mail.example"]
 
             def send():
-                with smtplib.SMTP(postfix.address, postfix.port, timeout=30) as client:
+                with smtplib.SMTP(postfix.address, postfix.port, timeout=60) as client:
                     for number in range(5):
                         client.sendmail(
                             SENDER, [f"pat{number}@mail.example", f"sam{number}@mail.example"], ODD.encode()

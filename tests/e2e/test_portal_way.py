@@ -10,6 +10,7 @@ import pytest
 from relay.demo.behaviour import StartTls
 from tests.support.system import SENDER, audit, clinic, domain, drained, end, fates, log_lines, system
 
+pytestmark = pytest.mark.timeout(480)
 FALLS = """\
 policy: falls
 rules:
@@ -52,7 +53,7 @@ async def test_a_copy_that_may_not_go_in_the_clear_goes_to_the_portal_and_a_noti
     plain = domain("mail.example", starttls=StartTls.ABSENT)
     async with system(tmp_path, plain, clinic(), policy=FALLS, portal=True) as (site, internet):
         message_id = await send(site, "pat@mail.example", "sam@mail.example", headers=b"X-Kind: lab\r\n")
-        await internet.peers["mail.example"].wait_messages(2, timeout=40)
+        await internet.peers["mail.example"].wait_messages(2, timeout=90)
         await drained(site)
         taken = internet.peers["mail.example"].messages
         raws = [one.content for one in taken]
@@ -71,7 +72,7 @@ async def test_a_copy_that_may_not_go_in_the_clear_goes_to_the_portal_and_a_noti
             ("waiting", "level-not-reached", "results")
         }
         receipts = internet.peers["clinic.example"]
-        await receipts.wait_messages(2, timeout=20)
+        await receipts.wait_messages(2, timeout=90)
         assert all(b"A notice of your secure message was sent" in one.content for one in receipts.messages)
         await end(site)
         told = fates(audit(site))
@@ -87,8 +88,8 @@ async def test_operators_list_recall_extend_and_resend_and_a_refused_notice_with
         first = await send(site, "pat@mail.example", tag=b"[secure] ")
         refused = await send(site, "gone@closed.example", tag=b"[secure] ")
         peer = internet.peers["mail.example"]
-        await peer.wait_messages(1, timeout=30)
-        await internet.peers["clinic.example"].wait_messages(1, timeout=30)
+        await peer.wait_messages(1, timeout=90)
+        await internet.peers["clinic.example"].wait_messages(1, timeout=90)
         await drained(site)
         (row,) = deposits(site, "--message", first)
         assert (row["state"], row["reason"], row["mailbox"]) == ("waiting", "rule", "pat@mail.example")
@@ -99,7 +100,7 @@ async def test_operators_list_recall_extend_and_resend_and_a_refused_notice_with
         assert not any(word in dsn.content for word in WORDS)
         site.postern("portal", "extend", first, "--days", "60", "--reason", "on holiday")
         site.postern("portal", "resend", row["id"], "--reason", "lost")
-        await peer.wait_messages(2, timeout=30)
+        await peer.wait_messages(2, timeout=90)
         assert link_of(message_from_bytes(peer.messages[1].content, policy=policy.default)) == row["id"]
         assert deposits(site, "--mailbox", "pat@mail.example")[0]["expires_at"] > row["expires_at"]
         site.postern("portal", "recall", first, "--reason", "wrong patient")

@@ -8,7 +8,7 @@ from relay.cli import page
 from tests.support.peers import require
 
 pypdfium2 = pytest.importorskip("pypdfium2")
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 
 async def printed(directory, content):
@@ -21,7 +21,7 @@ async def printed(directory, content):
         f"--print-to-pdf={target}", source.as_uri(),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    await asyncio.wait_for(process.wait(), 90)
+    await asyncio.wait_for(process.wait(), 300)
     document = pypdfium2.PdfDocument(target)
     try:
         return [(one.get_width(), one.get_textpage().get_text_range()) for one in document]

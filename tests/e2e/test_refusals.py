@@ -10,6 +10,7 @@ from relay.demo.scenario import Domain
 from tests.support.composed import composed
 from tests.support.system import until
 
+pytestmark = pytest.mark.timeout(400)
 UNKNOWN = "550 5.1.1 <gone@strict.example>: Recipient address rejected: User unknown in local recipient table"
 BLOCKED = "554 5.7.1 Service unavailable; Client host [127.0.0.1] blocked using zen.spamhaus.org"
 LETTER = b"From: ehr@clinic.example\r\nTo: gone@strict.example\r\nSubject: Opening hours\r\n\r\nWe open at nine.\r\n"
@@ -70,6 +71,6 @@ async def count(find, it, wanted):
 
 async def until_async(condition, it):
     """Wait for what the store shows: the worker tells nobody of a settled entry."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition(it):  # noqa: ASYNC110  the store tells of no settled entry
             await asyncio.sleep(0.02)

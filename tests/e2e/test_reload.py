@@ -55,7 +55,7 @@ async def check_a_new_client(site):
     def attempt(secret):
         context = ssl.create_default_context(cafile=str(site.authority.root))
         context.check_hostname = False  # it is for the relay's name, not for 127.0.0.1
-        with smtplib.SMTP(*site.submission, timeout=20) as session:
+        with smtplib.SMTP(*site.submission, timeout=60) as session:
             session.starttls(context=context)
             session.login("lab", secret)
             return session.sendmail("lab@lab.example", ["box@mail.example"], letter())
@@ -87,7 +87,7 @@ async def check_a_changed_port(site):
     await until(lambda: site.worker_pids() and not old & set(site.worker_pids()))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_changes_are_taken_up_while_mail_goes_on(tmp_path):
     async with system(tmp_path, workers=2) as (site, net):
         await check_policies(site)

@@ -33,7 +33,7 @@ from tests.support.system import (
     until,
 )
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(480)]
 
 RETURN = "return.clinic.example"
 GONE = "gone.patient@real.example"
@@ -79,7 +79,7 @@ async def site_with(tmp_path, *domains, routes=(), settings=None, **options):
 
 def send(site, recipient, content=CONTENT, *, sender=SENDER, source="127.0.0.1", options=()):
     """What a message is answered: at RCPT or at the final dot."""
-    with smtplib.SMTP(*site.relay, timeout=30, source_address=(source, 0)) as client:
+    with smtplib.SMTP(*site.relay, timeout=60, source_address=(source, 0)) as client:
         client.ehlo("peer.example")
         code, text = client.mail(sender, options)
         if code == 250:

@@ -14,6 +14,7 @@ from tests.support.system import domain
 from tests.support.tables import Tables
 from tests.support.vault import FakeVault
 
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 LIMITS = {"node": "alpha", "delivery": {"concurrency_per_destination": 6, "rate_per_destination": 120}}
 
 
@@ -23,7 +24,6 @@ def share(it):
     return worker._dispatcher._options.lane("mail.example").concurrency, worker._pacer._default.per_second
 
 
-@pytest.mark.peers
 async def test_a_worker_takes_its_share_of_limits_as_nodes_come_and_go(tmp_path, monkeypatch):
     usual = queue.postgres_options
     monkeypatch.setattr(queue, "postgres_options", lambda settings: replace(usual(settings), beat=0.1))

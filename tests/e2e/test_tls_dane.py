@@ -21,7 +21,7 @@ from tests.support.certificates import leaf_of, tlsa_text
 from tests.support.dnssec import PLAIN, SIGNED, validated_zone
 from tests.support.net import LOOPBACK, PATIENT, contexts, transaction
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 FORMS = [(usage, selector, matching) for usage in (2, 3) for selector in (0, 1) for matching in (0, 1, 2)]
 

@@ -11,7 +11,7 @@ from tests.support.net import contexts
 from tests.support.peers import require
 from tests.support.trust import GOOD, MX, world
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,10 @@ def authority(tmp_path_factory):
 async def finger(program, authority, port, *, name=MX):
     """What it says of the server, in the words of our levels."""
     process = await asyncio.create_subprocess_exec(
-        program, "-c", "-t", "10", "-T", "10", "-l", "verify", "-L", "summary", "-F", str(authority.root),
+        program, "-c", "-t", "60", "-T", "60", "-l", "verify", "-L", "summary", "-F", str(authority.root),
         f"[127.0.0.1]:{port}", name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(process.communicate(), 100)
     said = output.decode()
     if "Verified TLS connection established" in said:
         return Level.VERIFIED

@@ -16,7 +16,7 @@ from tests.support.opensmtpd import OpenSmtpd
 from tests.support.peers import Postfix
 from tests.support.trust import GOOD, MX, world
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 PLAIN = b"MAIL FROM:<evil@evil.example>\r\nRCPT TO:<evil@good.example>\r\n"
 

@@ -15,7 +15,7 @@ from tests.support.opensmtpd import OpenSmtpd
 from tests.support.starttls import starttls_version
 from tests.support.trust import GOOD, MX, world
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from relay.demo.ports import free_port
 from relay.demo.site import Site, SiteOptions
 from relay.trust.mta_sts import Mode, Policy
 from relay.trust.tlsrpt import find_report
-from tests.support.net import contexts
+from tests.support.net import PATIENT_DNS, contexts
 from tests.support.policyhost import answer, policy_host
 from tests.support.shim import clock_shim
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(480)]
 GOOD, MX, OURS = "good.example", "mx.good.example", "mta-sts.clinic.example"
 TWO_DAYS = 2 * 86_400
 
@@ -52,11 +52,12 @@ async def site(tmp_path):
             smtp_port=site.peer.port,
             workers=1,
             settings={
+                "dns": PATIENT_DNS,
                 "tls": {
                     "mta_sts": {"port": host.port},
                     "reports": {"sender": "tls@clinic.example", "organization": "The Clinic", "spread": "0s"},
                     "publish": published,
-                }
+                },
             },
             environment={"LD_PRELOAD": str(clock_shim()), "CLOCK_OFFSET_FILE": str(site.clock)},
         )
@@ -67,13 +68,13 @@ async def site(tmp_path):
 
 
 def send(site):
-    with smtplib.SMTP(*site.relay, timeout=20) as client:
+    with smtplib.SMTP(*site.relay, timeout=60) as client:
         client.sendmail("dr@clinic.example", f"pat@{GOOD}", "Subject: Hello\r\n\r\nSee you on Monday.\r\n")
 
 
 def served(site):
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", site.policy_port, context=contexts(site.authority).encrypting, timeout=10
+        "127.0.0.1", site.policy_port, context=contexts(site.authority).encrypting, timeout=60
     )
     connection.request("GET", "/.well-known/mta-sts.txt", headers={"Host": OURS})
     found = connection.getresponse()

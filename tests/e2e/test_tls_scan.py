@@ -19,7 +19,7 @@ from tests.support.net import contexts
 from tests.support.peers import Postfix, require
 from tests.support.trust import GOOD, MX, world
 
-pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(480)]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ async def scan(port, *options, name=MX):
         require("sslscan"), "--no-colour", "--xml=-", "--starttls-smtp", f"--sni-name={name}", *options,
         f"127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    output, _ = await asyncio.wait_for(process.communicate(), 300)
     root = ET.fromstring(re.sub(rb"^[^<]*", b"", output))
     test = root.find("ssltest")
     versions = {

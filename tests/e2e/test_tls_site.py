@@ -11,8 +11,10 @@ from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer
 from relay.demo.site import Site, SiteOptions
+from tests.support.net import PATIENT_DNS
 from tests.support.policyhost import answer, policy_host
 
+pytestmark = pytest.mark.timeout(480)
 GOOD, FORGED = "good.example", "forged.example"
 TEXT = (
     "From: dr@clinic.example\r\nTo: {to}\r\nSubject: Your results\r\n\r\n"
@@ -52,7 +54,11 @@ async def site(tmp_path):
             dns_port=dns.port,
             smtp_port=peer.port,
             workers=1,
-            settings={"tls": {"mta_sts": {"port": first.port}}, "delivery": {"retry": {"first": "1s", "max": "2s"}}},
+            settings={
+                "dns": PATIENT_DNS,
+                "tls": {"mta_sts": {"port": first.port}},
+                "delivery": {"retry": {"first": "1s", "max": "2s"}},
+            },
         )
         await asyncio.to_thread(site.prepare)
         await site.start()
@@ -61,7 +67,7 @@ async def site(tmp_path):
 
 
 def send(site, to):
-    with smtplib.SMTP(*site.relay, timeout=20) as client:
+    with smtplib.SMTP(*site.relay, timeout=60) as client:
         client.ehlo("ehr")
         client.mail("dr@clinic.example")
         client.rcpt(to)
@@ -73,7 +79,7 @@ def send(site, to):
 async def until(site, *verb, holds):
     """Ask again until the answer holds; the last one is shown when it never does."""
     told = None
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         while told is None or not holds(told):
             done = await asyncio.create_subprocess_exec(
                 *site.command(*verb), env=site.environment(), stdout=asyncio.subprocess.PIPE,

@@ -25,6 +25,9 @@ PATIENT = Deadlines(
 )
 """What no peer that answers exceeds, however busy the machine is. A test in which one stalls shortens that one."""
 
+PATIENT_DNS = {"timeout": "20s", "lifetime": "40s"}
+"""The same of a whole Postern, as settings: the name server it asks runs in the test's own process."""
+
 
 @dataclass
 class Counted:
