@@ -15,12 +15,13 @@ _REACH: Final = 110  # characters between the two
 _ENOUGH: Final = 0.32  # health context in the sentence: one strong term, or two medium ones
 _BEYOND: Final = 0.5  # how much of it counts in the next sentence
 _CARE: Final = 0.7  # how much of the language of care does: records, referrals and clinics have staff
+_SHORT: Final = 120  # characters of a text that is about one thing
+_SHORT_BEYOND: Final = 0.7  # how much the next sentence counts in it
 _LEAST, _MOST = 0.2, 0.8  # weights of names that are somebody's, and not already certain
-_END: Final = re.compile(
-    rb"(?<![ .][A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|vs|re|no))(?<!\bMrs)(?<!\bSra)[.!?][\"')\]]{0,2}\s"
-    rb"|\n[ \t>]*\n|\n[ \t>]*[-*\xb7]"
-)
+_END: Final = re.compile(rb"(?<![ .][A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|vs|re|no))(?<!\bMrs)(?<!\bSra)[.!?][\"')\]]{0,2}\s")
 """Where a sentence ends; not after an initial or a title."""
+_BREAK: Final = re.compile(rb"(?<![,:])\n[ \t>]*\n|\n[ \t>]*[-*\xb7]")
+"""Where something else begins: a paragraph, unless it follows a salutation, or an item of a list."""
 _TOLD: Final = re.compile(
     rb"\b(?:for|of|on|about|regarding|re|with|patient|is|that|from|in|was|has|de|para)[:\s]{1,2}"
     rb"(?:the |my |our |Mrs?\.? |Ms\.? )?\Z|[-:,(\n][ ]?\Z",
@@ -28,6 +29,16 @@ _TOLD: Final = re.compile(
 )
 """What stands before a name of whom something was told."""
 _LONGEST_TOLD: Final = 24
+_OF_ALL: Final = re.compile(
+    rb"(?:'s)?[ ](?:[a-z]{1,12}[ ])?(?:association|society|foundation|institute|department|committee|conference|meeting"
+    rb"|symposium|educators?|coordinator|specialist|dashboard|alerts?|training|courses?|class|classes|modules?|research"
+    rb"|awareness|campaign|guidelines?|protocols?|policy|crisis|epidemic|outbreak|deaths|rates?|statistics|prices?|costs"
+    rb"|market|drugs?|machines?|equipment|suppl(?:y|ies)|kits?|forms|checks|vendor|company|stocks?|shares|gala|walk"
+    rb"|marathon|fundraiser|charity|newsletter|articles?|books?|podcast|talk|lecture|seminar|webinar|prevention|booth"
+    rb"|fair|apps?|bill|pills?)\b",
+    re.IGNORECASE,
+)
+"""What follows a word of health that is said of all: a diabetes educator, the opioid crisis, EKG machines."""
 
 
 def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
@@ -38,34 +49,39 @@ def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
         data: the text.
         bond: how much it says that they stand in one sentence, 0 to 1.
     """
+    if not any(map(_is_open, hits)):
+        return hits
     health = sorted(
         (hit.start, hit.end, hit.weight * (_CARE if hit.kind == "care" else 1.0))
         for hit in hits
-        if hit.group is FindingGroup.HEALTH
+        if hit.group is FindingGroup.HEALTH and not _OF_ALL.match(data, hit.end)
     )
     if not health:
         return hits
     places = [start for start, _, _ in health]
+    beyond = _SHORT_BEYOND if len(data) < _SHORT else _BEYOND
 
     def is_tied(name: Hit) -> bool:
         first = bisect_left(places, name.start - _REACH)
         last = bisect_left(places, name.end + _REACH)
         rest = 1.0
         for start, end, weight in health[first:last]:
-            if start >= name.end:
-                ends = len(_END.findall(data, name.end, start))
-            elif end <= name.start and _TOLD.search(data, max(0, name.start - _LONGEST_TOLD), name.start):
-                ends = len(_END.findall(data, end, name.start))
-            else:
+            gap = (name.end, start) if start >= name.end else (end, name.start)
+            if gap[0] > gap[1] or (start < name.end and not _is_told_of(data, name)) or _BREAK.search(data, *gap):
                 continue
+            ends = len(_END.findall(data, *gap))
             if ends < 2:
-                rest *= 1 - weight * (_BEYOND if ends else 1.0)
+                rest *= 1 - weight * (beyond if ends else 1.0)
         return 1 - rest >= _ENOUGH
 
     return [
         hit._replace(weight=1 - (1 - hit.weight) * (1 - bond)) if _is_open(hit) and is_tied(hit) else hit
         for hit in hits
     ]
+
+
+def _is_told_of(data: bytes, name: Hit) -> bool:
+    return _TOLD.search(data, max(0, name.start - _LONGEST_TOLD), name.start) is not None
 
 
 def _is_open(hit: Hit) -> bool:

@@ -28,7 +28,8 @@ _ROLES_BEFORE: Final = {
     b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
     "title": b"mr mrs ms miss sr sra srta senor senora",
     "greeting": b"dear hi hello hey thanks regards sincerely cheers best respectfully yours truly "
-    b"wishes wrote author contact from to cc bcc by reporter assignee instructor presenter host editor recruiter",
+    b"wishes wrote author contact from to cc bcc by reporter assignee instructor "
+    b"presenter host editor recruiter owner organizer vendor",
     "mention": b"call called calling saw re regarding about for fwd fw with",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
@@ -49,6 +50,7 @@ _SALUTES: Final = frozenset(b"hi hello hey".split())
 _GOES_ON: Final = re.compile(rb"(?:'s)?[ ][a-z]")
 _NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
+_BY_AUTHOR: Final = frozenset(b"edited written hosted presented posted compiled sponsored taught led organized".split())
 _AFTER: Final = re.compile(
     rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa"
     rb"|pharmd|hr\b|human resources|manager|director|coordinator|president|vice president|ceo\b|cfo\b|cio\b|vp\b|chief"
@@ -213,8 +215,11 @@ def _before(tokens: Tokens, index: int, place: int) -> str:
     if gap > _MAX_BETWEEN or (b"\n" in tokens.data[place - gap : place] and previous not in _CLOSING):
         return ""
     if previous in _ADDRESSING:
-        if previous == b"by" and index > 1 and words[index - 2] in _BY:
-            return "provider"
+        if previous == b"by" and index > 1:
+            if words[index - 2] in _BY:
+                return "provider"
+            if words[index - 2] in _BY_AUTHOR:
+                return "greeting"
         start = place - gap - len(previous)
         return role if start <= 0 or tokens.data[start - 1] == _NEWLINE else ""
     return role

@@ -30,7 +30,7 @@ def wrong():
 
 
 @pytest.mark.parametrize(
-    ("cls", "rows", "most"), [("a", 150, 12), ("b", 30, 1), ("c", 65, 1), ("d", 65, 5), ("e", 20, 1)]
+    ("cls", "rows", "most"), [("a", 180, 15), ("b", 30, 1), ("c", 65, 1), ("d", 85, 8), ("e", 20, 1)]
 )
 def test_short_messages(wrong, cls, rows, most):
     assert sum(row["cls"] == cls for row in ROWS) == rows

@@ -26,6 +26,7 @@ def weight_of_name(engine, text):
         ),
         ("Dear Mr. Marsh, your biopsy results are back.", "Dear Mr. Marsh, your order is back."),
         ("Can you see Ellen Marsh? Migraine and nausea since May.", "Can you see Ellen Marsh? It is about the rota."),
+        ("Dear Mrs. Marsh,\n\nyour mammogram is due.", "Mrs. Marsh is here.\n\nThe mammogram unit is closed."),
         ("Tom A. Marsh takes warfarin.", "- Tom A. Marsh\n- the warfarin guideline"),
     ],
 )
@@ -43,6 +44,10 @@ def test_in_one_sentence_a_name_says_more(engine, tied, loose):
         "The asthma talk was good.\n\nRegards,\nEllen Marsh",
         "Reporter: Ellen Marsh. The medication list is empty.",
         "Ellen Marsh in medical records has a new phone.",
+        "Please welcome Ellen Marsh, our new diabetes educator.",
+        "Mr. Marsh, your quote for six EKG machines is ready.",
+        "Project plan: sepsis alert, owner Ellen Marsh.",
+        "Edited by Ellen Marsh. This week: measles, insulin prices.",
     ],
 )
 def test_who_treats_writes_or_works_there_is_no_patient(engine, text):
