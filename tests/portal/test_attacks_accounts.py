@@ -161,11 +161,13 @@ async def test_a_charset_that_takes_long_to_undo_is_no_form(site):
 
 
 async def test_no_path_makes_a_page_link_elsewhere(site):
-    for path in ("//evil.example/x", "/%5Cevil.example", "/%2F/evil.example", "/%09/evil.example", "/x%3Fa%23b"):
+    for path in ("//evil.example/x", "/%5Cevil.example", "/%2F/evil.example", "/x%3Fa%23b"):
         page = await site.browser().raw("GET", f"https://secure.clinic.example{path}")
         links = re.findall(r'href="([^"]*)\?lang=es"', page.text)
         assert len(links) == 1, path
         assert re.fullmatch(r"/(?:[A-Za-z0-9%_.-][A-Za-z0-9%_./-]*)?", links[0]), links
+    answer = await site.browser().raw("GET", "https://secure.clinic.example/%09/evil.example")
+    assert (answer.status_code, "evil" in answer.text) == (404, False)
 
 
 # --- one browser, several mailboxes
