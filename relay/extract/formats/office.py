@@ -25,7 +25,7 @@ _EPOCH: Final = date(1899, 12, 30)  # day 0 of Excel's calendar, which counts a 
 _BREAKS: Final = {"p": "\n", "br": "\n", "cr": "\n", "tr": "\n", "row": "\n", "tc": "\t", "tab": "\t", "h": "\n",
                   "table-row": "\n", "table-cell": "\t", "line-break": "\n", "s": " ", "si": "\n", "comment": "\n",
                   "list-item": "\n"}  # fmt: skip
-
+_MAIN: Final = {"docx": _WORD, "pptx": _SLIDES, "xlsx": _SHEETS}
 _CELLS: Final = frozenset({"tc", "table-cell"})
 
 
@@ -46,6 +46,8 @@ def read_office(archive: zipfile.ZipFile, kind: str, budget: Budget) -> Extracte
     """
     names = archive.namelist()
     texts: list[str] = []
+    if kind in _MAIN and not any(map(_MAIN[kind].match, names)):
+        raise UnreadableError("malformed")  # its text lies where nobody looks for it
     if kind == "odf":
         if b"encryption-data" in _member(archive, "META-INF/manifest.xml", budget):
             raise UnreadableError("encrypted")
@@ -54,7 +56,7 @@ def read_office(archive: zipfile.ZipFile, kind: str, budget: Budget) -> Extracte
     elif kind == "xlsx":
         texts = list(_workbook(archive, names, budget))
     else:
-        wanted = _WORD if kind == "docx" else _SLIDES
+        wanted = _MAIN[kind]
         texts = [_flat(parse_xml(_member(archive, name, budget))) for name in names if wanted.match(name)]
     texts += [_flat(parse_xml(_member(archive, name, budget))) for name in names if _PROPERTIES.match(name)]
     children = tuple((name, _member(archive, name, budget)) for name in names if _EMBEDDED.match(name))

@@ -159,6 +159,8 @@ ENTITIES = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY 
         (d.docx(PLAIN, {"word/header1.xml": "<unclosed"}), "malformed"),
         (d.docx(PLAIN, {"word/header1.xml": ENTITIES}), "malformed"),
         (ENTITIES, "malformed"),
+        (d.zipped({"[Content_Types].xml": "<Types/>", "ppt/elsewhere/slide1.xml": "<a>text</a>"}), "malformed"),
+        (d.zipped({"[Content_Types].xml": "<Types/>", "xl/elsewhere.xml": "<a>text</a>"}), "malformed"),
         (bomb(3_000_000), "bomb"),
         (deep(9), "depth"),
         (d.zipped({f"{number}.txt": "x" for number in range(60)}), "files"),
@@ -177,6 +179,13 @@ def test_what_cannot_be_read_is_said_and_never_none(judge, data, reason):
     assert f"unreadable: {reason}" in report.verdict.counts(), report.verdict
     assert report.verdict.phi >= Phi.POSSIBLE
     assert report.attachments[0].unreadable == reason
+
+
+def test_an_empty_sheet_is_no_damage(engine):
+    empty = d.zipped(
+        {"[Content_Types].xml": "<Types/>", "xl/worksheets/sheet1.xml": "<worksheet><sheetData/></worksheet>"}
+    )
+    assert attached(engine, empty).verdict.phi is Phi.NONE
 
 
 def test_a_decoration_needs_no_reading(engine):
