@@ -79,7 +79,7 @@ class Site:
         self.relay = ("127.0.0.1", free_port())
         self.admin = ("127.0.0.1", free_port())
         self.portal = ("localhost", free_port())
-        self.secret = secrets.token_urlsafe(32)
+        self.secret = secrets.token_hex(32)  # nothing that a program could take for an option
         self.config = directory / "etc" / "postern.yaml"
         self.log = directory / "postern.log"
         self.process: asyncio.subprocess.Process | None = None
