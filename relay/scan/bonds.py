@@ -18,16 +18,17 @@ _CARE: Final = 0.7  # how much of the language of care does: records, referrals 
 _SHORT: Final = 120  # characters of a text that is about one thing
 _SHORT_BEYOND: Final = 0.7  # how much the next sentence counts in it
 _LEAST, _MOST = 0.2, 0.8  # weights of names that are somebody's, and not already certain
-_END: Final = re.compile(rb"(?<![ .][A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|vs|re|no))(?<!\bMrs)(?<!\bSra)[.!?][\"')\]]{0,2}\s")
-"""Where a sentence ends; not after an initial or a title."""
+_END: Final = re.compile(
+    rb"[.!?](?<![ .][A-Za-z].)(?<!\b(?:Mr|Ms|Dr|St|vs|re|no).)(?<!\bMrs.)(?<!\bSra.)[\"')\]]{0,2}\s"
+)
+"""Where a sentence ends; not after an initial or a title, which is asked only where there is a full stop."""
 _BREAK: Final = re.compile(rb"(?<![,:])\n[ \t>]*\n|\n[ \t>]*[-*\xb7]")
 """Where something else begins: a paragraph, unless it follows a salutation, or an item of a list."""
 _TOLD: Final = re.compile(
     rb"\b(?:for|of|on|about|regarding|re|with|patient|is|that|from|in|was|has|de|para)[:\s]{1,2}"
-    rb"(?:the |my |our |Mrs?\.? |Ms\.? )?\Z|[-:,(\n][ ]?\Z",
-    re.IGNORECASE,
+    rb"(?:the |my |our |mrs?\.? |ms\.? )?\Z|[-:,(\n][ ]?\Z"
 )
-"""What stands before a name of whom something was told."""
+"""What stands before a name of whom something was told, in lower case."""
 _LONGEST_TOLD: Final = 24
 _OF_ALL: Final = re.compile(
     rb"(?:'s)?[ ](?:[a-z]{1,12}[ ])?(?:association|society|foundation|institute|department|committee|conference|meeting"
@@ -35,10 +36,12 @@ _OF_ALL: Final = re.compile(
     rb"|awareness|campaign|guidelines?|protocols?|policy|crisis|epidemic|outbreak|deaths|rates?|statistics|prices?|costs"
     rb"|market|drugs?|machines?|equipment|suppl(?:y|ies)|kits?|forms|checks|vendor|company|stocks?|shares|gala|walk"
     rb"|marathon|fundraiser|charity|newsletter|articles?|books?|podcast|talk|lecture|seminar|webinar|prevention|booth"
-    rb"|fair|apps?|bill|pills?)\b",
-    re.IGNORECASE,
+    rb"|fair|apps?|bill|pills?)\b"
 )
-"""What follows a word of health that is said of all: a diabetes educator, the opioid crisis, EKG machines."""
+"""What follows a word of health that is said of all, in lower case: a diabetes educator, the opioid crisis."""
+_LONGEST_OF_ALL: Final = 48
+_IDENTIFIER: Final = FindingGroup.IDENTIFIER
+_HEALTH: Final = FindingGroup.HEALTH
 
 
 def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
@@ -52,9 +55,11 @@ def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
     if not any(map(_is_open, hits)):
         return hits
     health = sorted(
-        (hit.start, hit.end, hit.weight * (_CARE if hit.kind == "care" else 1.0))
-        for hit in hits
-        if hit.group is FindingGroup.HEALTH and not _OF_ALL.match(data, hit.end)
+        [
+            (start, end, weight * (_CARE if kind == "care" else 1.0))
+            for kind, group, start, end, weight, _, _ in hits
+            if group is _HEALTH
+        ]
     )
     if not health:
         return hits
@@ -62,15 +67,15 @@ def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
     beyond = _SHORT_BEYOND if len(data) < _SHORT else _BEYOND
 
     def is_tied(name: Hit) -> bool:
-        first = bisect_left(places, name.start - _REACH)
-        last = bisect_left(places, name.end + _REACH)
+        near = health[bisect_left(places, name.start - _REACH) : bisect_left(places, name.end + _REACH)]
+        is_told_of = bool(near) and _is_told_of(data, name)
         rest = 1.0
-        for start, end, weight in health[first:last]:
+        for start, end, weight in near:
             gap = (name.end, start) if start >= name.end else (end, name.start)
-            if gap[0] > gap[1] or (start < name.end and not _is_told_of(data, name)) or _BREAK.search(data, *gap):
+            if gap[0] > gap[1] or (start < name.end and not is_told_of) or _BREAK.search(data, *gap):
                 continue
             ends = len(_END.findall(data, *gap))
-            if ends < 2:
+            if ends < 2 and not _is_of_all(data, end):
                 rest *= 1 - weight * (beyond if ends else 1.0)
         return 1 - rest >= _ENOUGH
 
@@ -81,8 +86,16 @@ def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
 
 
 def _is_told_of(data: bytes, name: Hit) -> bool:
-    return _TOLD.search(data, max(0, name.start - _LONGEST_TOLD), name.start) is not None
+    first = max(0, name.start - _LONGEST_TOLD)
+    before = data[max(0, first - 1) : name.start].lower()
+    return _TOLD.search(before, min(first, 1)) is not None
+
+
+def _is_of_all(data: bytes, end: int) -> bool:
+    """Whether what follows a word of health, which ends there, makes it one that is said of all."""
+    following = data[end : end + _LONGEST_OF_ALL]
+    return following[:1] in (b" ", b"'") and _OF_ALL.match(following.lower()) is not None
 
 
 def _is_open(hit: Hit) -> bool:
-    return hit.kind == "name" and hit.group is FindingGroup.IDENTIFIER and _LEAST <= hit.weight <= _MOST
+    return hit[0] == "name" and hit[1] is _IDENTIFIER and _LEAST <= hit[4] <= _MOST
