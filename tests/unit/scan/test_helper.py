@@ -68,8 +68,8 @@ async def test_what_is_tuned_for_a_client_holds_in_the_helper_and_on_the_spot(tm
     engine = ScanEngine(load_judge(digest, tuning=tuning))
     everybody, lab = engine.scan(CONTENT), engine.scan(CONTENT, "lab")
     assert everybody.verdict.phi > lab.verdict.phi
-    async with helper(tmp_path / "s", ExtractLimits(jobs=1, tuning=tuning)):
-        service = in_helper(engine, tmp_path / "s")
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60, tuning=tuning)):
+        service = in_helper(engine, tmp_path / "s", deadline=90.0)
         assert [await service.scan(CONTENT, client) for client in ("lab", "", "other", "é" * 2000)] == [
             lab, everybody, everybody, everybody,
         ]  # fmt: skip
