@@ -7,13 +7,14 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.core.ports import Clock, Metrics
 from relay.portal.network import Origins
 from relay.portal.options import PortalOptions
-from relay.portal.sessions import VISIT
+from relay.portal.sessions import VISIT, cookie
 from relay.portal.tokens import Entropy, new_token
 
 log = structlog.get_logger("portal")
@@ -144,15 +145,15 @@ class Visits:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
-        if scope["type"] != "http" or scope["path"].startswith(_OPEN) or _has_cookie(scope):
+        if scope["type"] != "http" or scope["path"].startswith(_OPEN) or _has_visit(scope):
             await self._app(scope, receive, send)
             return
         token = scope.setdefault("state", {})["visit"] = new_token(self._entropy)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and scope["method"] != "POST":
-                cookie = f"{VISIT}={token}; Path=/; Secure; HttpOnly; SameSite=Lax"
-                MutableHeaders(scope=message).append("set-cookie", cookie)
+                given = f"{VISIT}={token}; Path=/; Secure; HttpOnly; SameSite=Lax"
+                MutableHeaders(scope=message).append("set-cookie", given)
             await send(message)
 
         await self._app(scope, receive, sending)
@@ -200,9 +201,8 @@ class Bounds:
         await self._app(scope, receiving, send)
 
 
-def _has_cookie(scope: Scope) -> bool:
-    sign = VISIT.encode("ascii") + b"="
-    return any(name == b"cookie" and sign in value for name, value in scope["headers"])
+def _has_visit(scope: Scope) -> bool:
+    return bool(cookie(Request(scope), VISIT))
 
 
 def _declared(scope: Scope) -> int:

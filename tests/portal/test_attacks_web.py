@@ -144,6 +144,15 @@ async def test_made_up_cookies_let_nobody_in(site, value):
         assert (answer.status_code == 200) == (path == "/sign-in")
 
 
+@pytest.mark.parametrize(
+    ("value", "is_new"), [("", True), ("x", True), ("A" * 44, True), ("%00" * 20, True), ("A" * 43, False)]
+)
+async def test_a_browser_whose_visit_is_no_token_is_given_one(site, value, is_new):
+    answer = await site.browser().raw("GET", "/sign-in", headers={"cookie": f"a=b; __Host-visit={value}"})
+    given = [cookie for cookie in answer.headers.get_list("set-cookie") if cookie.startswith("__Host-visit=")]
+    assert len(given) == is_new
+
+
 async def test_a_session_that_an_attacker_planted_is_not_taken_over(site):
     attacker = await signed_in(site, await site.deposit(mailbox=SAM))
     planted = attacker.client.cookies["__Host-session"]
