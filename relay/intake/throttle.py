@@ -218,7 +218,8 @@ class RateLimiter:
         number = int(now // seconds)
         window = self._windows.get((name, seconds))
         if window is None or window.number != number:
-            window = self._windows[name, seconds] = _Window(number)
+            # An outage does not end with a minute: until the store has answered, nothing is known of the new one.
+            window = self._windows[name, seconds] = _Window(number, failed=window is not None and window.failed)
         return window
 
     def _spawn(self, name: str, seconds: float, window: _Window, now: float) -> None:

@@ -274,6 +274,24 @@ async def test_rates_that_cannot_be_counted_slow_the_client_down_until_they_can(
     await settled(limiter)
 
 
+async def test_an_outage_opens_nothing_when_a_minute_begins():
+    counters, clock = Counters(), Clock()
+    limiter = RateLimiter(counters, clock, ThrottleOptions())
+    sender = client(messages_per_minute=100)
+    counters.error = StoreUnavailableError("down")
+    limiter.admit(sender)
+    await settled(limiter)
+    clock.now += 60
+    assert limiter.admit(sender) == RATE_UNKNOWN
+    counters.error = None
+    await settled(limiter)
+    clock.now += 2
+    limiter.admit(sender)
+    await settled(limiter)
+    assert limiter.admit(sender) is None
+    await settled(limiter)
+
+
 async def test_a_rate_that_cannot_be_counted_is_told_once(told):
     counters, clock = Counters(), Clock()
     limiter = RateLimiter(counters, clock, ThrottleOptions())
