@@ -149,6 +149,7 @@ class Postfix:
         raise AssertionError(f"Postfix did not start:\n{self.log()}")
 
     async def __aexit__(self, *_: object) -> None:
+        await self._end_master()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGTERM)
@@ -156,6 +157,21 @@ class Postfix:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    async def _end_master(self) -> None:
+        """It has a session of its own, so that no signal to our group reaches it; it ends all that it started."""
+        written = self.directory / "queue" / "pid" / "master.pid"
+        with contextlib.suppress(OSError, ValueError):
+            master = os.pidfd_open(int(written.read_text()))
+            try:
+                signal.pidfd_send_signal(master, signal.SIGTERM)
+                ended = asyncio.Event()
+                asyncio.get_running_loop().add_reader(master, ended.set)
+                async with asyncio.timeout(30):
+                    await ended.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(master)
+                os.close(master)
 
     def log(self) -> str:
         """What Postfix wrote."""
