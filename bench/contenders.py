@@ -68,7 +68,8 @@ class Postern:
 
     def version(self) -> str:
         optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-        built = "optimised build" if optimised else "a build without profile-guided optimisation: slower by a fifth"
+        plain = "the distribution's" if sys.base_prefix == "/usr" else "not built with --enable-optimizations"
+        built = "built with --enable-optimizations" if optimised else plain
         return f"Postern {__version__}, Python {sys.version.split()[0]} ({built})"
 
     @contextlib.asynccontextmanager
