@@ -120,7 +120,8 @@ class Memory:
             await asyncio.sleep(self.every)
 
     def _look(self) -> dict[str, tuple[int, float]]:
-        pids = {title: numbers[0] for title, numbers in children(self.site).items() if len(numbers) == 1}
+        titled = {title: numbers for title, numbers in children(self.site).items() if title.startswith("postern: ")}
+        pids = {title: numbers[0] for title, numbers in titled.items() if len(numbers) == 1}
         pids["supervisor"] = self.site.process.pid
         found = {}
         for title, pid in pids.items():
