@@ -30,6 +30,8 @@ class DepositState(StrEnum):
 
 FINAL_STATES: Final = frozenset({DepositState.EXPIRED, DepositState.RECALLED, DepositState.WITHDRAWN})
 """States that a deposit never leaves: its content is gone."""
+LIVE_STATES: Final = frozenset(DepositState) - FINAL_STATES
+"""States in which a deposit can be read."""
 
 
 class Secret(StrEnum):

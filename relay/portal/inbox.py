@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState, Secret
+from relay.core.portal import LIVE_STATES, Deposit, DepositFilter, DepositState, Secret
 from relay.core.portal_accounts import Session
 from relay.portal.checks import answering, hold, judged, limit
 from relay.portal.gate import Admitted, admit, grant_of, is_open_to, shared_secret
@@ -17,7 +17,6 @@ from relay.portal.passphrase import fold_shared
 from relay.portal.rooms import Rooms, rooms_of
 from relay.portal.sessions import form_of, require, text
 
-_LIVE: Final = frozenset(DepositState) - FINAL_STATES
 _PAGE: Final = 50
 _MAX_TEXT: Final = 200
 _DAY: Final = 86400.0
@@ -81,7 +80,7 @@ class Search:
         last = _day(self.until)
         return DepositFilter(
             mailbox=session.mailbox,
-            states=_LIVE,
+            states=LIVE_STATES,
             text=self.sender,
             since=_day(self.since),
             until=None if last is None else last + _DAY,

@@ -10,14 +10,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, DepositState
+from relay.core.portal import LIVE_STATES, Deposit, DepositFilter
 from relay.core.portal_accounts import Assurance, Session
 from relay.portal.checks import hold, limit, network
 from relay.portal.inbox import line_of, open_ones
 from relay.portal.rooms import Rooms, rooms_of
 from relay.portal.sessions import SESSION, drop_cookie, form_of, require, text
 
-_LIVE: Final = frozenset(DepositState) - FINAL_STATES
 _PAGE: Final = 50
 _MOST: Final = 500
 """Messages that one press takes away: whoever has more presses again."""
@@ -66,7 +65,7 @@ async def none_is_mine(request: Request) -> Response:
 async def _theirs(rooms: Rooms, session: Session, *, most: int) -> list[Deposit]:
     """The messages of the mailbox that can be read still, without what a recovery hides."""
     account, now = await rooms.accounts.account(session.mailbox), rooms.clock()
-    where, after = DepositFilter(mailbox=session.mailbox, states=_LIVE), ""
+    where, after = DepositFilter(mailbox=session.mailbox, states=LIVE_STATES), ""
     found: list[Deposit] = []
     while len(found) < most:
         some, after = await rooms.deposits.page(where, after=after, limit=_PAGE)

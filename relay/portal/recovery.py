@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from relay.core.address import Address
 from relay.core.change import AuditEvent
-from relay.core.portal import FINAL_STATES, DepositFilter, DepositState
+from relay.core.portal import LIVE_STATES, DepositFilter
 from relay.core.portal_accounts import Account, Accounts, Assurance, Plea, Session, Told
 from relay.portal.checks import hold, limit, network, told
 from relay.portal.entry import begin, lead
@@ -21,7 +21,6 @@ from relay.portal.rooms import Rooms, rooms_of
 from relay.portal.sessions import RefusedError, SignInNeededError, form_of, text
 from relay.portal.tokens import digest, new_token
 
-_LIVE: Final = frozenset(DepositState) - FINAL_STATES
 _MOST_SENDERS: Final = 50
 _MOST_READ: Final = 2000
 
@@ -103,7 +102,7 @@ async def _plead(rooms: Rooms, account: Account, *, tenant: str) -> None:
 
 async def _senders(rooms: Rooms, account: Account) -> list[Address]:
     found: dict[str, Address] = {}
-    where, after = DepositFilter(mailbox=account.mailbox, states=_LIVE, until=account.hidden_before), ""
+    where, after = DepositFilter(mailbox=account.mailbox, states=LIVE_STATES, until=account.hidden_before), ""
     for _ in range(_MOST_READ // 50):
         page, after = await rooms.deposits.page(where, after=after, limit=50)
         for deposit in page:

@@ -256,13 +256,18 @@ async def test_a_rate_is_passed_by_no_more_than_the_written_bound():
     assert counters.calls < 100, "not a write a message"
 
 
-async def test_rates_that_cannot_be_counted_slow_the_client_down_until_they_can():
+async def without_the_store():
+    """A limiter that has found out that nothing can be counted."""
     counters, clock = Counters(), Clock()
     limiter = RateLimiter(counters, clock, ThrottleOptions())
     sender = client(messages_per_minute=100)
     counters.error = StoreUnavailableError("down")
     limiter.admit(sender)
-    await settled(limiter)
+    return counters, clock, await settled(limiter), sender
+
+
+async def test_rates_that_cannot_be_counted_slow_the_client_down_until_they_can():
+    counters, clock, limiter, sender = await without_the_store()
     assert limiter.admit(sender) == RATE_UNKNOWN
     await settled(limiter)
     counters.error = None
@@ -275,12 +280,7 @@ async def test_rates_that_cannot_be_counted_slow_the_client_down_until_they_can(
 
 
 async def test_an_outage_opens_nothing_when_a_minute_begins():
-    counters, clock = Counters(), Clock()
-    limiter = RateLimiter(counters, clock, ThrottleOptions())
-    sender = client(messages_per_minute=100)
-    counters.error = StoreUnavailableError("down")
-    limiter.admit(sender)
-    await settled(limiter)
+    counters, clock, limiter, sender = await without_the_store()
     clock.now += 60
     assert limiter.admit(sender) == RATE_UNKNOWN
     counters.error = None
