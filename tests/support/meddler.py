@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+from tests.support.listening import Listening
+
 WORDS = (b"MAIL FROM", b"RCPT TO", b"ehr@clinic", b"patient-of-ours", b"planted-text")
 """What of a protected copy he must never see."""
 CONTENT = b"Subject: planted-text\r\n\r\nplanted-text\r\n"
@@ -14,7 +16,7 @@ INJECTED = (
 """Answers that he gives for a server, to take ours for those of the protected connection."""
 
 
-class Meddler:
+class Meddler(Listening):
     """Sits before a server and records both directions.
 
     Args:
@@ -28,22 +30,8 @@ class Meddler:
         self._port, self._strip, self._inject, self._commands = port, strip, inject, commands
         self.injected = 0
         self.seen = bytearray()
-        self._tasks = set()
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
 
     async def _serve(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
         there, away = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             await asyncio.gather(self._pass(reader, away), self._pass(there, writer, back=True))

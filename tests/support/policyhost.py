@@ -6,6 +6,7 @@ import re
 import ssl
 
 from relay.demo.authority import Authority, Certificate
+from tests.support.listening import Listening
 
 POLICY = b"version: STSv1\r\nmode: enforce\r\nmx: mx.good.example\r\nmax_age: 86400\r\n"
 
@@ -15,7 +16,7 @@ def answer(body: bytes = POLICY, *, status: str = "200 OK", media: str = "text/p
     return head.encode() + body
 
 
-class PolicyHost:
+class PolicyHost(Listening):
     """Serves one raw answer to every request.
 
     Attributes:
@@ -37,23 +38,8 @@ class PolicyHost:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate.cert, certificate.key)
         self._tls.sni_callback = lambda _live, name, _context: self.names.append(name)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task] = set()
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *error):
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
 
     async def _serve(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
         self.connections += 1
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
