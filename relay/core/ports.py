@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from relay.core.address import Address
 from relay.core.change import AuditEvent, Remember, UnitOfWork
@@ -236,6 +236,10 @@ class Known:
     until: float
 
 
+Seen: TypeAlias = Known | Literal["anything"] | None
+"""What somebody who wants to keep something new saw before: that, nothing, or whatever it is."""
+
+
 class Knowledge(Protocol):
     """What is known of other domains, shared by all workers; the stores of the queue keep it too."""
 
@@ -246,8 +250,17 @@ class Knowledge(Protocol):
             StoreError: it cannot be read now.
         """
 
-    async def learn(self, known: Known) -> None:
-        """Keep it, in the place of what was known before."""
+    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+        """Keep it, in the place of what was known before; whether it was kept.
+
+        Args:
+            known: what to keep.
+            over: keep it only while this, by its value, is what is known (``None``: nothing is), so that of several
+                processes that go on from the same one alone is told that it did. By itself: in any case.
+
+        Raises:
+            StoreError: it cannot be kept now.
+        """
 
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
         """A page of all that is known of a kind and not past its time, in the order of the names."""

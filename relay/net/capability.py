@@ -18,6 +18,8 @@ KIND: Final = "capability"
 _AT_HAND: Final = 20_000
 _IN_FLIGHT: Final = 256
 """Observations being worked on; above it further ones are left out: the next meeting tells the same."""
+_TRIES: Final = 8
+"""How often an observation is put to what is known while others write: each time at least one of them got through."""
 
 Tell = Callable[[AuditEvent], Awaitable[None]]
 """Keeps an audit event."""
@@ -65,16 +67,28 @@ class Capabilities:
 
     async def _work(self, name: str, seen: Observation) -> None:
         try:
-            # From the store, not from memory: another worker may have raised the alarm already.
-            stored = await self._knowledge.known(KIND, name)
-            learnt = learn(_decoded(stored) if stored is not None else None, seen)
-            if learnt.write:
-                now = learnt.now
-                await self._knowledge.learn(Known(kind=KIND, name=name, value=now.encode(), until=now.until))
-            self._remember(name, learnt.now)
-            await self._raise(learnt)
-        except StoreError as error:
-            log.warning("what a server can do was not written down", host=seen.proof.host, error=str(error))
+            for _ in range(_TRIES):
+                learnt = await self._learn(name, seen)
+                if learnt is not None:
+                    self._remember(name, learnt.now)
+                    await self._raise(learnt)
+                    return
+            error = "others write it down again and again"
+        except StoreError as fault:
+            error = str(fault)
+        log.warning("what a server can do was not written down", host=seen.proof.host, error=error)
+
+    async def _learn(self, name: str, seen: Observation) -> Learnt | None:
+        """What the observation leads to; ``None``: another process wrote of the same server meanwhile.
+
+        From the store, not from memory, and in the place of what it led on from alone: of all that see a server fall,
+        one raises the alarm.
+        """
+        stored = await self._knowledge.known(KIND, name)
+        learnt = learn(_decoded(stored) if stored is not None else None, seen)
+        now = learnt.now
+        fresh = Known(kind=KIND, name=name, value=now.encode(), until=now.until)
+        return learnt if not learnt.write or await self._knowledge.learn(fresh, over=stored) else None
 
     def _remember(self, name: str, capability: Capability) -> None:
         self._at_hand[name] = capability

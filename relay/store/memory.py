@@ -11,7 +11,7 @@ from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreFullError
-from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
+from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Seen, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, prepare
@@ -317,9 +317,17 @@ class MemoryStore:
         known = self._data.known.get((kind, name))
         return known if known is not None and known.until > self._clock() else None
 
-    async def learn(self, known: Known) -> None:
-        """Keep what was learnt of another domain, in the place of what was known before."""
+    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+        """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
+        there = self._data.known.get((known.kind, known.name))
+        if isinstance(over, Known):
+            is_so = there is not None and there.value == over.value
+        else:
+            is_so = over == "anything" or there is None or there.until <= self._clock()
+        if not is_so:
+            return False
         self._data.known[(known.kind, known.name)] = known
+        return True
 
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:
         """A page of what is known of a kind and not past its time, in the order of the names."""

@@ -1,5 +1,7 @@
 """What every store promises as ``Knowledge``: what is known of other domains, shared by all processes."""
 
+import asyncio
+
 import pytest
 
 from relay.core.ports import Known
@@ -38,6 +40,37 @@ async def test_learning_again_replaces_and_kinds_and_names_are_apart(harness):
     assert await store.known("mta-sts", "good.example") == a_fact(value=b"newer", lasts=90)
     assert await store.known("capability", "good.example") == a_fact(kind="capability", value=b"another kind")
     assert await store.known("mta-sts", "other.example") is None
+
+
+async def test_what_is_known_is_replaced_only_while_it_is_what_was_seen(harness):
+    store, other = await harness.open(), await harness.open()
+    first, second, third = (a_fact(value=value) for value in (b"1", b"2", b"3"))
+    assert not await store.learn(second, over=first), "nothing is known yet"
+    assert await store.learn(first, over=None)
+    assert not await other.learn(second, over=None), "something is known"
+    assert await other.learn(second, over=first)
+    assert not await store.learn(third, over=first), "it has changed since"
+    assert await store.known("mta-sts", "good.example") == second
+    assert await store.learn(third, over=second)
+    assert await other.learn(first), "in any case"
+    harness.clock.now = first.until
+    late = a_fact(value=b"late", lasts=120)
+    assert await store.learn(late, over=None), "what is past its time is not known"
+    assert await other.known("mta-sts", "good.example") == late
+
+
+async def test_of_two_that_replace_the_same_at_once_one_does(harness):
+    stores = [await harness.open() for _ in range(3)]
+    seen = a_fact(value=b"0")
+    await stores[0].learn(seen)
+    for number in range(1, 8):
+        rivals = [a_fact(value=b"%d of %d" % (number, place)) for place in range(len(stores))]
+        answers = await asyncio.gather(
+            *(store.learn(fact, over=seen) for store, fact in zip(stores, rivals, strict=True))
+        )
+        assert answers.count(True) == 1
+        seen = rivals[answers.index(True)]
+        assert await stores[0].known("mta-sts", "good.example") == seen
 
 
 async def test_nothing_is_known_past_its_time(harness):

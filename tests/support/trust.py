@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from relay.core.ports import ConnectError, Known
+from relay.core.ports import ConnectError, Known, Seen
 from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer, PeerBehaviour
@@ -60,10 +60,10 @@ class BrokenStore:
             raise self.error
         return await self.store.known(kind, name)
 
-    async def learn(self, known: Known) -> None:
+    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
         if self.error:
             raise self.error
-        await self.store.learn(known)
+        return await self.store.learn(known, over=over)
 
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200):
         return await self.store.all_known(kind, after=after, limit=limit)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from relay.core.ports import Known
+from relay.core.ports import Known, Seen
 from relay.store.options import StoreOptions
 from relay.store.postgres.line import Connection
 from relay.store.postgres.tables import PLACE_SHIFT
@@ -35,8 +35,13 @@ _ADOPT: Final = f"""
            + row_number() OVER (ORDER BY place), %(heir)b::text, sealed FROM gone"""  # noqa: S608 - a constant of our own
 """Audit events of a node that is gone go to the trail of one that is there."""
 _LEARN: Final = """
-    INSERT INTO known(kind, name, value, until) VALUES(%b::text, %b::text, %b::bytea, %b::float8)
-    ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until"""
+    INSERT INTO known(kind, name, value, until)
+    VALUES(%(kind)b::text, %(name)b::text, %(value)b::bytea, %(until)b::float8)
+    ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until
+    WHERE %(over)b::float8 IS NULL OR known.until <= %(over)b::float8"""
+_RELEARN: Final = """
+    UPDATE known SET value = %(value)b::bytea, until = %(until)b::float8
+    WHERE kind = %(kind)b::text AND name = %(name)b::text AND value = %(seen)b::bytea"""
 _UNLEARN: Final = """
     DELETE FROM known WHERE (kind, name) IN (
         SELECT kind, name FROM known ORDER BY until LIMIT greatest(0, (SELECT count(*) FROM known) - %b::int8))"""
@@ -71,9 +76,15 @@ async def relax(connection: Connection) -> None:
     await connection.execute("SET synchronous_commit TO off")
 
 
-async def learn(connection: Connection, known: Known) -> None:
-    """Keep what was learnt of another domain."""
-    await connection.execute(_LEARN, (known.kind, known.name, known.value, float(known.until)))
+async def learn(connection: Connection, known: Known, over: Seen = "anything", now: float = 0.0) -> bool:
+    """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept."""
+    values: dict[str, Any] = {"kind": known.kind, "name": known.name, "value": known.value, "until": float(known.until)}
+    if isinstance(over, Known):
+        sql, values["seen"] = _RELEARN, over.value
+    else:
+        sql, values["over"] = _LEARN, None if over == "anything" else float(now)
+    cursor = await connection.execute(sql, values)
+    return cursor.rowcount > 0
 
 
 async def forget(connection: Connection, kind: str, name: str) -> None:

@@ -10,7 +10,7 @@ from relay.core.change import AuditEvent, Keep, Note, Remember, Settle, UnitOfWo
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError, StoreUnavailableError
-from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
+from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Seen, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.postgres import housekeeping, tables
@@ -305,9 +305,9 @@ class PostgresStore:
         """Add to a fixed-window counter; the sum in the window that ``now`` lies in, this addition included."""
         return await self._reader.count(self._codec.counter(counter), window, now + self._pulse.behind, add)
 
-    async def learn(self, known: Known) -> None:
-        """Keep what was learnt of another domain, in the place of what was known before."""
-        await self._writer.submit(lambda connection, _lease: housekeeping.learn(connection, known))
+    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+        """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
+        return await self._writer.submit(lambda line, _: housekeeping.learn(line, known, over, self._clock()))
 
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

@@ -13,7 +13,7 @@ from relay.core.change import AuditEvent, Remember, UnitOfWork
 from relay.core.entry import Claimed, QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError
-from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Vault
+from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Seen, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
@@ -274,9 +274,10 @@ class SqliteStore:
         name = self._codec.counter(counter)
         return await self._writer.submit(lambda tables: tables.count(name, window, now, add))
 
-    async def learn(self, known: Known) -> None:
-        """Keep what was learnt of another domain, in the place of what was known before."""
-        await self._writer.submit(lambda tables: tables.learn(known))
+    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+        """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
+        now = self._clock()
+        return await self._writer.submit(lambda tables: tables.learn(known, over, now))
 
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

@@ -8,7 +8,7 @@ import apsw
 import orjson
 
 from relay.core.errors import StoreError, StoreFullError
-from relay.core.ports import Known
+from relay.core.ports import Known, Seen
 from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows
 
 PRIORITIES: Final = """
@@ -49,6 +49,12 @@ _NO_ENTRIES: Final = (
     "NOT EXISTS (SELECT 1 FROM entries WHERE entries.id > messages.id || '.' AND entries.id < messages.id || '/')"
 )
 """Entry ids are MESSAGE.N, and "/" follows "." in ASCII: the range is all entries of the message."""
+_LEARN: Final = """
+    INSERT INTO known(kind, name, value, until) VALUES(:kind, :name, :value, :until)
+    ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until
+    WHERE :over IS NULL OR known.until <= :over RETURNING 1"""
+_RELEARN: Final = """
+    UPDATE known SET value = :value, until = :until WHERE kind = :kind AND name = :name AND value = :seen RETURNING 1"""
 _CHUNKS: Final = (64, 16, 4, 1)
 _MEMOS_AT_ONCE: Final = 20_000
 """Memos that one housekeeping deletes, so that it never holds the lock for long."""
@@ -286,13 +292,15 @@ class Tables:
         ).fetchall()
         return int(rows[0][0])
 
-    def learn(self, known: Known) -> None:
-        """Keep what was learnt of another domain."""
-        self._execute(
-            "INSERT INTO known VALUES(?, ?, ?, ?) "
-            "ON CONFLICT(kind, name) DO UPDATE SET value = excluded.value, until = excluded.until",
-            (known.kind, known.name, known.value, known.until),
-        )
+    def learn(self, known: Known, over: Seen = "anything", now: float = 0.0) -> bool:
+        """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept."""
+        values: dict[str, Any] = {"kind": known.kind, "name": known.name, "value": known.value, "until": known.until}
+        if isinstance(over, Known):
+            sql, values["seen"] = _RELEARN, over.value
+        else:
+            sql, values["over"] = _LEARN, None if over == "anything" else now
+        # Read to its end, as in ``count``.
+        return bool(self._execute(sql, values).fetchall())
 
     def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

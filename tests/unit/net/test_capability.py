@@ -1,18 +1,22 @@
+import asyncio
 import contextlib
 from dataclasses import replace
 
 import pytest
 
 from relay.core.errors import StoreError
-from relay.core.level import Level
+from relay.core.level import Level, Proof
 from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError, Known
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.net.capability import KIND, Capabilities
+from relay.store import MemoryData, MemoryStore, StoreOptions
+from relay.trust.capability import Observation
 from tests.support.net import contexts
-from tests.support.queue import NOW
-from tests.support.trust import GOOD, MX, world
+from tests.support.queue import NOW, ManualClock
+from tests.support.trust import GOOD, MX, Tallied, world
+from tests.support.vault import FakeVault
 
 ALERT, FALLS = ("postern_alerts_total", "tls-downgrade"), ("postern_tls_downgrades_total", GOOD)
 
@@ -98,6 +102,40 @@ async def test_one_alarm_for_all_workers(authority, tls, good):
         await it.failure(floor=Level.VERIFIED)
         await another.settle()
         assert it.metrics.counts[ALERT] == 1
+
+
+class Meeting(MemoryStore):
+    """Shows what is known only once so many have asked for it: all of them see the same."""
+
+    party: asyncio.Barrier | None = None
+
+    async def known(self, kind, name):
+        found = await super().known(kind, name)
+        if (party := self.party) is not None:
+            await party.wait()
+            self.party = None  # who comes now comes again, and alone
+        return found
+
+
+async def test_one_alarm_when_all_workers_see_the_fall_at_once():
+    store, metrics, events = Meeting(FakeVault(), ManualClock(), StoreOptions(), MemoryData()), Tallied(), []
+
+    async def tell(event):
+        events.append(event)
+
+    workers = [Capabilities(store, tell=tell, metrics=metrics) for _ in range(3)]
+
+    async def all_see(level):
+        store.party = asyncio.Barrier(len(workers))
+        for worker in workers:
+            worker.saw(Observation(domain=GOOD, proof=Proof(level=level, host=MX), how="delivery", at=NOW))
+        for worker in workers:
+            await worker.settle()
+
+    for falls in (1, 2):
+        await all_see(Level.VERIFIED)
+        await all_see(Level.CLEAR)
+        assert metrics.counts[ALERT] == metrics.counts[FALLS] == len(events) == falls
 
 
 async def test_a_server_that_cannot_be_reached_is_no_downgrade(authority, tls, good):
