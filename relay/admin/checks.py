@@ -29,7 +29,9 @@ async def disk_has_room(directory: Path, reserve: int) -> str:
     """More than the reserve (bytes) is free."""
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
-    return "" if free > reserve else f"{free >> 20} MiB free, not more than the reserve of {reserve >> 20} MiB"
+    if free > reserve:
+        return ""
+    return f"{directory}: {free >> 20} MiB free, not more than the reserve of {reserve >> 20} MiB"
 
 
 async def listeners_answer(listeners: Iterable[tuple[str, str, int]]) -> str:

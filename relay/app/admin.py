@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,7 +19,7 @@ from relay.app.belonging import prove_ring
 from relay.app.certificates import ExpiryWatch
 from relay.app.portal_admin import AdminPortal
 from relay.app.publish import policy_context, policy_files, policy_host
-from relay.app.queue import build_store, incarnation, node_is_draining
+from relay.app.queue import build_store, incarnation, node_is_draining, portal_postgres
 from relay.app.reports import ReportMail, received, reporter
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.trust import Outward, Probes
@@ -202,7 +203,7 @@ class AdminService:
         return {
             "store": lambda: checks.store_answers(self._store),
             "node": self._check_node,
-            "disk": lambda: checks.disk_has_room(self._life.settings.data_dir, self._life.settings.limits.disk_reserve),
+            **disk_checks(self._life.settings),
             "workers": lambda: checks.listeners_answer(
                 (one.name, str(one.address), one.port) for one in self._life.settings.listeners
             ),
@@ -311,6 +312,16 @@ class AdminService:
         await self._portal.close()
         await self._store.close()
         self._metrics.close()
+
+
+def disk_checks(settings: Settings) -> dict[str, Check]:
+    """Readiness checks of the disks that mail needs: the queue's, and the one that the portal's file is on."""
+    disks = {"disk": settings.data_dir}
+    portal = settings.portal
+    if portal is not None and portal_postgres(settings, portal) is None:
+        disks["portal_disk"] = portal.dir
+    reserve = settings.limits.disk_reserve
+    return {name: partial(checks.disk_has_room, directory, reserve) for name, directory in disks.items()}
 
 
 def _control_options(settings: Settings) -> ControlOptions:
