@@ -11,7 +11,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from email.utils import format_datetime, getaddresses, parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
 from relay.core.address import Address
@@ -22,6 +22,7 @@ from relay.mail import edit
 from relay.mail.advice import advice
 from relay.mail.scrub import scrub
 from relay.mail.told import Herald, Ruling, decision_notice
+from relay.mail.words import mailboxes
 
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]{1,250}>\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}\Z")
@@ -316,7 +317,7 @@ class _Notice:
 
     def _addresses(self, name: str) -> list[str]:
         found = []
-        for _, text in getaddresses([self._header(name)])[:_MAX_ADDRESSES]:
+        for _, text in mailboxes([self._header(name)])[:_MAX_ADDRESSES]:
             try:
                 address = Address.parse(text)
             except AddressError:

@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from email.errors import HeaderParseError
 from email.header import Header
-from email.utils import getaddresses
 from typing import Final, NamedTuple
 
 from relay.core.address import normalise_domain
 from relay.core.decision import HeaderEdit
 from relay.core.errors import AddressError
-from relay.mail.words import decode_value
+from relay.mail.words import decode_value, mailboxes
 
 _FIELD: Final = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _NAME: Final = re.compile(r"[!-9;-~]{1,76}\Z")
@@ -194,7 +193,7 @@ def author_domain(content: bytes) -> str:
     if simple:
         return _domain(simple[1].decode("ascii"))
     text = value.decode("utf-8", "replace")
-    for _, address in getaddresses([text]):
+    for _, address in mailboxes([text]):
         if "@" in address:
             return _domain(address.rpartition("@")[2])
     return ""

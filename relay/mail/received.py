@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import format_datetime, getaddresses
+from email.utils import format_datetime
 from typing import Final
 
 from relay.core.envelope import ClientSession, Envelope
+from relay.mail.words import mailboxes
 
 _INTERESTING: Final = re.compile(
     rb"^(?:(?P<received>received)|(?P<date>date)|(?P<id>message-id)|(?P<bcc>(?:resent-)?bcc))[ \t]*:",
@@ -162,7 +163,7 @@ def protocol(session: ClientSession, envelope: Envelope) -> str:
 def from_addresses(content: bytes) -> list[str]:
     """The mailboxes of all From fields, as written; for the check that a client writes in its own name."""
     head = content[: head_end(content)]
-    return [address for _, address in getaddresses(list(_from_values(head))) if address]
+    return [address for _, address in mailboxes(list(_from_values(head))) if address]
 
 
 def _from_values(head: bytes) -> Iterator[str]:

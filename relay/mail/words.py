@@ -1,8 +1,10 @@
 """Header values as people read them: unfolded, RFC 2047 words decoded, stray 8-bit bytes made text."""
 
 import re
+from collections.abc import Sequence
 from email.errors import HeaderParseError
 from email.header import decode_header
+from email.utils import getaddresses
 from typing import Final
 
 from relay.mail.charset import decode
@@ -32,3 +34,15 @@ def decode_value(raw: str) -> str:
         piece if isinstance(piece, str) else decode(piece, charset or "us-ascii") for piece, charset in pieces
     )
     return text if text.strip() else value  # words of which nothing could be decoded stay as they stand
+
+
+def mailboxes(values: Sequence[str]) -> list[tuple[str, str]]:
+    """Display name and address of each mailbox in address headers, as ``email.utils.getaddresses`` reads them.
+
+    Never raises: the standard library goes a step deeper for each comment inside a comment (RFC 5322 section 3.2.2)
+    and for each group inside a group; where that is too deep for it, there is no mailbox.
+    """
+    try:
+        return getaddresses(list(values))
+    except RecursionError:
+        return []

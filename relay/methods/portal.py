@@ -8,7 +8,6 @@ import base64
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import getaddresses
 from typing import Final
 
 from relay.core.change import AuditEvent
@@ -22,7 +21,7 @@ from relay.core.ports import Clock, Ended, Metrics, Rendering, Unavailable
 from relay.delivery.plan import fallback_cause
 from relay.mail import edit
 from relay.mail.notice import NoticeWriter
-from relay.mail.words import decode_value
+from relay.mail.words import decode_value, mailboxes
 from relay.methods.original import SECRET_HEADER, edited
 
 _ID_BYTES: Final = 16
@@ -211,7 +210,7 @@ def _listed(content: bytes, name: str) -> tuple[str, ...]:
     """Mailboxes of a header as a reader sees them, ``Name <mailbox>``; those that To and Cc disclose."""
     raw = (edit.get(content, name) or b"")[:_MAX_HEADER].decode("utf-8", "surrogateescape")
     listed = []
-    for display, mailbox in getaddresses([raw])[:_MAX_LISTED]:
+    for display, mailbox in mailboxes([raw])[:_MAX_LISTED]:
         shown = _clean(decode_value(display))
         if mailbox:
             listed.append(f"{shown} <{_clean(mailbox)}>" if shown else _clean(mailbox))

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from email.utils import getaddresses, parseaddr
 from typing import Final
 
 from relay.core.address import Address
 from relay.core.errors import AddressError
 from relay.core.portal import Deposit
+from relay.mail.words import mailboxes
 
 _SEPARATORS: Final = re.compile(r"[,;\s]+")
 _MAX_OTHERS: Final = 50
@@ -16,7 +16,7 @@ _MAX_OTHERS: Final = 50
 def sender(deposit: Deposit, reply_to: str) -> Address | None:
     """Who gets a reply (RFC 5322 section 3.6.2): Reply-To, else From, else the envelope's sender; ``None``: nobody."""
     for value in (reply_to, deposit.origin_from):
-        address = _address(parseaddr(value)[1])
+        address = next((_address(text) for _, text in mailboxes([value])), None)
         if address is not None:
             return address
     return deposit.sender.address
@@ -27,7 +27,7 @@ def others(deposit: Deposit, reply_to: str = "") -> tuple[Address, ...]:
     first = sender(deposit, reply_to)
     seen = {deposit.mailbox.key} | ({first.key} if first else set())
     found = []
-    for _, text in getaddresses([*deposit.origin_to, *deposit.origin_cc])[: 4 * _MAX_OTHERS]:
+    for _, text in mailboxes([*deposit.origin_to, *deposit.origin_cc])[: 4 * _MAX_OTHERS]:
         address = _address(text)
         if address is not None and address.key not in seen:
             seen.add(address.key)

@@ -157,3 +157,8 @@ def test_queue_ids_need_their_entropy():
         queue_id(NOW, b"123456")
     with pytest.raises(ValueError, match="clock"):
         queue_id(-1, b"1234567")
+
+
+@pytest.mark.parametrize("deep", [b"(" * 5_000 + b") a@x.example", b"a:" * 5_000 + b"a@x.example;"])
+def test_authors_nested_too_deeply_to_be_read_are_none(deep):
+    assert from_addresses(b"From: " + deep + b"\r\n\r\n") == []

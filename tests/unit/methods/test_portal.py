@@ -276,6 +276,11 @@ async def test_headers_that_are_hostile_are_bounded_and_clean(bench):
     assert deposit.subject.isprintable()
 
 
+async def test_recipients_nested_too_deeply_to_be_read_keep_nothing_from_the_portal(bench):
+    await bench.render(content=b"To: " + b"(" * 5_000 + b"\r\n\r\nx")
+    assert (await bench.one()).origin_to == ()
+
+
 def test_parting_gives_each_recipient_an_entry_with_an_id_of_its_own():
     one = entry_of()
     many = dataclasses.replace(

@@ -324,6 +324,25 @@ async def test_a_fault_of_ours_past_the_expiry_is_for_the_caller_to_set_aside(it
         await it.attempter(claimed, None)
 
 
+DEEP = [("(" * 70 + "\r\n ") * 70 + "lab@clinic.example", ("a:" * 70 + "\r\n ") * 70]
+
+
+@pytest.mark.parametrize("deep", DEEP)
+async def test_authors_nested_too_deeply_to_be_read_are_no_reason_to_have_no_fate(it, deep):
+    content = b"From: %s\r\n\r\nhi\r\n" % deep.encode()
+    await it.keep(body=content)
+    await it.over(TAKEN)
+    assert await it.fates() == {0: "delivered"}
+
+
+@pytest.mark.parametrize("deep", DEEP)
+async def test_time_is_up_also_where_the_authors_are_nested_too_deeply_to_be_read(it, deep):
+    await it.keep(body=b"From: %s\r\nTo: %s\r\n\r\nhi\r\n" % (deep.encode(), deep.encode()), expires_at=NOW)
+    await it.attempt()
+    assert await it.fates() == {0: "expired"}
+    assert len(await it.notices_kept()) == 1
+
+
 @pytest.mark.parametrize("state", list(EntryState))
 async def test_the_sender_is_warned_of_a_delay_once(it, state):
     await it.keep(state=state, warn_at=NOW, expires_at=NOW + 10_000)
