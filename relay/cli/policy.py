@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from relay.cli.options import config_option
+from relay.cli.options import Group, config_option, only_asks
 from relay.cli.policy_history import history
 from relay.core.decision import MethodName
-from relay.core.errors import Problem, ProblemsError
+from relay.core.errors import AddressError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from relay.config.settings import Settings
     from relay.core.address import Address
     from relay.core.decision import Explanation, PolicyDecision
     from relay.core.envelope import MessageFacts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE: Final = Path("policies/main.yaml")
 _MAX_MESSAGE: Final = 100 * 1024 * 1024
+_NEED_NOTHING: Final = ("schema",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +34,13 @@ class Options:
     """What all the verbs share.
 
     Attributes:
-        config: where the configuration, which names the policy, is looked for.
+        config: where the configuration, which names the policy and has the methods, is looked for.
+        settings: what stands there; None where there is no configuration.
         methods: the methods taken as configured.
     """
 
     config: Path
+    settings: "Settings | None"
     methods: frozenset[MethodName]
 
     def policy_file(self, given: Path | None) -> Path:
@@ -47,31 +51,45 @@ class Options:
         """
         if given is not None:
             return given
-        if self.config.exists():
-            from relay.config.load import load
-
-            return load(self.config).policy
+        if self.settings is not None:
+            return self.settings.policy
         if _EXAMPLE.exists():
             return _EXAMPLE
         hint = "name the file, or the configuration with --config"
         raise ProblemsError(Problem(where=str(self.config), what="there is no configuration here", hint=hint))
 
 
-@click.group(name="policy", help="Check, explain and test policies.")
+@click.group(cls=Group, name="policy", help="Check, explain and test policies.")
 @config_option(", which names the policy file")
 @click.option(
     "--method",
     "methods",
     type=click.Choice([method.value for method in MethodName]),
     multiple=True,
-    default=[MethodName.TLS.value],
-    show_default=True,
-    help="A method to take as configured. Repeatable.",
+    help="A method to take as configured. Repeatable.  [default: those of the configuration, else tls]",
 )
 @click.pass_context
 def command(ctx: click.Context, config: Path, methods: tuple[str, ...]) -> None:
     """Keep what all the verbs share."""
-    ctx.obj = Options(config=config, methods=frozenset(MethodName(method) for method in methods))
+    if only_asks(ctx) or ctx.invoked_subcommand in _NEED_NOTHING:
+        return
+    settings = None
+    if config.exists():
+        from relay.config.load import load
+
+        settings = load(config)
+    ctx.obj = Options(config=config, settings=settings, methods=_methods(methods, settings))
+
+
+def _methods(given: tuple[str, ...], settings: "Settings | None") -> frozenset[MethodName]:
+    """The methods given; else those that mail has here, so that no fault is told of what works, and none is missed."""
+    if given:
+        return frozenset(MethodName(method) for method in given)
+    if settings is None:
+        return frozenset({MethodName.TLS})
+    from relay.config.methods import configured_methods
+
+    return configured_methods(settings)
 
 
 @command.command(help="Check a policy: every fault and warning with its place, then the tests inside.")
@@ -155,8 +173,10 @@ def run_inside(options: Options, file: Path | None, *, as_json: bool) -> None:
 @click.pass_obj
 def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | None, **given: Any) -> None:
     """Scan the message as Postern would, decide for each recipient and show every condition's value."""
-    from relay.core.address import Address
-
+    recipients = [_address("--to", text) for text in given["recipients"]]
+    sender = _address("--from", given["sender"]) if given["sender"].strip("<>") else None
+    if given["network"]:
+        _ip_address(given["network"])
     policy, faults = _load(options.policy_file(file), options)
     if policy is None:
         raise ProblemsError(*faults)
@@ -164,8 +184,7 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
     if len(content) > _MAX_MESSAGE:
         hint = "Postern would refuse it at the door"
         raise ProblemsError(Problem(where=message.name, what=f"larger than {_MAX_MESSAGE} octets", hint=hint))
-    recipients = [Address.parse(text) for text in given["recipients"]]
-    facts = _facts(content, recipients, given, options)
+    facts = _facts(content, sender, recipients, given, options)
     explanations = [policy.explain(facts, recipient) for recipient in recipients]
     if as_json:
         _print_json([_explanation(one, facts) for one in explanations])
@@ -212,24 +231,45 @@ def _run_tests(policy: "CompiledPolicy", options: Options) -> tuple["CaseResult"
 def _scan(options: Options) -> "Callable[[bytes, str], ScanReport]":
     """The scan as it is tuned where there is a configuration, else as it is shipped."""
     from relay.app.scanning import tuning
-    from relay.config.load import load
     from relay.extract.engine import ScanEngine, load_judge
     from relay.extract.extractor import Extractor
 
-    own = tuning(load(options.config)) if options.config.exists() else None
+    own = tuning(options.settings) if options.settings else None
     return ScanEngine(load_judge(_no_digest, tuning=own), extractor=Extractor()).scan
 
 
-def _facts(content: bytes, recipients: "list[Address]", given: dict[str, Any], options: Options) -> "MessageFacts":
-    from relay.core.address import Address, ReversePath
+def _address(option: str, text: str) -> "Address":
+    from relay.core.address import Address
+
+    try:
+        return Address.parse(text.removeprefix("<").removesuffix(">"))
+    except AddressError as error:
+        hint = "write it as in pat@mail.example"
+        raise ProblemsError(Problem(where=f"{option} {text}", what=str(error), hint=hint)) from None
+
+
+def _ip_address(text: str) -> None:
+    """Raise unless it is one: a condition over networks would quietly not hold."""
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        hint = "write the client's address, such as 10.20.1.7"
+        raise ProblemsError(Problem(where=f"--network {text}", what="is not an IP address", hint=hint)) from None
+
+
+def _facts(
+    content: bytes, sender: "Address | None", recipients: "list[Address]", given: dict[str, Any], options: Options
+) -> "MessageFacts":
+    from relay.core.address import ReversePath
     from relay.core.envelope import ClientSession, Envelope, MessageFacts, Recipient
 
     report = _scan(options)(content, given["client"])
-    sender = given["sender"].strip("<>")
     return MessageFacts(
         session=ClientSession(**{key: given[key] for key in ("client", "tenant", "listener", "network", "identity")}),
         envelope=Envelope(
-            reverse_path=ReversePath(Address.parse(sender) if sender else None),
+            reverse_path=ReversePath(sender),
             recipients=tuple(Recipient(address=recipient) for recipient in recipients),
         ),
         subject=report.subject,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from relay.cli.options import Group, only_asks
 from relay.core.errors import StoreError
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ _SHORTEST: Final = 6
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(name="history", invoke_without_command=True, help="Show which policy ran when on which node.")
+@click.group(cls=Group, name="history", invoke_without_command=True, help="Show which policy ran when on which node.")
 @_JSON
 @click.pass_context
 def history(ctx: click.Context, *, as_json: bool) -> None:
     """List the runs, unless a verb follows."""
+    if only_asks(ctx):
+        return
     from relay.config.load import load
 
-    settings = load(ctx.obj.config)
+    settings = ctx.obj.settings or load(ctx.obj.config)
     if ctx.invoked_subcommand is None:
         _list(_runs(settings), as_json=as_json)
     ctx.obj = settings

@@ -52,6 +52,41 @@ def test_check_says_sound_and_warns(cli):
     assert "warning" not in cli("--method", "tls", "--method", "portal", "check", "good.yaml").output
 
 
+def test_the_methods_are_those_of_the_configuration(cli, tmp_path, monkeypatch):
+    only_portal = "policy: p\nrules:\n  - { id: all, deliver: { methods: [portal] } }\n"
+    (tmp_path / "portal.yaml").write_text(only_portal)
+    listener = "{ name: a, kind: relay, address: '::1', tls: none, networks: ['::1/128'] }"
+    secure = "{ origin: 'http://localhost:8080', mail_from: secure@clinic.example }"
+    (tmp_path / "plain.yml").write_text(f"policy: portal.yaml\nlisteners: [{listener}]\n")
+    (tmp_path / "portal.yml").write_text(f"policy: portal.yaml\nlisteners: [{listener}]\nportal: {secure}\n")
+    there = CliRunner().invoke(main, ["policy", "--config", "portal.yml", "check"])
+    assert (there.exit_code, there.output.startswith("p: sound")) == (0, True), there.output
+    missing = CliRunner().invoke(main, ["policy", "--config", "plain.yml", "check"])
+    assert missing.exit_code == 1
+    assert "portal" in missing.output
+    named = CliRunner().invoke(main, ["policy", "--config", "plain.yml", "--method", "portal", "check"])
+    assert named.exit_code == 0, named.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--to", "nonsense"], "--to nonsense: the address has no domain"),
+        (["--to", "pat@mail.example", "--from", "nonsense"], "--from nonsense: the address has no domain"),
+        (["--to", "pat@mail.example", "--network", "10.1.0.0/16"], "--network 10.1.0.0/16: is not an IP address"),
+    ],
+)
+def test_explain_names_the_option_that_is_wrong(cli, arguments, told):
+    result = cli("explain", "m.eml", "--policy", "good.yaml", *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {told}"), result.output
+
+
+def test_explain_takes_the_null_sender_and_brackets(cli):
+    result = cli("explain", "m.eml", "--policy", "good.yaml", "--from", "<>", "--to", "<pat@mail.example>")
+    assert result.exit_code == 0, result.output
+
+
 def test_check_tells_faults_and_failing_tests_and_fails(cli):
     broken, failing = cli("check", "broken.yaml"), cli("check", "failing.yaml")
     assert (broken.exit_code, failing.exit_code) == (1, 1)
