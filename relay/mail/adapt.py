@@ -100,7 +100,7 @@ class _Adapter:
         head, body = raw[:start], raw[start:]
         if self.fits(body):
             return raw
-        message = _PARSER.parsebytes(head)
+        message = _PARSER.parsebytes(edit.plain_names(head))
         kind = message.get_content_type() if message["Content-Type"] else default
         if kind in _UNTOUCHABLE:
             raise _CannotError("5.6.2", f"a {kind} part would have to be converted, which would break it")

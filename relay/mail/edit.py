@@ -19,6 +19,7 @@ from relay.mail.words import decode_value, mailboxes
 _FIELD: Final = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _NAME: Final = re.compile(r"[!-9;-~]{1,76}\Z")
 _SIMPLE_FROM: Final = re.compile(rb'[ \t]*(?:[^<>@,:;"()\\]*<)?[^<>@,:;"()\\\s]{1,64}@([A-Za-z0-9.-]{1,255})>?[ \t]*\Z')
+_OBSOLETE: Final = re.compile(rb"^([!-9;-~]+)[ \t]+:", re.MULTILINE)
 _FOLD_AT: Final = 76  # RFC 5322 section 2.1.1 asks for lines of at most 78
 _MAX_LINE: Final = 998
 
@@ -83,6 +84,14 @@ def _head(content: bytes) -> bytes:
     """The header section, its last line ended."""
     head = content[: header_end(content)]
     return head if not head or head.endswith(b"\r\n") else head + b"\r\n"
+
+
+def plain_names(head: bytes) -> bytes:
+    """A header section without the white space that old programs put before a colon (RFC 5322 section 4.5).
+
+    It is lawful to read and unlawful to write; parsers that do not know it see the end of the header there.
+    """
+    return _OBSOLETE.sub(rb"\1:", head) if b" :" in head or b"\t:" in head else head
 
 
 def get_all(content: bytes, name: str) -> tuple[bytes, ...]:

@@ -4,7 +4,9 @@ The standard library's parser (``email`` with ``compat32``) is the reference for
 in front of it and gives way wherever it is not certain to see the same parts (:mod:`relay.mail.split`).
 """
 
+import re
 from collections.abc import Iterator
+from email.errors import MissingHeaderBodySeparatorDefect
 from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
@@ -17,13 +19,25 @@ from relay.mail.words import decode_value
 __all__ = ["MimeLimits", "read_message", "read_reference"]
 
 _PARSER: Final = BytesParser(policy=compat32)
+_OBSOLETE: Final = re.compile(
+    rb"^(content-[!-9;-~]+|mime-version|subject|from|to|cc|reply-to|sender|date|message-id|received)[ \t]+:",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""White space before a colon (RFC 5322 section 4.5): the standard library sees the end of the header there."""
+_FIELD: Final = re.compile(r"^[!-9;-~]+[ \t]*:", re.MULTILINE)
+_BLANK: Final = re.compile(r"\r?\n\r?\n")
 
 
 def read_message(content: bytes, limits: MimeLimits) -> MailTree:
     """Read a message. Never raises: what cannot be read is in ``faults`` (law 3)."""
     if len(content) > limits.bytes:
         return MailTree(faults=(("1", "size"),))
+    content = _plain(content)
     return read_split(content, limits) or read_reference(content, limits)
+
+
+def _plain(content: bytes) -> bytes:
+    return _OBSOLETE.sub(rb"\1:", content) if b" :" in content or b"\t:" in content else content
 
 
 def read_reference(content: bytes, limits: MimeLimits) -> MailTree:
@@ -31,7 +45,7 @@ def read_reference(content: bytes, limits: MimeLimits) -> MailTree:
     builder = TreeBuilder(limits)
     headers: tuple[tuple[str, str], ...] = ()
     try:
-        message = _PARSER.parsebytes(content)
+        message = _PARSER.parsebytes(_plain(content))
         headers = tuple(_headers(message))
         _walk(message, "", 1, builder)
     except RecursionError:
@@ -49,6 +63,8 @@ def _headers(message: "Message[str, str]") -> Iterator[tuple[str, str]]:
 def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuilder) -> None:
     if not builder.enter(number, depth):
         return
+    if _hides_fields(part):
+        builder.fault(number or "1", "malformed")
     if part.is_multipart():  # asking for the payload of a leaf would decode it, and fail for some charsets
         payload: Any = part.get_payload()
         if part.get_content_maintype() == "message":
@@ -59,6 +75,17 @@ def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuild
             _walk(child, f"{number}.{index}" if number else str(index), depth + 1, builder)
         return
     builder.add(_leaf(part, number or "1"))
+
+
+def _hides_fields(part: "Message[str, str]") -> bool:
+    """Whether the header may go on behind a line that is no field: some take it for its end, others pass it over."""
+    if not any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in part.defects):
+        return False
+    try:
+        behind: Any = part.preamble if part.is_multipart() else part.get_payload()
+    except (ValueError, LookupError):  # a charset that decodes nothing
+        return True
+    return _FIELD.search(_BLANK.split(behind or "", 1)[0]) is not None
 
 
 def _inner_message(

@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from relay.core.envelope import ClientSession, Envelope
+from relay.mail import edit
 from relay.mail.words import mailboxes
 
 _INTERESTING: Final = re.compile(
@@ -100,7 +101,7 @@ def _value(head: bytes, start: int) -> str:
 def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now: float) -> Mended:
     """Prepend the trace, add Date and Message-ID when they are missing, remove Bcc; nothing else changes.
 
-    A first line of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field
+    White space between a field's name and its colon goes: some readers see the end of the header there. A first line of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field
     gets the empty line that makes all of it body.
 
     Args:
@@ -112,6 +113,10 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
     """
     if not seen.starts_with_field and (mbox := _MBOX_LINE.match(content)) is not None:
         rest = content[mbox.end() :]
+        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now)
+    head = content[: seen.head_end] if seen.starts_with_field else b""
+    if (plain := edit.plain_names(head)) != head:  # else who reads it next may see the end of the header there
+        rest = plain + content[seen.head_end :]
         return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now)
     pieces = [trace]
     if not seen.message_id:

@@ -162,3 +162,13 @@ def test_queue_ids_need_their_entropy():
 @pytest.mark.parametrize("deep", [b"(" * 5_000 + b") a@x.example", b"a:" * 5_000 + b"a@x.example;"])
 def test_authors_nested_too_deeply_to_be_read_are_none(deep):
     assert from_addresses(b"From: " + deep + b"\r\n\r\n") == []
+
+
+def test_white_space_before_a_colon_goes_so_that_all_see_the_same_header():
+    written = WHOLE + b"Subject \t: a : b\r\n\tfolded : c\r\nContent-Type : text/html\r\n\r\nbody : stays\r\n"
+    assert mended(written).content == TRACE + (
+        WHOLE + b"Subject: a : b\r\n\tfolded : c\r\nContent-Type: text/html\r\n\r\nbody : stays\r\n"
+    )
+    assert mended(b"note : all of it\r\n is body".replace(b"note :", b"a note :")).content.endswith(
+        b"a note : all of it\r\n is body"
+    )

@@ -156,3 +156,39 @@ def test_the_quick_reader_takes_ordinary_mail():
     outer.attach(MIMEText("plain"))
     outer.attach(MIMEText("<p>html</p>", "html"))
     assert read_split(outer.as_bytes(), LIMITS) is not None
+
+
+SECRET = base64.encodebytes(b"Patient Jane Roe, DOB 03/04/1961").replace(b"\n", b"\r\n")
+HIDING = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + SECRET
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"From: a@b.example\r\n" + HIDING,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + HIDING + b"--b--\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+        + HIDING
+        + b"--b--\r\n",
+    ],
+)
+@pytest.mark.parametrize("colon", [b":", b" :", b"\t :"])
+def test_white_space_before_a_colon_ends_no_header(content, colon):
+    """RFC 5322 section 4.5: old programs write it, and all that read mail take it."""
+    written = content.replace(b"Content-Type:", b"Content-Type" + colon).replace(b"Encoding:", b"Encoding" + colon)
+    tree = read_message(written, LIMITS)
+    assert [leaf.data for leaf in tree.leaves] == [b"Patient Jane Roe, DOB 03/04/1961"]
+    assert tree.faults == ()
+
+
+@pytest.mark.parametrize("odd", [b"no field", b"S\xc3\xbcbject: x", b">From a@b.example"])
+@pytest.mark.parametrize("around", [b"%s", b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n%s--b--\r\n"])
+def test_a_header_that_may_go_on_behind_a_line_that_is_no_field_is_a_fault(odd, around):
+    tree = read_message(around % (b"X-A: b\r\n" + odd + b"\r\n" + HIDING), LIMITS)
+    assert [reason for _, reason in tree.faults] == ["malformed"]
+
+
+def test_text_that_follows_a_header_without_an_empty_line_is_read_as_text():
+    tree = read_message(b"Subject: x\r\nHello Jane,\r\nyour result is here.\r\n\r\nNote: call us.\r\n", LIMITS)
+    assert tree.faults == ()
+    assert b"Hello Jane" in tree.leaves[0].data
