@@ -101,8 +101,9 @@ def _value(head: bytes, start: int) -> str:
 def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now: float) -> Mended:
     """Prepend the trace, add Date and Message-ID when they are missing, remove Bcc; nothing else changes.
 
-    White space between a field's name and its colon goes: some readers see the end of the header there. A first line of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field
-    gets the empty line that makes all of it body.
+    White space between a field's name and its colon goes: some readers see the end of the header there. A first line
+    of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field gets the empty
+    line that makes all of it body.
 
     Args:
         content: CRLF line ends.
