@@ -1,9 +1,11 @@
 """The ``postern`` command: a file a group of verbs, found by name and imported only when used."""
 
+import errno
 import importlib
 from typing import Final
 
 import click
+from click.exceptions import NoSuchCommand
 
 from relay import __version__
 from relay.core.errors import PosternError
@@ -54,12 +56,42 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the verb; an option of the verbs themselves is told where it belongs."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name == "--config":
+                error.message += " It stands after the verb: postern VERB --config FILE."
+            raise
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is meant; an unknown one is answered with those that look like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            raise NoSuchCommand(error.command_name, possibilities=VERBS, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb; an error of Postern's own is one clear text on stderr and exit status 1, never a traceback."""
+        """Run the verb; what goes wrong is one clear text on stderr and exit status 1, never a traceback.
+
+        Only ``run`` shows where in the code a file failed: it is no person who reads that, but a log.
+        """
         try:
             return super().invoke(ctx)
         except PosternError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE or ctx.invoked_subcommand == "run":
+                raise
+            raise click.ClickException(_told(error)) from error
+
+
+def _told(error: OSError) -> str:
+    """Which file, and what the system says of it; without a file it is what this command prints."""
+    return f"{error.filename or 'the output'}: {error.strerror or error}"
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

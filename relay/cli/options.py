@@ -26,7 +26,15 @@ def config_option(what: str) -> Callable[[_Command], _Command]:
 
 
 class Group(click.Group):
-    """A group of verbs that remembers, before its callback runs, whether it is only asked for help."""
+    """A group of verbs whose own ``--config`` and ``--socket`` may also stand behind the verb, where people put them.
+
+    It remembers, before its callback runs, whether it is only asked for help.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move the options that the group shares with its verbs before them, and read."""
+        mine = {name for parameter in self.params for name in parameter.opts} & {"--config", "--socket"}
+        return super().parse_args(ctx, _shared_first(args, mine))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the group's callback and then the verb."""
@@ -37,3 +45,20 @@ class Group(click.Group):
 def only_asks(ctx: click.Context) -> bool:
     """Whether a :class:`Group` is only asked what its verbs are (completion, ``VERB --help``): nothing need be read."""
     return ctx.resilient_parsing or bool(ctx.meta.get(_ASKS))
+
+
+def _shared_first(args: list[str], shared: set[str]) -> list[str]:
+    """``args`` with the options ``shared`` and their values at the front; what follows ``--`` stays."""
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(args)
+    for argument in left:
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument in shared:
+            first += [argument, *(value for value in [next(left, None)] if value is not None)]
+        elif argument.partition("=")[0] in shared:
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest

@@ -10,13 +10,13 @@ from typing import Any, Final
 import click
 
 from relay.cli.control import connected, control_options
-from relay.cli.options import DEFAULT_CONFIG
+from relay.cli.options import DEFAULT_CONFIG, Group
 from relay.core.errors import Problem, ProblemsError
 
 _STATES: Final = ("waiting", "opened", "expired", "recalled", "withdrawn")
 
 
-@click.group(name="portal", help="Messages on the secure page.")
+@click.group(cls=Group, name="portal", help="Messages on the secure page.")
 @control_options
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:

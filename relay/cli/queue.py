@@ -11,6 +11,7 @@ import click
 
 from relay.cli import tables
 from relay.cli.control import connected, control_options
+from relay.cli.options import Group
 from relay.cli.repair import command as repair
 from relay.core.errors import PosternError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@click.group(name="queue", help="Look at the queue and act on it.")
+@click.group(cls=Group, name="queue", help="Look at the queue and act on it.")
 @control_options
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from relay.cli.control import connected, control_options
+from relay.cli.options import Group
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _MAX_PROBLEMS: Final = 20
 _Request = TypeVar("_Request", bound="Wire")
 
 
-@click.group(name="suppress", help="The mailboxes that get no mail for now.")
+@click.group(cls=Group, name="suppress", help="The mailboxes that get no mail for now.")
 @control_options
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:

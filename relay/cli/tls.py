@@ -8,6 +8,7 @@ import click
 
 from relay.cli import tables
 from relay.cli.control import connected, control_options
+from relay.cli.options import Group
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _COLUMNS: Final = (
 )
 
 
-@click.group(name="tls", help="What other domains' mail servers can do, and what we publish about ours.")
+@click.group(cls=Group, name="tls", help="What other domains' mail servers can do, and what we publish about ours.")
 @control_options
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, socket: Path | None) -> None:

@@ -1,9 +1,16 @@
 """Help is for those who have nothing configured yet."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from relay.cli import VERBS, main
+
+POSTERN = str(Path(sys.executable).with_name("postern"))
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -23,4 +30,36 @@ def test_help_of_a_verb_below_needs_no_configuration(words, tmp_path):
 def test_an_unknown_verb_is_one_clear_error():
     result = CliRunner().invoke(main, ["quue"])
     assert result.exit_code == 2
-    assert "No such command 'quue'" in result.output
+    assert "No such command 'quue'. Did you mean 'queue'?" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["queue list", "keys status", "audit verify", "dkim show", "policy history show abcdef", "suppress list",
+     "tls report", "portal list", "node list", "store check", "client list", "policy check"],
+)  # fmt: skip
+@pytest.mark.parametrize("given", [["--config", "mine.yaml"], ["--config=mine.yaml"]], ids=["apart", "joined"])
+def test_the_configuration_may_be_named_behind_the_verb(words, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POSTERN_SOCKET", raising=False)
+    Path("mine.yaml").write_text("tpyo: 1\n")
+    result = CliRunner().invoke(main, [*words.split(), *given])
+    assert result.exit_code == 1
+    assert "mine.yaml:1: tpyo is not a setting" in result.output, result.output
+
+
+def test_the_configuration_before_all_is_told_its_place():
+    result = CliRunner().invoke(main, ["--config", "x.yaml", "queue", "list"])
+    assert result.exit_code == 2
+    assert "It stands after the verb: postern VERB --config FILE." in " ".join(result.output.split())
+
+
+def test_a_full_disk_is_told_in_one_line_and_a_reader_that_went_is_not_told():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([POSTERN, "policy", "schema"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"Error: the output: No space left on device\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as broken:
+        gone = subprocess.run([POSTERN, "policy", "schema"], stdout=broken, stderr=subprocess.PIPE, check=False)
+    assert (gone.returncode, gone.stderr) == (1, b"")
