@@ -142,7 +142,11 @@ class ListenerSettings(Section):
     )
     max_connections: Integer = setting(1000, "Open connections a worker takes here.", "connections", ge=1, le=100_000)
     max_connections_per_address: Integer = setting(
-        50, "Open connections a worker takes from one IP address.", "connections", ge=1, le=100_000
+        50,
+        "Connections a worker takes from one IP address, TLS handshakes among them.",
+        "connections",
+        ge=1,
+        le=100_000,
     )
     idle_timeout: Duration = setting(
         "5m", "Wait for the next command (RFC 5321 4.5.3.2.7 asks for 5m).", "duration", ge=1, le=3600

@@ -15,7 +15,7 @@ from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import Deadline
-from relay.intake.limits import NO_ROOM, Share, address_key
+from relay.intake.limits import NO_ROOM, Place, Share
 from relay.intake.rights import authenticate, largest, may_begin, may_receive
 from relay.intake.tls import describe, reason
 from relay.smtp.server import ServerSession
@@ -46,12 +46,13 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_closing", "_counted", "_data_since", "_deadline", "_draining", "_early", "_eof", "_key", "_listener", "_loop",
-        "_paused", "_pending", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address",
-        "client", "identity", "tls_cipher", "tls_version",
+        "_closing", "_data_since", "_deadline", "_draining", "_early", "_eof", "_listener", "_loop", "_paused",
+        "_pending", "_place", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address", "client",
+        "identity", "tls_cipher", "tls_version",
     )  # fmt: skip
 
-    def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop, place: Place | None = None) -> None:
+        """Wait for a transport; with a ``place`` its peer has been admitted, and TLS begun, already."""
         self._listener = listener
         self._loop = loop
         self._session = ServerSession(listener.options.limits)
@@ -63,8 +64,8 @@ class Connection(asyncio.Protocol):
         self._early: bytearray | None = None
         self._task: asyncio.Task[None] | None = None
         self._pending: asyncio.Handle | None = None
-        self._paused = self._closing = self._draining = self._counted = self._eof = False
-        self._key = ""
+        self._paused = self._closing = self._draining = self._eof = False
+        self._place = place
         self._reports: bool | None = None
         self.address = ""
         self.client: Client | None = None
@@ -73,23 +74,19 @@ class Connection(asyncio.Protocol):
     # --- asyncio.Protocol ---------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit or refuse; greet, or begin TLS where it comes first."""
+        """Admit or refuse, where that is still to be done; greet."""
         transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         peer = transport.get_extra_info("peername")
         self.address = peer[0].partition("%")[0] if peer else ""
-        refusal = self._admission()
-        if refusal is not None:
-            self._listener.metrics.count(
-                "connections_refused", {"listener": self._listener.options.name, "code": str(refusal.code)}
-            )
-            log.info("connection refused", listener=self._listener.options.name, peer=self.address, code=refusal.code)
-            if self._listener.options.implicit_tls:
-                self.abort()
-            else:
+        if self._place is None:
+            place = self._listener.place()
+            refusal = self._listener.refusal(self.address, place)
+            if refusal is not None:
                 self._drive(self._session.greet(refusal))
-            return
+                return
+            self._place = place
         self._listener.metrics.count("connections_in", {"listener": self._listener.options.name})
         self._listener.joined(self)
         if self._listener.options.implicit_tls:
@@ -138,9 +135,10 @@ class Connection(asyncio.Protocol):
         if not self._busy:
             self._share.release()
         self._transport = None
-        if self._counted:
-            self._counted = False
-            self._listener.left(self, self._key)
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
+            self._listener.left(self)
 
     # --- for the listener ---------------------------------------------------
 
@@ -162,14 +160,6 @@ class Connection(asyncio.Protocol):
     def _busy(self) -> bool:
         """Whether work of ours is under way: a handshake, a check of a password, a message being kept, its turn."""
         return self._task is not None or self._pending is not None
-
-    def _admission(self) -> Reply | None:
-        if not self._listener.admits(self.address):
-            return say.NOT_ADMITTED
-        self._key = address_key(self.address)
-        refusal = self._listener.count_in(self._key)
-        self._counted = refusal is None
-        return refusal
 
     def _greet(self) -> None:
         self._identify(self._listener.client_by_network(self.address))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from relay.intake.limits import Place
 from relay.intake.tls import reason
 
 log = structlog.get_logger("intake")
@@ -29,12 +30,10 @@ class ImplicitOptions:
     Attributes:
         handshake: seconds one may take.
         shutdown: seconds the peer may take to end TLS.
-        pending: how many at a time; beyond it a connection is closed at once.
     """
 
     handshake: float
     shutdown: float
-    pending: int
 
 
 class ImplicitServer:
@@ -42,9 +41,9 @@ class ImplicitServer:
 
     Args:
         bound: the socket; this server closes it.
-        protocol: makes the protocol, whose ``connection_made`` comes after the handshake.
+        admit: gives a peer at an IP address its place, which it has from before its handshake; ``None``: none for it.
+        protocol: makes the protocol, whose ``connection_made`` comes after the handshake; the place is its own then.
         context: the TLS context for the next handshake.
-        admits: whether a peer at an IP address may connect at all.
         failed: told of a handshake that did not come about: the peer's address, and why.
     """
 
@@ -53,16 +52,16 @@ class ImplicitServer:
         bound: socket.socket,
         options: ImplicitOptions,
         *,
-        protocol: Callable[[], asyncio.Protocol],
+        admit: Callable[[str], Place | None],
+        protocol: Callable[[Place], asyncio.Protocol],
         context: Callable[[], ssl.SSLContext],
-        admits: Callable[[str], bool],
         failed: Callable[[str, str], None],
     ) -> None:
         self._bound = bound
         self._options = options
+        self._admit = admit
         self._protocol = protocol
         self._context = context
-        self._admits = admits
         self._failed = failed
         self._accepting: asyncio.Task[None] | None = None
         self._pending: set[asyncio.Task[None]] = set()
@@ -94,24 +93,27 @@ class ImplicitServer:
                 await asyncio.sleep(_BREATH)
                 continue
             address = str(peer[0]).partition("%")[0]
-            if not self._admits(address) or len(self._pending) >= self._options.pending:
-                log.info("connection refused", peer=address)
+            place = self._admit(address)
+            if place is None:
                 connection.close()
                 continue
-            task = loop.create_task(self._shake_hands(connection, address))
+            task = loop.create_task(self._shake_hands(connection, address, place))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
 
-    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._protocol,
-                connection,
-                ssl=self._context(),
-                ssl_handshake_timeout=self._options.handshake,
-                ssl_shutdown_timeout=self._options.shutdown,
-            )
-        except (TimeoutError, OSError) as error:  # ssl.SSLError is an OSError
-            self._failed(address, reason(error))
-            with contextlib.suppress(OSError):
-                connection.close()
+    async def _shake_hands(self, connection: socket.socket, address: str, place: Place) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(place.leave)
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: self._protocol(place),
+                    connection,
+                    ssl=self._context(),
+                    ssl_handshake_timeout=self._options.handshake,
+                    ssl_shutdown_timeout=self._options.shutdown,
+                )
+                stack.pop_all()
+            except (TimeoutError, OSError) as error:  # ssl.SSLError is an OSError
+                self._failed(address, reason(error))
+                with contextlib.suppress(OSError):
+                    connection.close()

@@ -92,7 +92,7 @@ class ConnectionLimits:
 
 
 class ConnectionCount:
-    """Open connections against their limits. Whoever opened one must close it, once."""
+    """Open connections against their limits; see :class:`Place`."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
@@ -118,3 +118,32 @@ class ConnectionCount:
             self._by_address[key] = left
         else:
             del self._by_address[key]
+
+
+class Place:
+    """One peer's place in one or more counts, from before its TLS handshake until it has gone."""
+
+    __slots__ = ("_counts", "_key")
+
+    def __init__(self, *counts: ConnectionCount) -> None:
+        self._counts = counts
+        self._key = ""
+
+    def take(self, address: str) -> Reply | None:
+        """Count the peer everywhere; or the reply that refuses it, and it is counted nowhere."""
+        key = address_key(address)
+        for number, count in enumerate(self._counts):
+            refusal = count.open(key)
+            if refusal is not None:
+                for taken in self._counts[:number]:
+                    taken.close(key)
+                return refusal
+        self._key = key
+        return None
+
+    def leave(self) -> None:
+        """Count it no more; leaving again changes nothing."""
+        if self._key:
+            for count in self._counts:
+                count.close(self._key)
+            self._key = ""

@@ -17,7 +17,8 @@ from relay.core.reply import Reply
 from relay.intake.clients import Client, ClientDirectory, Network, contains
 from relay.intake.connection import Connection
 from relay.intake.implicit import ImplicitOptions, ImplicitServer
-from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
+from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits, Place
+from relay.intake.replies import NOT_ADMITTED
 from relay.intake.reports import ReportDesk
 from relay.intake.throttle import AuthThrottle, RateLimiter
 from relay.intake.tls import LEGACY_VERSIONS
@@ -167,14 +168,16 @@ class Listener:
         options = self.options
         return ImplicitServer(
             bound,
-            ImplicitOptions(
-                handshake=options.command_timeout, shutdown=options.close_timeout, pending=options.connections.total
-            ),
-            protocol=lambda: Connection(self, loop),
+            ImplicitOptions(handshake=options.command_timeout, shutdown=options.close_timeout),
+            admit=self._place,
+            protocol=lambda place: Connection(self, loop, place),
             context=self._context,
-            admits=self.admits,
             failed=self.tls_failed,
         )
+
+    def _place(self, address: str) -> Place | None:
+        place = self.place()
+        return place if self.refusal(address, place) is None else None
 
     def _context(self) -> ssl.SSLContext:
         if self.tls is None:
@@ -201,18 +204,20 @@ class Listener:
 
     # --- for its connections ------------------------------------------------
 
-    def admits(self, address: str) -> bool:
-        """Whether a peer may connect at all."""
-        return not self.options.networks or (bool(address) and contains(self.options.networks, address))
+    def place(self) -> Place:
+        """An untaken place among the connections here and those of all listeners."""
+        return Place(self._mine, self._all)
 
-    def count_in(self, key: str) -> Reply | None:
-        """Count a connection here and over all listeners, or say why it is one too many."""
-        refusal = self._mine.open(key)
+    def refusal(self, address: str, place: Place) -> Reply | None:
+        """Let a peer take its place; or why it may not connect, counted and logged."""
+        options = self.options
+        if options.networks and not (address and contains(options.networks, address)):
+            refusal: Reply | None = NOT_ADMITTED
+        else:
+            refusal = place.take(address)
         if refusal is not None:
-            return refusal
-        refusal = self._all.open(key)
-        if refusal is not None:
-            self._mine.close(key)
+            self.metrics.count("connections_refused", {"listener": options.name, "code": str(refusal.code)})
+            log.info("connection refused", listener=options.name, peer=address, code=refusal.code)
         return refusal
 
     def joined(self, connection: Connection) -> None:
@@ -221,10 +226,8 @@ class Listener:
         self._empty.clear()
         self.gauge()
 
-    def left(self, connection: Connection, key: str) -> None:
+    def left(self, connection: Connection) -> None:
         """A counted connection ended."""
-        self._mine.close(key)
-        self._all.close(key)
         self._open.discard(connection)
         if not self._open:
             self._empty.set()

@@ -166,6 +166,74 @@ async def test_connections_are_bounded_by_address_and_in_all():
             assert await rest(second) == "421 4.3.2 Too many connections; try again later\r\n"
 
 
+async def turned_away(listener, clear):
+    """A connection that must get no place."""
+    async with connected(listener) as (reader, _):
+        assert await rest(reader) == clear
+
+
+async def greeted(listener, **tls):
+    """Come again until there is a place, and read the greeting."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+                async with connected(listener, **tls) as (reader, _):
+                    line = await reader.readuntil(b"\r\n")
+                    if line.startswith(b"220"):
+                        return
+            await asyncio.sleep(0)
+
+
+@both_loops
+async def test_handshakes_that_stall_count_before_they_end(context, authority):
+    limits, two = SessionLimits(hostname=HOSTNAME), ConnectionLimits(total=50, per_address=2)
+    trust = ssl.create_default_context(cafile=authority.root)
+    shared = rooms(Taker(), connections=ConnectionCount(ConnectionLimits(total=50, per_address=3)))
+    implicit, plain = options(limits=limits, implicit_tls=True, connections=two), options(name="plain", limits=limits)
+    async with (
+        listening(implicit, tls=context, shared=shared) as listener,
+        listening(plain, shared=shared) as other,
+    ):
+        async with connected(listener) as (_, stalled):
+            stalled.write(b"\x16\x03\x01")
+            async with connected(listener):
+                await turned_away(listener, "")
+                await turned_away(listener, "")
+                assert listener.metrics.labelled["connections_refused", (("code", "421"), ("listener", "test"))] == 2
+                async with connected(other) as (reader, _):
+                    assert (await lines(reader, 1))[0].startswith("220")
+                    await turned_away(other, "421 4.7.0 Too many connections from your address\r\n")
+            await greeted(listener, ssl=trust, server_hostname="relay.example")
+        for _ in range(5):
+            await greeted(listener, ssl=trust, server_hostname="relay.example")
+
+
+@both_loops
+async def test_a_handshake_that_takes_too_long_gives_its_place_back(context):
+    limits = SessionLimits(hostname=HOSTNAME)
+    shared = rooms(Taker(), connections=ConnectionCount(ConnectionLimits(total=50, per_address=1)))
+    slow, plain = options(limits=limits, implicit_tls=True, command_timeout=0.05), options(name="plain", limits=limits)
+    async with (
+        listening(slow, tls=context, shared=shared) as listener,
+        listening(plain, shared=shared) as other,
+    ):
+        async with connected(listener) as (reader, _):
+            assert await rest(reader) == ""
+        await greeted(other)
+
+
+@both_loops
+async def test_starttls_that_stalls_keeps_its_place(context, authority):
+    limits = SessionLimits(hostname=HOSTNAME, starttls=True)
+    two = options(limits=limits, connections=ConnectionLimits(total=50, per_address=2))
+    async with listening(two, tls=context) as listener, contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            reader, writer = await stack.enter_async_context(connected(listener))
+            writer.write(b"EHLO ehr\r\nSTARTTLS\r\n")
+            await reader.readuntil(b"220 2.0.0")
+        await turned_away(listener, "421 4.7.0 Too many connections from your address\r\n")
+
+
 @both_loops
 async def test_client_limits_hold():
     small = client(max_size=30, max_recipients=1, messages_per_minute=2)
