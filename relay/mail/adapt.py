@@ -172,7 +172,8 @@ class _Adapter:
 
 
 def _encoding(message: Message) -> str:
-    return str(message.get("Content-Transfer-Encoding", "")).strip().lower()
+    # What old programs write around the word is passed over, as the scan does: `8bit;`, `"base64"`.
+    return str(message.get("Content-Transfer-Encoding", "")).partition(";")[0].strip(" \t\r\n\"'").lower()
 
 
 def _with_charset(head: bytes, message: Message, plain: bytes) -> bytes:
@@ -215,12 +216,12 @@ def _split(body: bytes, boundary: bytes) -> Iterator[tuple[bool, bytes]]:
     """Cut a multipart's body into parts and what stands between them; joined they are the body again.
 
     Raises:
-        _CannotError: the boundary never stands in the body.
+        _CannotError: no part begins in the body: all of it would count as preamble, and be left out.
     """
     delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r\n|\Z)")
     position, inside, found = 0, False, False
     for match in delimiter.finditer(body):
-        found = True
+        found = found or match[1] is None
         # The CRLF before a delimiter belongs to it; two delimiters in a row share one and have no part between them.
         if inside and match.start() >= position:
             yield True, body[position : match.start()]

@@ -52,6 +52,8 @@ def downgrade_headers(head: bytes, *, keep_utf8: bool) -> bytes:
     whole = b"".join(pieces)
     if not (keep_utf8 or whole.isascii()):
         raise DowngradeError("5.6.3", "a line of the header is neither ASCII nor a field")
+    if len(whole) > _MAX_LINE and any(len(line) > _MAX_LINE for line in whole.split(b"\r\n")):
+        raise DowngradeError("5.6.3", "a line of the header is over-long and no field")
     return whole
 
 

@@ -269,3 +269,26 @@ def test_encodings_are_undone_by_the_standard_library(plain):
 def test_long_lines_are_found(lengths, ends):
     content = b"\r\n".join(b"x" * length for length in lengths) + (b"\r\n" if ends else b"")
     assert has_long_line(content) == any(length > MAX_LINE for length in lengths)
+
+
+@pytest.mark.parametrize("features", [OLD, MODERN])
+def test_a_multipart_in_which_no_part_begins_loses_none_of_its_text(features):
+    content = (
+        b"From: a@b.example\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        b" --b\r\n\r\ncaf\xc3\xa9 " + b"x" * 1200 + b"\r\n--b--\r\n"
+    )
+    assert isinstance(adapt(content, features), Impossible)
+
+
+@pytest.mark.parametrize("written", [b"8bit;", b'"8bit"', b"8BIT ; x=y"])
+def test_a_transfer_encoding_is_known_by_its_word(written):
+    content = TEXT.replace(b"8bit", written) + b"caf\xc3\xa9\r\n"
+    adapted = adapt(content, OLD)
+    assert adapted.isascii()
+    assert leaves(adapted) == [("text/plain", "caf\u00e9\r\n".encode())]
+
+
+def test_an_over_long_line_of_a_header_that_is_no_field_is_not_sent():
+    inner = b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n" + b"x" * 1200 + b"\r\n\r\nhi\r\n"
+    for features in (OLD, MODERN):
+        assert isinstance(adapt(b"From: a@b.example\r\n" + inner, features), Impossible)
