@@ -51,6 +51,12 @@ def _normalise_literal(inner: str) -> str:
         raise AddressError("the address literal is not an IP address") from error
 
 
+def _least_quoted(local: str) -> str:
+    """A quoted local part in the form with the least quoting, which is the same mailbox (RFC 5321 section 4.1.2)."""
+    text = re.sub(r"\\(.)", r"\1", local[1:-1])
+    return text if _DOT_STRING.match(text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
 def _folded(letter: str) -> str:
     """The small letter of a capital one, where each is the other's only counterpart."""
     small = letter.lower()
@@ -59,7 +65,7 @@ def _folded(letter: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox: local part as written (its case is the owner's business), domain normalised.
+    """A mailbox: local part as written (its case is the owner's business) but for needless quoting, domain normalised.
 
     Equality folds only the domain. ``str()`` gives the form for the wire.
     """
@@ -79,6 +85,8 @@ class Address:
             raise AddressError("the address has no domain or no local part")
         if not (_DOT_STRING.match(local) or _QUOTED.match(local)):
             raise AddressError("the local part is not a dot-string or quoted string")
+        if local.startswith('"'):
+            local = _least_quoted(local)
         if len(local.encode("utf-8", "surrogatepass")) > _MAX_LOCAL:
             raise AddressError("the local part is longer than 64 octets")
         address = cls(local, normalise_domain(domain))

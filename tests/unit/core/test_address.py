@@ -44,6 +44,25 @@ def test_refuses_what_they_do_not_and_does_not_repeat_it(text):
     assert "pat" not in str(caught.value).replace("part", "")
 
 
+@pytest.mark.parametrize(
+    ("quoted", "least"),
+    [
+        ('"pat"', "pat"),
+        ('"p\\at.r\\oe"', "pat.roe"),
+        ('"pat roe"', '"pat roe"'),
+        ('"\\p\\a\\t\\ roe"', '"pat roe"'),
+        ('"pat..roe"', '"pat..roe"'),
+        ('"a\\"b\\\\c"', '"a\\"b\\\\c"'),
+        ('""', '""'),
+        ('"' + "\\a" * 40 + '"', "a" * 40),
+    ],
+)
+def test_quoting_that_is_not_needed_makes_no_other_mailbox(quoted, least):
+    """RFC 5321 section 4.1.2: else a rule, a floor or a suppression of pat@ would not know "pat"@."""
+    assert Address.parse(f"{quoted}@mail.example") == Address(least, "mail.example")
+    assert str(Address.parse(f"{least}@mail.example")) == f"{least}@mail.example"
+
+
 def test_domains_compare_after_idna_and_case():
     assert normalise_domain("BÜCHER.example") == normalise_domain("xn--bcher-kva.EXAMPLE.")
     assert Address.parse("Pat@Mail.example") != Address.parse("pat@mail.example")
