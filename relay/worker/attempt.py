@@ -5,8 +5,7 @@ stays under this worker's lease until that unit is on disk.
 """
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -14,7 +13,7 @@ import structlog
 from relay.core.decision import MethodName
 from relay.core.entry import Claimed, EntryState, QueueEntry
 from relay.core.envelope import Message, Origin
-from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
+from relay.core.errors import CorruptError, StoreError, StoreUnavailableError
 from relay.core.fate import FateKind
 from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, RecipientResult, Stage, Transaction, Trouble
@@ -36,6 +35,7 @@ from relay.delivery import plan as planning
 from relay.delivery.plan import Move, Plan
 from relay.delivery.routing import RouteTable
 from relay.worker.facts import facts_of
+from relay.worker.outcomes import OutcomeWriter
 from relay.worker.outgoing import Outgoing
 from relay.worker.portal import Endings, Portal, ours
 from relay.worker.record import Recorder, Settlement
@@ -47,8 +47,6 @@ log = structlog.get_logger("attempt")
 
 _ABOUT_OTHERS = frozenset({Origin.DSN, Origin.NOTICE, Origin.RECEIPT, Origin.REPLY})
 """Messages of ours that tell of somebody else's, or answer them: their floor is fixed, whatever the policy says."""
-_COMMIT_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between tries to record an outcome while the store is away; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,28 +103,25 @@ class Attempter:
         portal: Portal | None = None,
     ) -> None:
         self._store = store
-        self._pause = pause
         self._policy = policy
         self._methods = methods
         self._connector = connector
         self._routes = routes
         self._outgoing = outgoing
         self._recorder = recorder
-        self._settled = settled
         self._clock = clock
         self._metrics = metrics
         self._strict = strict_require_tls
         self._returning = returning or Returning()
         self._reports = reports
-        self._endings = Endings(portal, pause)
         self._unreachable = Unreachable()
-        self._recording: set[asyncio.Task[None]] = set()
+        self._outcomes = OutcomeWriter(store, recorder, Endings(portal, pause), settled, metrics, pause)
 
     async def __call__(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
         """Try the entry; returns the session to go on with. See ``lanes.Attempt``."""
         started = self._clock()
         if not self._store.holds(claimed.entry.id):
-            self._background(self._give_back(claimed))
+            self._outcomes.give_back(claimed)
             return session
         try:
             settlement, session = await self._attempt(claimed, session, started)
@@ -142,18 +137,12 @@ class Attempter:
             self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
             settlement = self._recorder.defer(claimed, self._local("an error of our own"), now=started)
         self._metrics.observe("postern_attempt_seconds", self._clock() - started)
-        self._background(self._record(claimed, settlement))
+        self._outcomes.record(claimed, settlement)
         return session
-
-    def _background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._recording.add(task)
-        task.add_done_callback(self._recording.discard)
 
     async def finish(self) -> None:
         """Wait until every outcome so far is on disk."""
-        while self._recording:
-            await asyncio.wait(set(self._recording))
+        await self._outcomes.written()
 
     # --- the way of one attempt ------------------------------------------
 
@@ -345,53 +334,6 @@ class Attempter:
     @staticmethod
     def _local(detail: str) -> Failure:
         return Failure(trouble=Trouble.LOCAL, stage=Stage.PLAN, detail=detail)
-
-    # --- recording -------------------------------------------------------
-
-    async def _record(self, claimed: Claimed, settlement: Settlement) -> None:
-        """Commit the outcome, and say so.
-
-        An outcome that cannot be recorded at all is alerted; its lease holds until this process ends, so that a copy
-        which may have been taken is not sent over and over.
-        """
-        try:
-            await self._endings.tell(claimed, settlement.fates)
-            await self._commit(claimed, settlement)
-            self._recorder.tell(claimed, settlement)
-        except Exception as error:
-            self._metrics.count("postern_alerts_total", {"kind": "outcome-not-recorded"})
-            message_id, entry = claimed.message.id, claimed.entry.id
-            if isinstance(error, StoreError):
-                log.error("outcome not recorded", message_id=message_id, entry=entry, why=str(error))
-            else:
-                log.exception("outcome not recorded", message_id=message_id, entry=entry)
-        finally:
-            self._settled()
-
-    async def _give_back(self, claimed: Claimed) -> None:
-        """The lease may have ended while the entry waited here: nothing is sent, and whoever has it now goes on."""
-        log.warning("lease ended before the attempt", message_id=claimed.message.id, entry=claimed.entry.id)
-        try:
-            for number in itertools.count():
-                try:
-                    return await self._store.release([claimed.entry.id])
-                except StoreUnavailableError:
-                    await self._pause(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
-        except StoreError as error:
-            log.error("lease not given back", entry=claimed.entry.id, why=str(error))
-        finally:
-            self._settled()
-
-    async def _commit(self, claimed: Claimed, settlement: Settlement) -> None:
-        """While the store is away or full, try again: the peer may already have the copy."""
-        for number in itertools.count():
-            try:
-                await self._store.commit(settlement.unit)
-            except (StoreUnavailableError, StoreFullError) as error:
-                log.warning("recording waits for the store", message_id=claimed.message.id, error=str(error))
-                await self._pause(_COMMIT_PAUSES[min(number, len(_COMMIT_PAUSES) - 1)])
-            else:
-                return
 
 
 def _serves(session: DeliverySession, floor: Level) -> bool:
