@@ -61,9 +61,10 @@ class Verbs(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name == "--config":
-                error.message += " It stands after the verb: postern VERB --config FILE."
-            raise
+            if error.option_name != "--config":
+                raise
+            hint = f"{error.message} It stands after the verb: postern VERB --config FILE."
+            raise click.NoSuchOption("--config", hint, ctx=ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -25,6 +25,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class _Places:
     keys: Path
     audit: Path
+    heads: Path | None
 
     def ring(self) -> "KeyRing":
         from relay.config.keyfiles import load_ring
@@ -52,13 +53,15 @@ def command(ctx: click.Context, config: Path, keys_dir: Path | None, audit_dir: 
     """Find the directories."""
     if only_asks(ctx) or ctx.invoked_subcommand == "check-export":
         return
+    heads: Path | None = None
     if keys_dir is None or audit_dir is None:
         from relay.config.load import load
 
         settings = load(config)
         keys_dir = keys_dir or settings.keys_dir
-        audit_dir = audit_dir or settings.audit.dir
-    ctx.obj = _Places(keys=keys_dir.absolute(), audit=audit_dir.absolute())
+        if audit_dir is None:
+            audit_dir, heads = settings.audit.dir, settings.audit.heads_file
+    ctx.obj = _Places(keys=keys_dir.absolute(), audit=audit_dir.absolute(), heads=heads)
 
 
 def _moment(text: str | None) -> float | None:
@@ -102,6 +105,7 @@ def show(
         places.audit, vault=places.vault(), message_id=message, since=_moment(since), until=_moment(until),
         mailboxes=mailboxes,
     )  # fmt: skip
+    item: dict[str, Any] | None = None
     for item in found:
         if as_json:
             click.echo(orjson.dumps(item).decode())
@@ -111,6 +115,8 @@ def show(
             )
             when = datetime.fromtimestamp(item["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             click.echo(f"{when} {item['kind']:<10} {item['message_id'] or '-'} {facts}")
+    if item is None:
+        click.echo("No record matches (what is new takes some seconds to come here).", err=True)
 
 
 def _plain(value: Any) -> str:
@@ -121,14 +127,19 @@ def _plain(value: Any) -> str:
     help="Check the whole trail: links, signatures, gaps, tampering. Exit status 1 when something is wrong."
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option(
+    "--heads", type=click.Path(path_type=Path, dir_okay=False),
+    help="A file of signed heads kept elsewhere, which the trail must hold.  [default: audit.heads_file]",
+)  # fmt: skip
 @click.pass_context
-def verify(ctx: click.Context, *, as_json: bool) -> None:
+def verify(ctx: click.Context, *, as_json: bool, heads: Path | None) -> None:
     """Verify, and say where what is wrong."""
     from relay.observe.trail import verify as check
     from relay.protect.chain import public_keys
 
     places: _Places = ctx.obj
-    report = check(places.audit, vault=places.vault(), keys=public_keys(places.ring()))
+    heads = heads or places.heads
+    report = check(places.audit, vault=places.vault(), keys=public_keys(places.ring()), heads=heads)
     if as_json:
         facts = {
             "whole": not report.faults,
@@ -150,7 +161,8 @@ def verify(ctx: click.Context, *, as_json: bool) -> None:
         )
         for fault in report.faults:
             click.echo(str(fault), err=True)
-        click.echo("The trail is whole." if not report.faults else f"{len(report.faults)} faults.")
+        compared = f" It holds all heads of {heads}." if heads else ""
+        click.echo(f"The trail is whole.{compared}" if not report.faults else f"{len(report.faults)} faults.")
     if report.faults:
         ctx.exit(1)
 

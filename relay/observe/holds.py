@@ -1,5 +1,6 @@
 """Legal holds on audit segments: what a court or an investigation may ask for is not expired."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -12,6 +13,7 @@ from relay.config.keyfiles import write_private
 from relay.core.errors import CorruptError, Problem, ProblemsError
 
 HOLDS_NAME: Final = "holds.json"
+_NAME: Final = re.compile(r"[\w][\w ./-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,14 @@ def load_holds(directory: Path) -> tuple[Hold, ...]:
         raise CorruptError(f"{path}: legal holds cannot be read, nothing is expired: {error}") from None
 
 
+def _named(hold: Hold) -> None:
+    """What a person who places one must give; holds that stand already are heeded whatever they are called."""
+    if not _NAME.fullmatch(hold.name):
+        raise ValueError("its name is not made of letters, digits, spaces and . _ / - (64 at the most)")
+    if not hold.reason.strip():
+        raise ValueError("a hold needs a reason: name the case")
+
+
 def _checked(hold: Hold) -> Hold:
     date.fromisoformat(hold.first)
     date.fromisoformat(hold.last)
@@ -66,11 +76,12 @@ def place_hold(directory: Path, hold: Hold) -> None:
     """Add a hold.
 
     Raises:
-        ProblemsError: its days or name are wrong, or it is there already.
+        ProblemsError: its days, name or reason are wrong, or it is there already.
         CorruptError: the holds cannot be read.
     """
     holds = load_holds(directory)
     try:
+        _named(hold)
         _checked(hold)
     except ValueError as error:
         raise ProblemsError(Problem(where=f"hold {hold.name}", what=str(error))) from None

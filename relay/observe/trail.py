@@ -72,6 +72,7 @@ class _Verifier:
         self.link: Link | None = None
         self.previous = ("", 0)
         self.records = self.heads = self.signed = 0
+        self.signed_at: dict[int, str] = {}
 
     def fault(self, where: str | Path, what: str) -> None:
         self.faults.append(Fault(where=str(where), what=what))
@@ -127,6 +128,22 @@ class _Verifier:
         if self.link is not None and (head["count"], head["hash"]) != (self.link.count, self.link.hash.hex()):
             raise SealError(f"the signed head does not match record {self.link.count}")
         self.signed = int(head["count"])
+        self.signed_at[self.signed] = str(head["hash"])
+
+    def elsewhere(self, path: Path, lines: list[bytes], base: int) -> None:
+        """Compare with the heads that were sent off this machine: what was taken away with its state shows there."""
+        for number, line in enumerate(lines, 1):
+            try:
+                head = orjson.loads(line)
+                chain.check_head(head, self.keys)
+                count = int(head["count"])
+            except (SealError, ValueError, KeyError, AttributeError) as error:
+                self.fault(f"{path}:{number}", str(error) if isinstance(error, SealError) else "is not a signed head")
+                continue
+            if count > base and self.signed_at.get(count) != head["hash"]:
+                what = f"the trail has no such head after record {count}: records were removed or replaced since"
+                self.fault(f"{path}:{number}", what)
+                return  # all later ones would say the same
 
     def alerts(self, where: str, records: tuple[bytes, ...]) -> None:
         for item in map(orjson.loads, records):
@@ -135,18 +152,26 @@ class _Verifier:
                 self.fault(where, f"outbox rows {facts['from']} to {facts['to']} never reached the trail")
 
 
-def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes]) -> Report:
+def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes], heads: Path | None = None) -> Report:
     """Check the whole trail: every frame, link, head and segment, and that nothing signed is missing at its end.
+
+    A directory without any trail is a fault: who takes everything away must not be told that it is whole.
 
     Args:
         directory: the audit directory; the archiver may be writing to it.
         vault: opens the segments.
         keys: public audit keys by id (:func:`relay.protect.chain.public_keys`).
+        heads: a file of signed heads kept elsewhere, one a line, which the trail must hold. Those of records that
+            have expired are passed over.
     """
     found = _Verifier(directory, vault, keys)
+    # A head is sent off after it is written: those read before the trail must be in it.
+    sent = _sent(found, heads) if heads is not None else []
     # The state is read first: what is written meanwhile only makes the trail longer than it says.
     state = _state(found)
     days = segment_days(directory)
+    if state is None and not days:
+        found.fault(directory, "no audit trail is here: nothing was recorded yet, or all of it was taken away")
     if state is not None and days:
         # Segments that expired are before the base; whatever is missing after it was taken away.
         first = _beginning(found, days[0])
@@ -158,6 +183,8 @@ def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes]) -> Repor
         found.fault(segment_path(directory, state.day), "the segment is missing")
     if state is not None and found.link is not None and found.link.count < state.link.count:
         found.fault(directory, f"records {found.link.count + 1} to {state.link.count} are missing at the end")
+    if heads is not None:
+        found.elsewhere(heads, sent, state.base.count if state else 0)
     link = found.link or Link()
     return Report(
         faults=tuple(found.faults),
@@ -169,6 +196,15 @@ def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes]) -> Repor
         link=link,
         unsigned=max(link.count - found.signed, 0),
     )
+
+
+def _sent(found: _Verifier, path: Path) -> list[bytes]:
+    """The heads of a file; a last line without its end is being written this moment."""
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        found.fault(path, f"the heads kept there cannot be read: {error.strerror}")
+        return []
 
 
 def _state(found: _Verifier) -> State | None:

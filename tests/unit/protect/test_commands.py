@@ -275,7 +275,7 @@ def test_records_are_shown_by_domain(run, trail):
     assert "jane.roe@patients.example" in run("audit", "show", "--mailboxes")
     assert len(run("audit", "show", "--since", "2023-11-15T12:00:03").splitlines()) == 4
     assert len(run("audit", "show", "--until", "2023-11-15T12:00:03").splitlines()) == 4
-    assert run("audit", "show", "--since", "1d") == ""
+    assert run("audit", "show", "--since", "1d").startswith("No record matches")
     assert "neither a day" in run("audit", "show", "--since", "yesterday", ok=False)
 
 

@@ -172,6 +172,63 @@ def test_a_frame_taken_out_is_found(copy, day, frame):
     assert verify(copy).faults
 
 
+def test_a_trail_that_is_gone_is_not_called_whole(tmp_path):
+    for directory in (tmp_path / "nowhere", tmp_path):
+        report = verify(directory)
+        assert [fault.where for fault in report.faults] == [str(directory)]
+
+
+@pytest.fixture
+def grown(tmp_path):
+    """A trail, its copy of the day before, and the heads that were sent off meanwhile."""
+    sent = []
+    written(tmp_path / "audit", days=1)
+    earlier = shutil.copytree(tmp_path / "audit", tmp_path / "earlier")
+    log = make_log(tmp_path / "audit", Clock(NOON + DAY))
+    log.append(rows(9, 10))
+    sent.append(log.sign())
+    log.append(rows(11, 12))
+    sent.append(log.sign())
+    log.close()
+    heads = tmp_path / "heads"
+    heads.write_bytes(b"".join(orjson.dumps(head) + b"\n" for head in sent))
+    return tmp_path / "audit", earlier, heads
+
+
+def compare(directory, heads):
+    return trail.verify(directory, vault=make_vault(), keys=chain.public_keys(make_ring()), heads=heads).faults
+
+
+def test_a_trail_put_back_to_an_earlier_day_is_found_by_the_heads_kept_elsewhere(grown):
+    audit, earlier, heads = grown
+    assert compare(audit, heads) == ()
+    assert verify(earlier).faults == ()
+    (fault,) = compare(earlier, heads)
+    assert fault.where == f"{heads}:1"
+    assert "removed or replaced" in fault.what
+
+
+def test_heads_kept_elsewhere_must_be_ours_and_readable(grown, tmp_path):
+    audit, _, heads = grown
+    first, second = heads.read_bytes().splitlines()
+    heads.write_bytes(b"nonsense\n" + first.replace(b'"count":', b'"count":1') + b"\n[]\n" + second + b"\n" + first[:9])
+    assert [fault.where for fault in compare(audit, heads)] == [f"{heads}:{line}" for line in (1, 2, 3)]
+    (fault,) = compare(audit, tmp_path / "none")
+    assert "cannot be read" in fault.what
+
+
+def test_heads_of_records_that_have_expired_are_passed_over(grown):
+    audit, _, heads = grown
+    *_, old = read_places(segment_path(audit, segment_days(audit)[0]), make_vault())
+    assert old.frame.kind == "head"
+    heads.write_bytes(orjson.dumps(old.frame.facts) + b"\n" + heads.read_bytes())
+    assert compare(audit, heads) == ()
+    log = make_log(audit, Clock(NOON + DAY))
+    assert log.expire("2023-11-16", lambda day: False) == ("2023-11-15",)
+    log.close()
+    assert compare(audit, heads) == ()
+
+
 def test_frames_in_another_order_are_found(copy):
     path = segment_path(copy, segment_days(copy)[1])
     one, two = list(read_places(path, make_vault()))[1:3]
@@ -312,7 +369,8 @@ def test_no_crash_leaves_a_gap_or_a_repetition(tmp_path_factory, steps):
     log.sign()
     log.close()
     assert archived(directory) == expected(last)
-    assert verify(directory).faults == ()
+    faults = verify(directory).faults
+    assert faults == () if segment_days(directory) else "nothing was recorded yet" in faults[0].what
 
 
 def test_a_torn_new_segment_is_begun_again(tmp_path):
