@@ -14,10 +14,10 @@ from relay.core.envelope import ClientSession
 from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.intake.clients import Client
-from relay.intake.deadline import Deadline
+from relay.intake.deadline import SessionDeadline
 from relay.intake.limits import NO_ROOM, Place, Share
 from relay.intake.rights import authenticate, largest, may_begin, may_receive
-from relay.intake.tls import describe, reason
+from relay.intake.tls import describe, reason, upgrade
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
     AuthRequest,
@@ -46,9 +46,9 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_closing", "_data_since", "_deadline", "_draining", "_early", "_eof", "_listener", "_loop", "_paused",
-        "_pending", "_place", "_progress", "_reports", "_session", "_share", "_task", "_transport", "address", "client",
-        "identity", "tls_cipher", "tls_version",
+        "_closing", "_deadline", "_draining", "_early", "_eof", "_listener", "_loop", "_paused", "_pending", "_place",
+        "_reports", "_session", "_share", "_task", "_transport", "address", "client", "identity", "tls_cipher",
+        "tls_version",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop, place: Place | None = None) -> None:
@@ -57,9 +57,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._session = ServerSession(listener.options.limits)
         self._transport: asyncio.Transport | None = None
-        self._deadline = Deadline(loop, self._on_deadline)
-        self._data_since: float | None = None
-        self._progress = -1
+        self._deadline = SessionDeadline(loop, self._on_deadline)
         self._share = Share(listener.budget)
         self._early: bytearray | None = None
         self._task: asyncio.Task[None] | None = None
@@ -184,7 +182,9 @@ class Connection(asyncio.Protocol):
         if self._closing or self._transport is None:
             return
         self._account()
-        self._keep_time()
+        # A peer that does not read has its deadline already; work of ours has deadlines of its own.
+        if not self._paused and self._session.question is None and not self._busy:
+            self._deadline.follow(self._session, self._listener.options)
 
     def _go_on(self) -> None:
         """Its turn has come again."""
@@ -321,14 +321,7 @@ class Connection(asyncio.Protocol):
         # From here on the transport hands what it reads to TLS and not to us: what reaches us has been decrypted.
         self._early = bytearray()
         try:
-            upgraded = await self._loop.start_tls(
-                transport,
-                self,
-                listener.tls,
-                server_side=True,
-                ssl_handshake_timeout=listener.options.command_timeout,
-                ssl_shutdown_timeout=listener.options.close_timeout,
-            )
+            upgraded = await upgrade(transport, self, listener.tls, listener.options)
         except (TimeoutError, OSError, ssl.SSLError) as error:
             listener.tls_failed(self.address, reason(error))
             self.abort()
@@ -364,22 +357,7 @@ class Connection(asyncio.Protocol):
             esmtp=self._session.extended,
         )
 
-    # --- deadlines ----------------------------------------------------------
-
-    def _keep_time(self) -> None:
-        options, now = self._listener.options, self._loop.time()
-        if self._paused or self._session.question is not None or self._busy:
-            return  # a peer that does not read has its deadline already; work of ours has deadlines of its own
-        if self._session.in_data:
-            if self._data_since is None:
-                self._data_since = now
-            self._deadline.within(min(options.data_idle_timeout, self._data_since + options.data_timeout - now))
-        elif self._session.progress != self._progress or self._data_since is not None:
-            self._data_since, self._progress = None, self._session.progress
-            self._deadline.within(options.idle_timeout)
-        elif self._session.held:
-            # A line was begun and not ended: dripping octets does not win more time.
-            self._deadline.at_most(options.command_timeout)
+    # --- the rest -----------------------------------------------------------
 
     def _on_deadline(self) -> None:
         if self._transport is None:
@@ -391,8 +369,6 @@ class Connection(asyncio.Protocol):
         else:
             self._listener.metrics.count("intake_timeouts", {"listener": self._listener.options.name})
             self._drive(self._session.close(say.TIMED_OUT, "timed out"))
-
-    # --- the rest -----------------------------------------------------------
 
     def _fail(self, error: Exception) -> None:
         log.error("the connection failed inside", peer=self.address, error=type(error).__name__, exc_info=False)

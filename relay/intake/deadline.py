@@ -2,6 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from relay.smtp.server import ServerSession
+
+if TYPE_CHECKING:
+    from relay.intake.listener import ListenerOptions
 
 
 class Deadline:
@@ -48,3 +54,28 @@ class Deadline:
             self._arm()
         else:
             self._expired()
+
+
+class SessionDeadline(Deadline):
+    """Gives a peer time for its next step: a command, a piece of a message, the whole message."""
+
+    __slots__ = ("_data_since", "_progress")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
+        super().__init__(loop, expired)
+        self._data_since: float | None = None
+        self._progress = -1
+
+    def follow(self, session: ServerSession, options: "ListenerOptions") -> None:
+        """Move with what the session has come to; call it when octets came, and nothing of ours is waited for."""
+        if session.in_data:
+            now = self._loop.time()
+            if self._data_since is None:
+                self._data_since = now
+            self.within(min(options.data_idle_timeout, self._data_since + options.data_timeout - now))
+        elif session.progress != self._progress or self._data_since is not None:
+            self._data_since, self._progress = None, session.progress
+            self.within(options.idle_timeout)
+        elif session.held:
+            # A line was begun and not ended: dripping octets does not win more time.
+            self.at_most(options.command_timeout)

@@ -3,9 +3,12 @@
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relay.core.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.intake.listener import ListenerOptions
 
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 LEGACY_VERSIONS: Final = frozenset({"SSLv3", "TLSv1", "TLSv1.1"})
@@ -41,6 +44,24 @@ def server_context(certificate: Path, key: Path, *, minimum: str = "1.2", legacy
         what = f"the certificate or its key cannot be read: {error.strerror}"
         raise ProblemsError(Problem(where=str(certificate), what=what, hint=f"and {key}")) from error
     return context
+
+
+async def upgrade(
+    transport: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext, options: "ListenerOptions"
+) -> asyncio.Transport | None:
+    """Shake hands after STARTTLS; the transport that goes on, or ``None`` where the peer has gone.
+
+    Raises:
+        OSError: it came to nothing, also by its deadline (``TimeoutError``) or in TLS (``ssl.SSLError``).
+    """
+    return await asyncio.get_running_loop().start_tls(
+        transport,
+        protocol,
+        context,
+        server_side=True,
+        ssl_handshake_timeout=options.command_timeout,
+        ssl_shutdown_timeout=options.close_timeout,
+    )
 
 
 def describe(transport: asyncio.BaseTransport) -> tuple[str, str]:
