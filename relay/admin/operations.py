@@ -186,7 +186,8 @@ class Operations:
         message_id = request.id.partition(".")[0]
         message = await self._parts.store.message(message_id)
         if message is None:
-            raise ControlError(f"{message_id} is not in the queue")
+            hint = f"if it has ended, postern audit show --message {message_id} tells how"
+            raise ControlError(f"{request.id} is not in the queue: {hint}")
         entries = [entry async for entry in self._entries(Selection(ids=(request.id,)))]
         return ShowResult(
             message=views.message(message),

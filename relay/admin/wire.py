@@ -1,5 +1,6 @@
 """What travels over the control socket: typed requests and results, one JSON object a line."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import orjson
@@ -322,8 +323,17 @@ def read_request(line: bytes) -> Request:
 
 def explain(error: ValidationError) -> str:
     """Which fields are wrong, without their values."""
-    faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)[:5])
+    faults = (f"{'.'.join(map(str, one['loc']))}: {_fault(one)}" for one in error.errors(include_input=False)[:5])
     return "the request is not valid: " + "; ".join(faults)
+
+
+def _fault(one: Mapping[str, Any]) -> str:
+    """What a person who types a reason or an id does wrong, in words; all else as the model says it."""
+    if one["type"] == "string_too_short":
+        return f"give {one['ctx']['min_length']} characters at least"
+    if one["type"] == "string_too_long":
+        return f"is longer than {one['ctx']['max_length']} characters"
+    return str(one["msg"])
 
 
 def write_result(result: Wire) -> bytes:

@@ -1,6 +1,7 @@
 """``postern dkim``: make, show and check signing keys."""
 
 import asyncio
+import ipaddress
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -234,10 +235,18 @@ def _resolver_options(places: _Places, server: str | None, timeout: float) -> "R
     port = places.settings.dns.port if places.settings else 53
     if server is not None:
         host, _, given = server.rpartition(":") if server.count(":") == 1 else (server, "", "53")
-        if not given.isdecimal():
-            raise ProblemsError(Problem(where=f"--server {server}", what="is not an IP address with a port"))
+        if not given.isdecimal() or not _is_address(host):
+            raise ProblemsError(Problem(where=f"--server {server}", what="is not an IP address, nor one with a port"))
         servers, port = (host,), int(given)
     return ResolverOptions(nameservers=servers, port=port, timeout=timeout, lifetime=timeout)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def _ask(keys: "tuple[SigningKey, ...]", options: "ResolverOptions") -> "list[Answer]":

@@ -42,6 +42,12 @@ class Group(click.Group):
         return super().invoke(ctx)
 
 
+def one_form(*, as_json: bool, as_html: bool) -> None:
+    """Refuse two forms of output at once: the one that is not printed might be the one that was wanted."""
+    if as_json and as_html:
+        raise click.UsageError("--json and --html exclude each other")
+
+
 def only_asks(ctx: click.Context) -> bool:
     """Whether a :class:`Group` is only asked what its verbs are (completion, ``VERB --help``): nothing need be read."""
     return ctx.resilient_parsing or bool(ctx.meta.get(_ASKS))

@@ -127,7 +127,7 @@ def secret(ids: tuple[str, ...], mailbox: str, tenant: str, secret_file: Any, re
 
     if bool(ids) == bool(mailbox) or bool(mailbox) != bool(tenant):
         raise click.UsageError("give IDS, or --mailbox and --tenant")
-    given = secret_file.readline().rstrip("\r\n") if secret_file else click.prompt("Secret", hide_input=True)
+    given = _first_line(secret_file) if secret_file else _asked()
     if mailbox:
         _change(PortalTenantSecretRequest, mailbox=mailbox, tenant=tenant, secret=given, reason=reason)
     else:
@@ -152,6 +152,22 @@ def sign_out(mailbox: str, reason: str) -> None:
     from relay.admin.wire_portal import PortalSignOutRequest
 
     _change(PortalSignOutRequest, mailbox=mailbox, reason=reason)
+
+
+def _first_line(file: Any) -> str:
+    try:
+        line: str = file.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ProblemsError(Problem(where=file.name, what="is not UTF-8 text", hint="save the file as UTF-8")) from None
+    return line
+
+
+def _asked() -> str:
+    """The secret typed at a terminal; where there is none it would be echoed, or never come."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask for the secret: give --secret-file (- for standard input)")
+    given: str = click.prompt("Secret", hide_input=True, confirmation_prompt=True)
+    return given
 
 
 def _change(kind: Any, **values: Any) -> None:

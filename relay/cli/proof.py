@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import orjson
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, one_form
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def command(message_id: str, config: Path, *, as_json: bool, as_html: bool, mail
     Tells who gave it, what was decided by which version of which rule, how each copy travelled and where it ended, and
     whether the trail that says so is whole. The exit status is 1 when the trail is not.
     """
+    one_form(as_json=as_json, as_html=as_html)
     story, report = _read(message_id, config, mailboxes=mailboxes)
     if as_json:
         chain = {

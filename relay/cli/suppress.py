@@ -112,7 +112,12 @@ def import_rows(file: IO[str], reason: str) -> None:
 
     All rows are read before any is added; rows that are over by now are left out.
     """
-    rows = list(_read(file))
+    try:
+        rows = list(_read(file))
+    except UnicodeDecodeError:
+        raise ProblemsError(Problem(where=file.name, what="is not UTF-8 text", hint="save the file as UTF-8")) from None
+    except csv.Error as error:
+        raise ProblemsError(Problem(where=file.name, what=f"is not a CSV file: {error}")) from None
     click.echo(f"{_add(rows, reason)} suppressed" if rows else "nothing to import")
 
 

@@ -8,7 +8,7 @@ import click
 
 from relay.cli import tables
 from relay.cli.control import connected, control_options
-from relay.cli.options import Group
+from relay.cli.options import Group, one_form
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def command(ctx: click.Context, config: Path | None, socket: Path | None) -> Non
 @click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
 def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_html: bool) -> None:
     """Print what is known."""
+    one_form(as_json=as_json, as_html=as_html)
     from relay.admin.wire_tls import TlsReportRequest, TlsResult
 
     with connected() as client:
@@ -77,6 +78,7 @@ def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
 @click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
 def reports(domains: tuple[str, ...], files: tuple[Path, ...], *, failed: bool, as_json: bool, as_html: bool) -> None:
     """Print reports."""
+    one_form(as_json=as_json, as_html=as_html)
     from relay.cli import tls_reports
 
     found = tls_reports.of_files(files) if files else tls_reports.kept(domains)
@@ -128,9 +130,7 @@ def _print_configured(config: Path | None, name: str, *, file_only: bool) -> Non
     settings = load(config or DEFAULT_CONFIG)
     wanted = [one for one in settings.tls.publish.domains if name in ("", one.domain)]
     if not wanted:
-        raise PosternError(
-            f"tls.publish.domains names {name or 'no domain'}{' not' if name else ''}: give --mx instead"
-        )
+        raise PosternError(f"tls.publish.domains does not name {name or 'any domain'}: add it there, or give --mx")
     if file_only and len(wanted) > 1:
         raise PosternError("name the domain whose policy file you want")
     for one in wanted:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,10 @@ from relay.config.document import Document
 from relay.config.references import cross_check
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
+
+_MISSING: Final = (
+    "name it with --config FILE or POSTERN_CONFIG; `postern check --print-example` prints one to begin with"
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -48,7 +52,13 @@ def load_with_places(path: Path) -> Loaded:
     Raises:
         ProblemsError: all that is wrong in it.
     """
-    found = document.read(path)
+    try:
+        found = document.read(path)
+    except ProblemsError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            problem = Problem(where=str(path), what="there is no configuration here", hint=_MISSING)
+            raise ProblemsError(problem) from error.__cause__
+        raise
     settings = validate(found, Settings, path.parent)
     problems = cross_check(settings, found)
     if problems:

@@ -127,8 +127,9 @@ class _Reader:
             near = [one.name for one in sorted(path.parent.glob(f"*{path.suffix}"))[:8]] if path.parent.is_dir() else []
             what, hint = "there is no such file", f"beside it: {', '.join(near)}" if near else ""
         except (OSError, ValueError) as error:
-            what = error.strerror or "cannot be read" if isinstance(error, OSError) else "not UTF-8"
-        self.problems.append(Problem(where=where or str(path), what=f"{kind}, {path}: {what}", hint=hint))
+            what = error.strerror or "cannot be read" if isinstance(error, OSError) else "not UTF-8 text"
+        told = f"{kind}, {path}: {what}" if where else what
+        self.problems.append(Problem(where=where or str(path), what=told, hint=hint))
         return None
 
 

@@ -51,7 +51,9 @@ async def test_show_names_the_recipients(desk, postern):
     shown = (await postern("show", "m1")).output
     assert "planted-bob@example.org" in shown
     assert json.loads((await postern("show", "m1.0", "--json")).output)["message"]["id"] == "m1"
-    assert (await postern("show", "m9")).stderr == "Error: m9 is not in the queue\n"
+    assert (await postern("show", "m9")).stderr == (
+        "Error: m9 is not in the queue: if it has ended, postern audit show --message m9 tells how\n"
+    )
 
 
 async def test_stats(desk, postern):

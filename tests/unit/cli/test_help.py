@@ -63,3 +63,40 @@ def test_a_full_disk_is_told_in_one_line_and_a_reader_that_went_is_not_told():
     with os.fdopen(writing, "wb") as broken:
         gone = subprocess.run([POSTERN, "policy", "schema"], stdout=broken, stderr=subprocess.PIPE, check=False)
     assert (gone.returncode, gone.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("words", ["proof m1", "tls report", "tls reports"])
+def test_one_form_of_output_at_a_time(words):
+    result = CliRunner().invoke(main, [*words.split(), "--json", "--html"])
+    assert result.exit_code == 2
+    assert "--json and --html exclude each other" in result.output
+
+
+@pytest.mark.parametrize("words", ["check", "run", "queue list", "keys status", "proof m1"])
+def test_a_missing_configuration_is_told_with_what_to_do(words, tmp_path):
+    missing = tmp_path / "none.yaml"
+    result = CliRunner().invoke(main, [*words.split(), "--config", str(missing)])
+    assert result.exit_code == (78 if words == "run" else 1)
+    told = " ".join(result.output.split())
+    assert f"{missing}: there is no configuration here" in told
+    assert "--config FILE or POSTERN_CONFIG" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("suppress import binary --reason test", "binary: is not UTF-8 text (save the file as UTF-8)"),
+        ("portal secret m1 --secret-file binary --reason test", "binary: is not UTF-8 text (save the file as UTF-8)"),
+        ("portal secret m1 --reason test", "there is no terminal to ask for the secret: give --secret-file"),
+        ("queue unseal m1 --reason x", "the request is not valid: reason: give 3 characters at least"),
+        ("dkim --dir keys check --server nonsense", "--server nonsense: is not an IP address, nor one with a port"),
+    ],
+)
+def test_odd_input_is_told_in_words(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("binary").write_bytes(bytes(range(256)))
+    CliRunner().invoke(main, ["dkim", "--dir", "keys", "new", "clinic.example", "--algorithm", "ed25519"])
+    result = CliRunner().invoke(main, words.split(), env={"POSTERN_SOCKET": "none", "POSTERN_CONFIG": "none"})
+    assert result.exit_code in {1, 2}
+    assert told in result.output
+    assert isinstance(result.exception, SystemExit)

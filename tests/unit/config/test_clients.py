@@ -189,4 +189,4 @@ def test_the_configuration_says_where_clients_are(tmp_path):
         "--config", tmp_path / "postern.yaml", "add", "ehr", "--tenant", "clinic", "--sender", "a@b.example"
     )
     assert str(tmp_path / "people" / "ehr.yaml") in shown
-    assert "No such file" in postern("--config", tmp_path / "absent.yaml", "list", code=1)
+    assert "there is no configuration here" in postern("--config", tmp_path / "absent.yaml", "list", code=1)

@@ -230,7 +230,7 @@ def test_check_tells_errors_and_fails(etc):
 def test_check_without_a_configuration_is_one_clear_error(tmp_path):
     result = check("--config", tmp_path / "absent.yaml")
     assert result.exit_code == 1
-    assert "cannot be read: No such file or directory" in result.output
+    assert "there is no configuration here" in result.output
     assert "Traceback" not in result.output
 
 
