@@ -6,6 +6,7 @@ from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser
 
+from relay.mail.plainhtml import plain_text
 from relay.mail.weight import is_light
 
 _BLOCK: Final = re.compile(
@@ -33,11 +34,13 @@ def html_to_text(source: str) -> str:
     Text that is styled invisible is kept: it travels all the same. Of attributes, those that are shown or spoken
     (``alt``, ``title``, ``value``, ``aria-label``) follow at the end, one a line. Never raises.
 
-    Parsers take the square of the depth of nesting: what is nested beyond all sense only has its tags taken out, and
-    its scripts and comments stay in the text.
+    What is plainly well formed needs no parser. Parsers take the square of the depth of nesting: what else is nested
+    beyond all sense only has its tags taken out, and its scripts and comments stay in the text.
     """
     if "<pre" not in source:
         source = source.translate(_SOURCE_SPACE)
+        if (text := plain_text(source)) is not None:
+            return text
     marked = _CELL.sub("\t<", _BLOCK.sub("\n<", source))
     if not is_light(source, work=_HEAVY):
         return _bare(marked)

@@ -10,26 +10,32 @@ from collections.abc import Iterator
 from typing import Final
 
 _NAME: Final = r"[a-zA-Z][a-zA-Z0-9:_-]*+"
-_ATTRIBUTE: Final = r"""[^\s"'<>/=]++(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>=`]++))?+"""
+# (?>X*), not X*+: before 3.11.5 Python's possessive repetition fails where X itself has a choice (gh-106052).
+_ATTRIBUTE: Final = r"""[^\s"'<>/=]++(?>(?:\s*+=\s*+(?:"[^"]*+"|'[^']*+'|[^\s"'<>=`]++))?)"""
+_ATTRIBUTES: Final = rf"(?>(?:\s++{_ATTRIBUTE})*)"
+TAG: Final = re.compile(rf"(?P<slash>/?)(?P<name>{_NAME}){_ATTRIBUTES}\s*+/?")
+"""A well-formed tag between its angle brackets."""
 _TOKEN: Final = re.compile(
     rf"""
     [^<]++
-    | <!--(?!-?>)(?:[^-]|-(?!-))*+-->
+    | <!--(?!-?>)(?>(?:[^-]|-(?!-))*)-->
     | <![^<>-][^<>]*+>
     | <\?[^<>]*+>
-    | <(?P<raw>style|title)\b(?:\s++{_ATTRIBUTE})*+\s*+>(?:[^<]|<(?!/(?P=raw)))*+</(?P=raw)\s*+>
-    | <(?P<slash>/?)(?P<name>{_NAME})(?:\s++{_ATTRIBUTE})*+\s*+/?>
+    | <(?P<raw>style|title)\b{_ATTRIBUTES}\s*+>(?>(?:[^<]|<(?!/(?P=raw)))*)</(?P=raw)\s*+>
+    | <(?P<slash>/?)(?P<name>{_NAME}){_ATTRIBUTES}\s*+/?>
     | <(?=[\s\d=])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _START: Final = re.compile(r"<[a-zA-Z]([a-zA-Z0-9]*)")
 _FLAT: Final = frozenset(
-    ("area", "base", "br", "col", "dd", "dt", "embed", "frame", "hr", "img", "input", "li", "link", "meta", "option",
-     "p", "param", "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr")
+    ("area", "base", "br", "col", "embed", "frame", "hr", "img", "input", "link", "meta", "option", "p", "param",
+     "source", "tbody", "td", "tfoot", "th", "thead", "tr", "track", "wbr")
 )  # fmt: skip
-"""Elements that hold nothing, that end where the next begins, or that stand in another which counts."""
-_FOREIGN: Final = frozenset(
+"""Elements that hold nothing, that end where the next begins, or that stand in another which counts.
+
+``li``, ``dd`` and ``dt`` are not among them: one of them keeps the next from ending another before it."""
+FOREIGN: Final = frozenset(
     ("iframe", "math", "noembed", "noframes", "noscript", "plaintext", "script", "select", "style", "svg",
      "template", "textarea", "title", "xmp")
 )  # fmt: skip
@@ -63,7 +69,7 @@ def _plain_tokens(source: str) -> list[tuple[bool, str]] | None:
             return None
         at = token.end()
         name = (token["name"] or "").lower()
-        if name in _FOREIGN:
+        if name in FOREIGN:
             return None
         if name:
             tags.append((bool(token["slash"]), name))
