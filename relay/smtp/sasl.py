@@ -77,6 +77,13 @@ class Authentication:
         """Whether AUTH may be used: never in the clear unless the listener is told so."""
         return self._limits.auth and (secure or self._limits.auth_over_clear)
 
+    def offers(self, *, secure: bool) -> tuple[str, ...]:
+        """What EHLO says of AUTH."""
+        if self.authenticated or not self.possible(secure=secure):
+            return ()
+        mechanisms = " ".join(MECHANISMS)
+        return (f"AUTH {mechanisms}", f"AUTH={mechanisms}") if self._limits.auth_equals else (f"AUTH {mechanisms}",)
+
     def begin(self, argument: str, *, secure: bool) -> Reply | AuthRequest:
         """Take the AUTH command; the next challenge, or the question once it is complete.
 

@@ -7,12 +7,11 @@ it feeds it with :meth:`ServerSession.receive`, answers its questions with :meth
 
 from typing import ClassVar, Final
 
-from relay.core.envelope import Envelope, Recipient
 from relay.core.reply import Reply
 from relay.smtp import server_replies as say
-from relay.smtp.endofdata import BareNewlines, DataReader
+from relay.smtp.endofdata import BareNewlines
 from relay.smtp.lines import LineReader, Overlong
-from relay.smtp.sasl import MECHANISMS, Authentication
+from relay.smtp.sasl import Authentication
 from relay.smtp.server_events import (
     AuthRequest,
     Closed,
@@ -29,13 +28,12 @@ from relay.smtp.server_events import (
 )
 from relay.smtp.server_limits import SessionLimits
 from relay.smtp.server_state import COMMANDS, FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
+from relay.smtp.server_transaction import OpenTransaction, Over
 from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, parse_rcpt
 
 _SENDER_OK: Final = say.SENDER_OK.encode()
 _RECIPIENT_OK: Final = say.RECIPIENT_OK.encode()
 _GO_AHEAD: Final = say.GO_AHEAD.encode()
-_OVERSHOOT: Final = 1000
-"""Recipients over the limit that a client may still name: it comes again with them (RFC 5321 section 4.5.3.1.10)."""
 _TURN: Final = 32
 """Commands that came in one piece and are answered in one go: a message needs few, an attacker sends thousands."""
 
@@ -70,10 +68,7 @@ class ServerSession:
         self._in_turn = 0
         self._idle = 0
         self._auth = Authentication(limits)
-        self._data: DataReader | None = None
-        self._sender: Mail | None = None
-        self._recipients: list[Recipient] = []
-        self._over = 0
+        self._mail = OpenTransaction()
 
     # --- for the driver ----------------------------------------------------
 
@@ -95,7 +90,7 @@ class ServerSession:
     @property
     def held(self) -> int:
         """Octets of message and of unread input in memory."""
-        return self._input.held + (self._data.held if self._data else 0)
+        return self._input.held + self._mail.held
 
     def greet(self, refusal: Reply | None = None) -> list[Event]:
         """Open the conversation with 220, or refuse it (421, 554)."""
@@ -129,8 +124,8 @@ class ServerSession:
 
     def refuse_data(self, reply: Reply) -> None:
         """Refuse the message that is being read: what comes is thrown away, the reply is given at its end."""
-        if self._data is not None:
-            self._data.refuse(reply)
+        if self._mail.data is not None:
+            self._mail.data.refuse(reply)
 
     def close(self, reply: Reply | None, reason: str) -> list[Event]:
         """End the session from outside (421 for a drain or a deadline; ``None``: without a word)."""
@@ -199,7 +194,7 @@ class ServerSession:
             self._refuse(verb, error.reply, events)
 
     def _read_data(self, events: list[Event]) -> bool:
-        reader = self._data
+        reader = self._mail.data
         if reader is None:
             raise RuntimeError("reading data without a reader")
         rest = reader.feed(self._input.take())
@@ -211,22 +206,12 @@ class ServerSession:
         self._input.feed(rest)
         self.progress += 1
         result = reader.result()
-        self._data = None
+        self._mail.data = None
         if isinstance(result, Reply):
             self._forget()
             self._refuse("DATA", result, events)
             return True
-        sender = self._sender
-        if sender is None:
-            raise RuntimeError("a message without a sender")
-        envelope = Envelope(
-            reverse_path=sender.reverse_path,
-            recipients=tuple(self._recipients),
-            body_8bit=sender.body_8bit,
-            smtputf8=sender.smtputf8,
-            require_tls=sender.require_tls,
-        )
-        self._ask(MessageComplete(envelope=envelope, content=result), events)
+        self._ask(MessageComplete(envelope=self._mail.envelope(), content=result), events)
         return True
 
     # --- commands ----------------------------------------------------------
@@ -267,43 +252,28 @@ class ServerSession:
 
     def _do_ehlo(self, argument: str, events: list[Event]) -> None:
         if self._hello("EHLO", argument, events):
-            offers = ["PIPELINING", f"SIZE {self.max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
-            if self.secure:
-                offers.append("REQUIRETLS")
-            elif self.limits.starttls:
-                offers.append("STARTTLS")
-            if self._auth.possible(secure=self.secure) and not self.authenticated:
-                mechanisms = " ".join(MECHANISMS)
-                offers += [f"AUTH {mechanisms}", *([f"AUTH={mechanisms}"] if self.limits.auth_equals else [])]
-            self._say(Reply(250, None, (self.limits.hostname, *offers)))
+            auth = self._auth.offers(secure=self.secure)
+            self._say(say.ehlo(self.limits, auth, max_size=self.max_size, secure=self.secure))
 
     def _do_mail(self, argument: str, events: list[Event]) -> None:
         mail = parse_mail(argument, secure=self.secure)
         if mail.size > self.max_size:
             self._refuse("MAIL", say.TOO_BIG, events)
-            return
-        self._ask(mail, events)
+        else:
+            self._ask(mail, events)
 
     def _do_rcpt(self, argument: str, events: list[Event]) -> None:
-        smtputf8 = self._sender is not None and self._sender.smtputf8
-        recipient = parse_rcpt(argument, smtputf8=smtputf8, hostname=self.limits.hostname)
-        if len(self._recipients) >= self.max_recipients:
-            self._refuse_recipient(events)
-            return
-        self._ask(Rcpt(recipient=recipient, count=len(self._recipients)), events)
-
-    def _refuse_recipient(self, events: list[Event]) -> None:
-        """Over the limit: told of once a transaction, for a list may be long; one without an end counts as errors."""
-        self._over += 1
-        if self._over == 1 or self._over > _OVERSHOOT:
-            self._refuse("RCPT", say.TOO_MANY_RECIPIENTS, events, counts=self._over > _OVERSHOOT)
-        else:
+        recipient = parse_rcpt(argument, smtputf8=self._mail.smtputf8, hostname=self.limits.hostname)
+        count = len(self._mail.recipients)
+        if count < self.max_recipients:
+            self._ask(Rcpt(recipient=recipient, count=count), events)
+        elif (over := self._mail.one_over()) is Over.AGAIN:
             self._say(say.TOO_MANY_RECIPIENTS)
+        else:
+            self._refuse("RCPT", say.TOO_MANY_RECIPIENTS, events, counts=over is Over.ENDLESS)
 
     def _do_data(self, argument: str, events: list[Event]) -> None:  # noqa: ARG002 - one signature for all commands
-        self._data = DataReader(
-            max_size=self.max_size, max_line=self.limits.max_line, bare_newlines=self.limits.bare_newlines
-        )
+        self._mail.begin_data(self.limits, self.max_size)
         self.state = MOVES[self.state]["DATA"]
         self._out.append(_GO_AHEAD)
 
@@ -363,13 +333,13 @@ class ServerSession:
         granted = reply is None or reply.is_positive
         if isinstance(question, Mail):
             if granted:
-                self._sender, self.state = question, MOVES[self.state]["MAIL"]
+                self._mail.sender, self.state = question, MOVES[self.state]["MAIL"]
             elif reply is not None and reply.is_permanent and self._is_one_too_many(events):
                 return  # whoever may not send at all could else ask on without an end
             self._out.append(_SENDER_OK if reply is None else reply.encode())
         elif isinstance(question, Rcpt):
             if granted:
-                self._recipients.append(question.recipient)
+                self._mail.recipients.append(question.recipient)
                 self.state = MOVES[self.state]["RCPT"]
             self._out.append(_RECIPIENT_OK if reply is None else reply.encode())
         elif isinstance(question, MessageComplete):
@@ -414,9 +384,7 @@ class ServerSession:
         return True
 
     def _forget(self) -> None:
-        """Drop the transaction (RFC 5321 section 4.1.4: RSET, HELO, EHLO and the end of a message do)."""
-        self._sender, self._data = None, None
-        self._recipients, self._over = [], 0
+        self._mail.clear()
         if self.state in {State.MAIL, State.RCPT, State.DATA}:
             self.state = State.GREETED
 

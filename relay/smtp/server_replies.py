@@ -1,8 +1,10 @@
 """What a server session says by itself, with the codes of RFC 5321, RFC 3463, RFC 4954 and RFC 3207."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from relay.core.reply import Reply
+from relay.smtp.server_limits import SessionLimits
 
 SENDER_OK: Final = Reply.of(250, "2.1.0", "Sender ok")
 RECIPIENT_OK: Final = Reply.of(250, "2.1.5", "Recipient ok")
@@ -42,3 +44,13 @@ QUEUED: Final = Reply.of(250, "2.0.0", "Ok")
 
 PLAIN_ANSWERS: Final = {"NOOP": NOTHING, "HELP": HELP}
 """Commands that do nothing but have an answer."""
+
+
+def ehlo(limits: SessionLimits, auth: Sequence[str], *, max_size: int, secure: bool) -> Reply:
+    """The answer to EHLO: what is offered (RFC 5321 section 4.1.1.1), the words for AUTH among it."""
+    offers = ["PIPELINING", f"SIZE {max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+    if secure:
+        offers.append("REQUIRETLS")
+    elif limits.starttls:
+        offers.append("STARTTLS")
+    return Reply(250, None, (limits.hostname, *offers, *auth))
