@@ -54,6 +54,7 @@ class HelperService:
     def __init__(self, life: Life) -> None:
         self._life = life
         self._serving: asyncio.Task[None] | None = None
+        self._became_another = False
 
     async def start(self) -> None:
         """Listen on the helper's socket."""
@@ -62,7 +63,9 @@ class HelperService:
         self._life.configure_log()
         ready = asyncio.Event()
         settings = self._life.settings
-        self._serving = asyncio.create_task(serve(settings.run_dir / "extract.sock", extract_limits(settings), ready))
+        limits = extract_limits(settings)
+        self._became_another = limits.uid is not None
+        self._serving = asyncio.create_task(serve(settings.run_dir / "extract.sock", limits, ready))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({self._serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -70,7 +73,9 @@ class HelperService:
             await self._serving
 
     async def reload(self) -> None:
-        """Take up where the log goes, where this user may read it; jobs under way are worth more than a log line."""
+        """Take up where the log goes; a helper that became another user may not read that, and logs on as it began."""
+        if self._became_another:
+            return
         try:
             self._life.adopt(self._life.site.again())
         except PosternError as error:

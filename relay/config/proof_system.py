@@ -1,5 +1,6 @@
 """Proofs about the machine: addresses to listen on, directories, space, nameservers, users."""
 
+import contextlib
 import errno
 import grp
 import ipaddress
@@ -8,7 +9,7 @@ import pwd
 import secrets
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from relay.config.proof_files import Finding, error, warning
 from relay.config.types import IPAddress
 from relay.config.units import format_size
 
+_ENTER, _WRITE = 1, 2  # of three bits of a mode, chmod(2)
+_ACCESS_LIST: Final = "system.posix_acl_access"
 _LISTENING: Final = {
     errno.EACCES: ("this user may not listen there", "ports below 1024 need CAP_NET_BIND_SERVICE: see systemd/"),
     errno.EADDRINUSE: ("another program listens there", "stop it, or choose another port: ss -ltnp shows which"),
@@ -81,6 +84,41 @@ def prove_directory(path: Path, where: str, *, private: bool) -> Iterator[Findin
         yield error(where, f"everyone may write to {path} (mode {mode:04o})", f"chmod 750 {path}")
     elif private and mode & 0o007:
         yield warning(where, f"everyone may look into {path} (mode {mode:04o})", f"chmod 750 {path}")
+
+
+def prove_reach(places: Iterable[tuple[str, Path]], user: pwd.struct_passwd) -> Iterator[Finding]:
+    """Directories that a user can come to, and write to where they are there; each obstacle is told once.
+
+    What root may is asked of nobody: root may all, and becomes this user after the proof. An access list on the way
+    (acl(5)) may allow what the mode does not say: then nothing is said here either.
+    """
+    groups = {user.pw_gid, *(group.gr_gid for group in grp.getgrall() if user.pw_name in group.gr_mem)}
+    told = set()
+    for where, path in places:
+        for one in (*reversed(path.parents), path):
+            if not one.exists():
+                break
+            need = _ENTER if one != path else _ENTER | _WRITE
+            if _may(one, user.pw_uid, groups, need):
+                continue
+            if one not in told:
+                told.add(one)
+                mode = stat.S_IMODE(one.stat().st_mode)
+                what = f"{user.pw_name} cannot use {path}: {one} is closed to it (mode {mode:04o})"
+                hint = f"chown {user.pw_name} {one}" if one == path else f"chmod o+x {one}, or choose another place"
+                yield error(where, what, hint)
+            break
+
+
+def _may(directory: Path, uid: int, groups: set[int], need: int) -> bool:
+    status = directory.stat()
+    if uid == 0:
+        return True
+    with contextlib.suppress(OSError):  # a file system without extended attributes has no such lists
+        if _ACCESS_LIST in os.listxattr(directory):
+            return True
+    shift = 6 if status.st_uid == uid else 3 if status.st_gid in groups else 0
+    return status.st_mode >> shift & need == need
 
 
 def nearest(path: Path) -> Path:

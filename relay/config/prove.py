@@ -3,6 +3,7 @@
 Nothing is changed on the machine save a probe file that is removed at once; every wait has a deadline.
 """
 
+import contextlib
 import os
 import pwd
 import stat
@@ -31,6 +32,7 @@ from relay.config.proof_system import (
     prove_dns,
     prove_group,
     prove_listening,
+    prove_reach,
     prove_space,
     prove_trusted_path,
     prove_user,
@@ -168,14 +170,21 @@ def _users(loaded: Loaded) -> Iterator[Finding]:
 
 def _directories(loaded: Loaded) -> Iterator[Finding]:
     settings = loaded.settings
-    yield from prove_directory(settings.data_dir, loaded.where("data_dir"), private=True)
-    yield from prove_directory(settings.run_dir, loaded.where("run_dir"), private=False)
-    yield from prove_directory(settings.audit.dir, loaded.where("audit", "dir"), private=True)
-    yield from prove_directory(settings.control.socket.parent, loaded.where("control", "socket"), private=False)
+    places = [
+        (loaded.where("data_dir"), settings.data_dir),
+        (loaded.where("run_dir"), settings.run_dir),
+        (loaded.where("audit", "dir"), settings.audit.dir),
+        (loaded.where("control", "socket"), settings.control.socket.parent),
+    ]
     if settings.log.file:
-        yield from prove_directory(settings.log.file.parent, loaded.where("log", "file"), private=False)
+        places.append((loaded.where("log", "file"), settings.log.file.parent))
     if settings.audit.heads_file:
-        yield from prove_directory(settings.audit.heads_file.parent, loaded.where("audit", "heads_file"), private=False)
+        places.append((loaded.where("audit", "heads_file"), settings.audit.heads_file.parent))
+    for where, path in places:
+        yield from prove_directory(path, where, private=path in (settings.data_dir, settings.audit.dir))
+    with contextlib.suppress(KeyError):  # told by the proof of users
+        if settings.user and os.geteuid() == 0:
+            yield from prove_reach(places, pwd.getpwnam(settings.user))
 
 
 def _space(loaded: Loaded) -> Iterator[Finding]:

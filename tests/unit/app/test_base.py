@@ -63,6 +63,25 @@ async def test_a_helper_that_may_not_read_the_new_configuration_goes_on():
     assert isinstance(life.site, Gone)
 
 
+async def test_a_helper_that_became_another_user_tries_to_read_nothing(monkeypatch, tmp_path):
+    async def serve(_path, _limits, ready):
+        ready.set()
+        await asyncio.Event().wait()
+
+    def again():
+        raise AssertionError("it was asked for what it may not read")
+
+    monkeypatch.setattr("relay.extract.helper.serve", serve)
+    monkeypatch.setattr("relay.app.helper.extract_limits", lambda _settings: SimpleNamespace(uid=65534))
+    monkeypatch.setattr(Life, "configure_log", lambda _self: None)
+    helper = HelperService(
+        Life(site=SimpleNamespace(settings=SimpleNamespace(run_dir=tmp_path), again=again), name="x")
+    )
+    await helper.start()
+    await helper.reload()
+    await helper.stop()
+
+
 def test_a_log_that_cannot_be_opened_ends_nothing(tmp_path):
     file = tmp_path / "missing" / "postern.log"
     settings = SimpleNamespace(log=SimpleNamespace(level=LogLevel.INFO, format=LogFormat.JSON, file=file))

@@ -5,7 +5,9 @@ import datetime as dt
 import ipaddress
 import json
 import os
+import pwd
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -20,7 +22,14 @@ from cryptography.x509.oid import NameOID
 from relay.cli import main
 from relay.config.load import load_with_places
 from relay.config.proof_files import prove_certificate, prove_private
-from relay.config.proof_system import prove_directory, prove_dns, prove_listening, prove_space, prove_trusted_path
+from relay.config.proof_system import (
+    prove_directory,
+    prove_dns,
+    prove_listening,
+    prove_reach,
+    prove_space,
+    prove_trusted_path,
+)
 from relay.config.prove import Extent, prove
 from relay.config.secret import SecretFile
 from relay.config.settings import NAMELESS, machine_name
@@ -149,6 +158,43 @@ def test_directories_others_can_enter_are_told(tmp_path):
     assert [one.warning for one in prove_directory(tmp_path, "x:1", private=False)] == [False]
     tmp_path.chmod(0o700)
     assert list(prove_directory(tmp_path / "made" / "later", "x:1", private=True)) == []
+
+
+def somebody(uid):
+    """A user that owns nothing here and is in no group."""
+    return pwd.struct_passwd(("somebody", "x", uid, uid, "", "/", "/bin/false"))
+
+
+def test_directories_that_the_user_cannot_come_to_are_told_once():
+    with tempfile.TemporaryDirectory() as made:
+        base = Path(made)
+        base.chmod(0o755)
+        closed = base / "closed"
+        run, data = closed / "run", closed / "data"
+        run.mkdir(parents=True)
+        places = [("x:1", run), ("x:2", data), ("x:3", base / "later" / "made")]
+        closed.chmod(0o700)
+        (found,) = prove_reach(places, somebody(4_000_000))
+        assert (found.warning, found.problem.where) == (False, "x:1")
+        assert found.problem.what == f"somebody cannot use {run}: {closed} is closed to it (mode 0700)"
+        assert found.problem.hint == f"chmod o+x {closed}, or choose another place"
+        closed.chmod(0o711)
+        run.chmod(0o755)
+        (found,) = prove_reach(places, somebody(4_000_000))
+        assert found.problem.what == f"somebody cannot use {run}: {run} is closed to it (mode 0755)"
+        assert found.problem.hint == f"chown somebody {run}"
+        for owner in (somebody(run.stat().st_uid), somebody(0)):
+            assert list(prove_reach(places, owner)) == []
+        run.chmod(0o777)
+        assert list(prove_reach(places, somebody(4_000_000))) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_check_holds_directories_against_the_user_that_postern_becomes(etc):
+    etc.chmod(0o700)
+    assert [one for one in proof_of(configure(etc), dns=False).errors if "closed" in one.what] == []
+    (told,) = [one for one in proof_of(configure(etc, more="user: nobody\n"), dns=False).errors if "closed" in one.what]
+    assert told.what.startswith("nobody cannot use ")
 
 
 def test_a_missing_policy_is_told(etc):
