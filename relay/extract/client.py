@@ -6,11 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from relay.core.labour import labour
 from relay.core.ports import ScanReport
 from relay.extract.engine import DEFERRED, Reading, ScanEngine, unreadable_report
 from relay.extract.wire import LENGTH, MAX_CLIENT, decode_report, frame, rekey
 
 _MAX_REPLY: Final = 16 * 1024 * 1024
+_SMALL: Final = 16 * 1024
+_LABOUR: Final = 200_000
+"""What reading a message on the event loop may cost; see :func:`relay.core.labour.labour`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ class ScanService:
         When the helper gives no answer, what can be read on the spot is judged all the same, with the finding
         ``unreadable: timeout`` or ``unreadable: crash`` beside it.
         """
-        if len(content) > self._limits.inline:
+        if len(content) > self._limits.inline or _is_laborious(content):
             return await self._in_helper(content, client)
         try:
             reading = self._engine.read(content)
@@ -83,11 +87,18 @@ class ScanService:
 
     def _without_helper(self, content: bytes, client: str, reason: str) -> ScanReport:
         """Judge the beginning on the spot: the header and the first part usually lie there."""
+        beginning = content[: self._limits.fallback]
+        if _is_laborious(beginning):
+            return unreadable_report(reason)
         try:
-            reading = self._engine.read(content[: self._limits.fallback])
+            reading = self._engine.read(beginning)
             return self._engine.report(_given_up(reading, reason), (("1", reason),), client)
         except Exception:  # noqa: BLE001 - as above
             return unreadable_report(reason)
+
+
+def _is_laborious(content: bytes) -> bool:
+    return len(content) > _SMALL and labour(content) > _LABOUR
 
 
 def _given_up(reading: Reading, reason: str) -> Reading:

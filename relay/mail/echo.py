@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from relay.core.labour import labour
 from relay.core.outcome import RecipientResult
 from relay.core.reply import Reply
 from relay.mail.leaf import Leaf, MimeLimits
@@ -18,7 +19,7 @@ from relay.mail.text import text_of
 _WORD: Final = re.compile(r"[^\W_](?:[\w'-]*[^\W_])?")
 _SHORTEST: Final = 3  # letters; a shorter word says nothing of anybody
 _LOOKED_AT: Final = 262_144  # octets of the message's beginning
-_LIMITS: Final = MimeLimits(parts=50)
+_LIMITS: Final = MimeLimits(parts=50, labour=500_000)
 _ENCODED: Final = ("base64", "quoted-printable", "=?")
 _WITHHELD: Final = "[withheld]"
 _RUN: Final = re.compile(r"[\[(<]*\[withheld\](?:[^\w\[]{0,4}\[withheld\])*[\])>]*")
@@ -110,7 +111,10 @@ def echoed(answer: str, content: bytes, *, whole: bool = True) -> frozenset[str]
     words = folded - _ORDINARY
     if not words:
         return frozenset()
-    said = _said(content[:_LOOKED_AT], whole=whole)
+    content = content[:_LOOKED_AT]
+    if whole and labour(content) > _LIMITS.labour:
+        return frozenset(words)  # what it says is too dear to find out: any of them may be in it
+    said = _said(content, whole=whole)
     return frozenset(word for word in words if word in said)
 
 

@@ -19,12 +19,14 @@ class MimeLimits:
         parts: parts in all, containers included.
         bytes: octets of the message, and of all decoded parts together.
         header_bytes: octets of one part's header that are looked at.
+        labour: what the standard library's parser may be asked to do, see :func:`relay.core.labour.labour`.
     """
 
     depth: int = 20
     parts: int = 500
     bytes: int = 64 * 1024 * 1024
     header_bytes: int = 256 * 1024
+    labour: int = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

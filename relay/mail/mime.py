@@ -12,6 +12,7 @@ from email.parser import BytesParser
 from email.policy import compat32
 from typing import Any, Final
 
+from relay.core.labour import labour
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.split import read_split
 from relay.mail.words import decode_value
@@ -44,6 +45,9 @@ def read_reference(content: bytes, limits: MimeLimits) -> MailTree:
     """Read a message with the standard library's parser. Never raises."""
     builder = TreeBuilder(limits)
     headers: tuple[tuple[str, str], ...] = ()
+    if labour(content) > limits.labour:
+        builder.fault("1", "depth")
+        return builder.tree(headers)
     try:
         message = _PARSER.parsebytes(_plain(content))
         headers = tuple(_headers(message))

@@ -16,12 +16,15 @@ from typing import Any, Final
 from xml.parsers import expat
 
 from relay.core.errors import PosternError
+from relay.core.labour import labour
 from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_REPORT: Final = 32 * 1024 * 1024
 """Octets of a report unfolded."""
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Octets of a message or file that brings one."""
+_LABOUR: Final = 5_000_000
+"""What taking a message apart may cost; see :func:`relay.core.labour.labour`."""
 _BOUNDS: Final = Bounds(most=MAX_REPORT, ratio=400)
 """Real reports unfold to less than 60 times their size."""
 _MAX_RECORDS: Final = 100_000
@@ -118,6 +121,8 @@ def find_report(content: bytes) -> AggregateReport | None:
         raise ReportError(f"it is larger than {MAX_MESSAGE >> 20} MiB")
     if content.startswith((_GZIP, _ZIP)) or _is_xml(content):
         return read_report(_unfold(content))
+    if labour(content) > _LABOUR:
+        raise ReportError("it has too many parts")
     try:
         parts = list(_attachments(content))
     except (RecursionError, ValueError, LookupError):

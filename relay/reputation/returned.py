@@ -11,6 +11,7 @@ from email.policy import compat32
 from enum import StrEnum
 from typing import Final
 
+from relay.core.labour import labour
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
 from relay.mail.words import decode_value
@@ -24,6 +25,8 @@ _MAX_DEPTH: Final = 10
 _MAX_TEXT: Final = 64 * 1024
 _MAX_FIELD: Final = 2000
 _PARSER: Final = BytesParser(policy=compat32)
+_LABOUR: Final = 1_000_000
+"""What reading one may cost; see :func:`relay.core.labour.labour`."""
 _MAILBOX: Final = re.compile(r"<?([^\s<>@\"',;:()\[\]]{1,64}@[\w.-]{1,253})>?")
 _MESSAGE_ID: Final = re.compile(r"^message-id:[ \t]*(<[^<>\s]{1,250}>)", re.IGNORECASE | re.MULTILINE)
 _OWN_ID: Final = re.compile(r"<([0-9A-HJKMNP-TV-Z]{20})@")
@@ -104,6 +107,8 @@ class _Parts:
 def read_returned(content: bytes) -> Returned:
     """Read a message that came back. Never raises; what is none of the kinds is ``OTHER``."""
     cut = content[:LIMIT]
+    if labour(cut) > _LABOUR:
+        return Returned(kind=Kind.OTHER, truncated=True)
     parts = _Parts()
     try:
         message = _PARSER.parsebytes(cut)

@@ -15,10 +15,13 @@ from typing import Any, Final
 import orjson
 
 from relay.core.errors import PosternError
+from relay.core.labour import labour
 from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 """Octets of a message or file that brings one."""
+_LABOUR: Final = 5_000_000
+"""What taking a message apart may cost; see :func:`relay.core.labour.labour`."""
 MAX_REPORT: Final = 16 * 1024 * 1024
 """Octets of a report unfolded."""
 MAX_POLICIES: Final = 1000
@@ -147,6 +150,8 @@ def find_report(content: bytes) -> TlsReport | None:
         return read_report(_unfold(content))
     if content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return read_report(content)
+    if labour(content) > _LABOUR:
+        raise ReportError("it has too many parts")
     try:
         submitter, parts = _attachments(content)
     except (RecursionError, ValueError, LookupError):

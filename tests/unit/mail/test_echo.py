@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relay.core.outcome import Failure, RecipientResult, Stage, Trouble
 from relay.core.reply import Reply
 from relay.mail.echo import echoed, withheld
+from tests.support.laborious import laborious
 
 PLAIN = b"From: Dr Muster <a@b.example>\r\nSubject: Result for Jane Roe\r\n\r\nHbA1c was 8.1, go on with metformin\r\n"
 ENCODED = (
@@ -59,3 +60,9 @@ def test_every_uncommon_word_of_the_body_is_found(word, before, after):
     content = b"Subject: x\r\n\r\n" + before + b" " + word.encode() + b" " + after
     ordinary = not echoed(word, b"Subject: x\r\n\r\n " + word.encode())
     assert ordinary or word.casefold() in echoed(f"554 refused because of {word}.", content)
+
+
+def test_of_a_message_that_costs_too_much_to_read_every_uncommon_word_may_be_repeated():
+    content = laborious(lines=20_000, inside=200) + b64encode(b"metformin")
+    assert echoed("metformin was rejected, zebra", content) == {"metformin", "zebra"}
+    assert echoed("zebra", content, whole=False) == frozenset()

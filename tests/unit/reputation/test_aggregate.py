@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from relay.cli import main
 from relay.reputation.aggregate import MAX_MESSAGE, ReportError, find_report, read_report
+from tests.support.laborious import laborious
 
 OLD = """<?xml version="1.0" encoding="UTF-8" ?>
 <feedback>
@@ -159,3 +160,8 @@ def test_the_verb_shows_reports_among_what_came_back(tmp_path):
     assert "dmarc (rfc9990)" in shown
     assert "12 of 15 messages passed" in shown
     assert "2001:db8::1" in shown
+
+
+def test_a_message_that_costs_too_much_to_take_apart_is_refused():
+    with pytest.raises(ReportError, match="too many parts"):
+        find_report(laborious(lines=100_000, inside=200))

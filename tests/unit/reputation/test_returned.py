@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relay.reputation.formats import FORMATS
 from relay.reputation.load import load_classifier
 from relay.reputation.returned import LIMIT, MAX_RECIPIENTS, Kind, own_id, read_returned
+from tests.support.laborious import laborious
 
 CLASSIFIER = load_classifier()
 
@@ -213,3 +214,9 @@ def test_no_text_takes_a_pattern_long():
 def test_no_bytes_raise(content):
     read_returned(content)
     read_returned(DSN.encode().replace(b"Final", content[:50]))
+
+
+def test_what_costs_too_much_to_take_apart_is_nothing_we_know():
+    found = read_returned(laborious(lines=100_000, inside=200))
+    assert found.kind is Kind.OTHER
+    assert found.truncated

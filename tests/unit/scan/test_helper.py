@@ -17,6 +17,7 @@ from relay.extract.helper import ExtractLimits, serve
 from relay.extract.wire import decode_report, frame
 from relay.scan.tuning import parse_tuning
 from tests.support import documents
+from tests.support.laborious import laborious
 from tests.unit.scan.test_engine import mail
 
 CONTENT = b"From: a@b.example\r\nSubject: Your result\r\n\r\nJane Roe, DOB 03/04/1961: HbA1c 8.1 %\r\n"
@@ -279,3 +280,14 @@ def test_a_report_survives_the_wire(engine):
 
     report = engine.scan(CONTENT)
     assert decode_report(encode_report(report)) == report
+
+
+async def test_a_small_message_that_costs_much_is_not_read_on_the_spot(engine, tmp_path):
+    content = laborious(lines=20_000, inside=200, head=b"Subject: x\r\n")
+    report = await ScanService(engine, tmp_path / "none", digest).scan(content)
+    assert report.verdict.counts() == {"unreadable: crash": 1}
+    assert report.verdict.phi >= Phi.POSSIBLE
+    assert report.subject == ""
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=120.0, cpu_seconds=120)):
+        service = ScanService(engine, tmp_path / "s", digest, ScanServiceLimits(deadline=120.0))
+        assert (await service.scan(content)).verdict.counts() == {"unreadable: depth": 1}

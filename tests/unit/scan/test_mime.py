@@ -13,6 +13,7 @@ from relay.mail.leaf import MimeLimits
 from relay.mail.mime import read_message, read_reference
 from relay.mail.split import read_split
 from relay.mail.transfer import decode_transfer
+from tests.support.laborious import laborious
 
 LIMITS = MimeLimits()
 
@@ -192,3 +193,22 @@ def test_text_that_follows_a_header_without_an_empty_line_is_read_as_text():
     tree = read_message(b"Subject: x\r\nHello Jane,\r\nyour result is here.\r\n\r\nNote: call us.\r\n", LIMITS)
     assert tree.faults == ()
     assert b"Hello Jane" in tree.leaves[0].data
+
+
+def test_what_costs_too_much_to_take_apart_is_a_fault():
+    content = laborious(lines=200_000, inside=100, head=b"Subject: x\r\n")
+    tree = read_message(content, LIMITS)
+    assert tree.faults == (("1", "depth"),)
+    assert tree.leaves == ()
+
+
+def test_many_lines_in_few_parts_or_many_parts_of_few_lines_are_read():
+    for content in (laborious(lines=200_000, inside=2), laborious(lines=10, inside=15)):
+        tree = read_message(content, LIMITS)
+        assert tree.faults == ()
+        assert len(tree.leaves) == 1
+
+
+def test_rulers_in_a_text_are_no_boundaries():
+    content = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + b"-----\r\n" * 20_000
+    assert read_message(content, LIMITS).faults == ()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.trust import tlsrpt
 from relay.trust.tlsrpt import ReportError, find_report, read_report
+from tests.support.laborious import laborious
 
 EXAMPLE = {  # the shape of RFC 8460 appendix B
     "organization-name": "Company-X",
@@ -176,3 +177,8 @@ def test_any_octets_are_read_or_refused(content):
             find_report(one)
         except ReportError:
             continue
+
+
+def test_a_message_that_costs_too_much_to_take_apart_is_refused():
+    with pytest.raises(ReportError, match="too many parts"):
+        find_report(laborious(lines=100_000, inside=200))
