@@ -7,11 +7,12 @@ pass over such lines (RFC 7468 section 2).
 
 import fcntl
 import os
+import pwd
 import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -70,7 +71,15 @@ def _check_private(path: Path, status: os.stat_result, *, group: bool) -> None:
         hint = f"chmod {'640' if group else '600'} {path}"
         raise _problem(path, f"others can read or change it (mode {mode:04o})", hint)
     if status.st_uid not in {0, os.geteuid()}:
-        raise _problem(path, "belongs to another user", "give it to the user Postern runs as")
+        raise _problem(path, "belongs to another user", _whose(status.st_uid))
+
+
+def _whose(owner: int) -> str:
+    """What to do about another user's key: root, who may be anybody, has only taken the wrong name for the command."""
+    if os.geteuid() == 0:
+        with suppress(KeyError):
+            return f"run the command as its owner: runuser -u {pwd.getpwuid(owner).pw_name} -- postern ..."
+    return "give it to the user Postern runs as"
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True, group: bool = False) -> None:

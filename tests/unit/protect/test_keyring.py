@@ -1,6 +1,7 @@
 """The key ring: its file, its rotation, its recovery copy, and who may read it."""
 
 import os
+import shutil
 import stat
 from datetime import date
 from pathlib import Path
@@ -166,6 +167,14 @@ def test_what_root_writes_belongs_to_the_service(tmp_path):
     assert path.stat().st_uid == 1
     with pytest.raises(ProblemsError, match="no Unix user"):
         give_to(tmp_path / "more", "no-such-user-here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root meets another user's keys")
+def test_root_is_told_to_run_the_command_as_the_owner(tmp_path):
+    path = create_ring(tmp_path / "keys", make_ring())
+    shutil.chown(path, "nobody")
+    with pytest.raises(ProblemsError, match="as its owner: runuser -u nobody -- postern"):
+        load_ring(tmp_path / "keys")
 
 
 # --- recovery -----------------------------------------------------------------

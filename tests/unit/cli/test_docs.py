@@ -1,0 +1,163 @@
+"""What the pages tell people to type, to set and to look at is there: verbs, settings, metrics, files, links."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from pydantic import BaseModel
+
+from relay.cli import main
+from relay.config.describe import section_of
+from relay.config.document import Document, parse
+from relay.config.load import validate
+from relay.config.settings import Settings
+from relay.delivery.bouncerules import read_rules
+from tests.support.policies import compile_text
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+HEAD = """policy: p
+lists: { partners: [mercy.example] }
+"""
+REST = "  - { id: last-of-all, deliver: { methods: [tls], tls: opportunistic } }\n"
+
+
+def told(page: Path) -> list[str]:
+    """Every command of ours on a page: in a line of its own, or in backticks."""
+    text = page.read_text()
+    lines = re.findall(r"^(?: {4}|\$ )?(?:runuser -u postern -- )?(postern [a-z-].*)$", text, re.MULTILINE)
+    spans = re.findall(r"`(?:runuser -u postern -- )?(postern [a-z-][^`]*)`", text)
+    return [" ".join(one.split()) for one in lines + spans if not one.startswith("postern --")]
+
+
+COMMANDS = sorted({(page.relative_to(ROOT).as_posix(), one) for page in PAGES for one in told(page)})
+
+
+def words(line: str) -> list[str]:
+    """What is typed: without remarks, brackets around what may be left out, and dots for what is repeated."""
+    line = re.split(r"\s{2,}|\s#|;", line)[0].removesuffix("\\")
+    return shlex.split(re.sub(r"[\[\]|]|\.\.\.(?=\s|$)", " ", line).replace("...", "x"))[1:]
+
+
+def typed(line: str) -> tuple[list[click.Command], list[str]]:
+    """The verbs of a line, outermost first, and what stands behind them."""
+    given = words(line)
+    path: list[click.Command] = [main]
+    while given and isinstance(path[-1], click.Group):
+        known = {name for one in path for option in one.params for name in option.opts}
+        if given[0] in known:
+            given = given[1:]
+            continue
+        found = path[-1].get_command(click.Context(path[-1]), given[0])
+        if found is None and path[-1].name == "history":
+            break
+        assert found is not None, f"{given[0]} is no verb"
+        path.append(found)
+        given = given[1:]
+    return path, given
+
+
+def test_the_pages_tell_many_commands():
+    assert len(COMMANDS) > 80
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS, ids=lambda value: value)
+def test_a_command_of_the_pages_has_its_verbs_and_options(page, line):
+    path, given = typed(line)
+    known = {name for one in path for option in one.params for name in (*option.opts, *option.secondary_opts)}
+    options = {one.partition("=")[0] for one in given if one.startswith("--")}
+    assert options <= known
+    if given and not isinstance(path[-1], click.Group):
+        needed = {option.opts[0] for option in path[-1].params if isinstance(option, click.Option) and option.required}
+        assert needed <= options, "a required option is missing"
+
+
+# --- settings -----------------------------------------------------------
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (page.relative_to(ROOT).as_posix(), text)
+        for page in PAGES
+        for kind, text in FENCED.findall(page.read_text())
+        if kind == language
+    ]
+
+
+def settings_of(document: Document, base: Path) -> None:
+    listeners = [{"name": "a", "kind": "relay", "address": "::1", "tls": "none", "networks": ["::1/128"]}]
+    document.data.setdefault("listeners", listeners)
+    if "portal" in document.data:  # what is added to a portal that stands already
+        document.data["portal"] = {"origin": "http://localhost", "mail_from": "a@b.example"} | document.data["portal"]
+    validate(document, Settings, base)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"), ids=lambda value: value[:30])
+def test_an_example_in_yaml_is_taken(page, text, tmp_path):
+    document = parse(text, page)
+    if isinstance(document.data, list):
+        indented = "".join(f"  {line}\n" for line in text.splitlines())
+        compile_text(f"{HEAD}rules:\n{indented}{REST}")
+    elif "floor" in document.data:
+        compile_text(f"{HEAD}{text}{REST}")
+    elif set(document.data) <= set(Settings.model_fields):
+        settings_of(document, tmp_path)
+    elif "rules" in document.data:
+        assert read_rules(text, page)
+    else:
+        from relay.config.tuning import load_tuning
+
+        (tmp_path / "scan.yaml").write_text(text)
+        load_tuning(tmp_path / "scan.yaml")
+
+
+def resolves(name: str) -> bool:
+    model: type[BaseModel] | None = Settings
+    for part in name.split("."):
+        if model is None or part not in model.model_fields:
+            return False
+        model = section_of(model.model_fields[part])
+    return True
+
+
+def test_every_setting_that_a_page_names_exists():
+    sections = "|".join(name for name, field in Settings.model_fields.items() if section_of(field) is not None)
+    named = re.compile(rf"`((?:{sections})(?:\.[a-z_0-9]+)+)(?:: [^`]*)?`")
+    pages = [page for page in PAGES if page.name != "policy.md"]  # its words have their own test
+    found = {(page.name, name) for page in pages for name in named.findall(page.read_text())}
+    assert len(found) > 25
+    files = {".py", ".yaml", ".yml", ".toml", ".db", ".json"}
+    assert [one for one in sorted(found) if not resolves(one[1]) and f".{one[1].rpartition('.')[2]}" not in files] == []
+
+
+# --- places -------------------------------------------------------------
+
+
+def test_every_link_and_every_file_that_a_page_names_exists():
+    missing = []
+    for page in PAGES:
+        text = page.read_text()
+        links = [page.parent / one for one in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)]
+        named = re.findall(r"`((?:docs|tests|relay|bench|tools|conf|systemd|policies)/[\w./-]+)`", text)
+        missing += [(page.name, str(one)) for one in [*links, *(ROOT / one for one in named)] if not one.exists()]
+    assert missing == []
+
+
+def test_every_page_is_reached_from_the_readme():
+    seen, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        seen.add(page)
+        links = re.findall(r"\]\((?!https?:)([^)#\s]+\.md)", page.read_text())
+        left += [one for link in links if (one := (page.parent / link).resolve()) not in seen and one.exists()]
+    assert sorted(str(page) for page in set(PAGES) - seen) == []
+
+
+def test_every_metric_that_a_page_names_is_in_the_reference():
+    reference = set(re.findall(r"postern_[a-z_]+", (ROOT / "docs" / "metrics.md").read_text()))
+    for page in PAGES:
+        named = set(re.findall(r"`(postern_[a-z_]+)[`{]", page.read_text()))
+        assert named <= reference | {"postern_portal"}, page.name
