@@ -30,7 +30,10 @@ from relay.scan.lexicon import Lexicon
 from relay.scan.model import SUBJECT, Passage, Weights
 from relay.scan.names import NameFinder, NameTable
 from relay.scan.shapes import ShapeFinder, all_shapes
+from relay.scan.strangers import StrangerFinder
+from relay.scan.told import Teller
 from relay.scan.tuning import Tuning
+from relay.scan.words import Words
 
 _LEXICONS: Final = ("exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt")
 _NAMES: Final = ("names.txt", "names-today.txt")
@@ -84,12 +87,16 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
     table = b"\n".join((data / name).read_bytes() for name in _NAMES)
     endings = EndingFinder()
+    names = NameTable.parse(table)
     endings.warm([*(source.encode() for source in sources), table])
     shipped = Instruments(
         lexicon=Lexicon.parse(sources, weights.levels),
-        names=NameFinder(NameTable.parse(table), weights.identifiers),
+        names=NameFinder(names, weights.identifiers),
         shapes=ShapeFinder(all_shapes(IcdTable(_mapped(data / "icd10cm.bin")))),
         endings=endings,
+        teller=Teller(
+            StrangerFinder(names, Words(_mapped(data / "words.bin")), weights.identifiers), weights.identifiers
+        ),
         own=EverywhereFinder(()),
         detectors=load_detectors(),
     )
@@ -111,12 +118,12 @@ def _mapped(table: Traversable) -> memoryview:
 def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:
     """What an operator's changes make of the shipped instruments; what they leave alone is shared."""
     after = tuning.apply(weights)
-    lexicon, names = shipped.lexicon, shipped.names
+    lexicon, names, teller = shipped.lexicon, shipped.names, shipped.teller
     if tuning.terms or tuning.excluded:
         lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
     if after.identifiers != weights.identifiers:
-        names = names.weighed(after.identifiers)
-    instruments = replace(shipped, lexicon=lexicon, names=names, own=EverywhereFinder(tuning.shapes))
+        names, teller = names.weighed(after.identifiers), teller.weighed(after.identifiers)
+    instruments = replace(shipped, lexicon=lexicon, names=names, teller=teller, own=EverywhereFinder(tuning.shapes))
     return Finder(instruments, after, tuning.excludes if tuning.excluded_values else None), after
 
 

@@ -16,6 +16,7 @@ from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
 from relay.scan.shapes import Probe, ShapeFinder, ShapeSearch
 from relay.scan.tokens import Tokens
+from relay.scan.told import Teller
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _CAPITALS_END: Final = 91
@@ -62,6 +63,7 @@ class Instruments:
         names: finds persons.
         shapes: finds numbers, dates, codes.
         endings: finds words by how medicine builds them.
+        teller: tells whom words of health are about.
         own: the operator's patterns.
         detectors: of installed packages.
     """
@@ -70,6 +72,7 @@ class Instruments:
     names: NameFinder
     shapes: ShapeFinder
     endings: EndingFinder
+    teller: Teller
     own: EverywhereFinder
     detectors: Sequence[Detector] = ()
 
@@ -110,6 +113,7 @@ class Finder:
         hits: list[Hit] = []
         _take((*self._own(data), *cells, *self._shape_hits(search), *listed), marks, hits)
         _take(self._guessed(data, marks), marks, hits)
+        hits = self._use.teller.told(hits, data, tokens.lower, marks)
         hits = zones.without_boilerplate(hits, data, marked)
         hits = bonds.tied(hits, data, self._weights.bond)
         hits += self._detected(text, data)

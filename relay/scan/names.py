@@ -51,8 +51,9 @@ _GOES_ON: Final = re.compile(rb"(?:'s)?[ ][a-z]")
 _NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _BY_AUTHOR: Final = frozenset(b"edited written hosted presented posted compiled sponsored taught led organized".split())
-_AFTER: Final = re.compile(
-    rb"(?:'s)?[\s,(-]{0,3}(?:(?P<provider>m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa"
+AFTER: Final = re.compile(
+    rb"(?:'s)?[\s,:(-]{0,3}(?:(?P<provider>(?:registered |charge |school )?nurse\b"
+    rb"|m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa"
     rb"|pharmd|hr\b|human resources|manager|director|coordinator|president|vice president|ceo\b|cfo\b|cio\b|vp\b|chief"
     rb"|administrator|supervisor|editor|chair\b|secretary|recruiter|engineer|professor)"
     rb"|(?P<thing>syndrome|disease|disorder|test|score|scale|sign|reflex|procedure|lymphoma|stain|method|criteria|index"
@@ -65,20 +66,23 @@ _AFTER: Final = re.compile(
     rb"|medical record|is an? (?:\w+ )?\d|(?:was |is being |has been |who was |who is )?(?:seen|admitted|diagnosed"
     rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
     rb"|complains|suffers|suffering|with (?:a )?history)"
-    rb"|(?P<speaker>wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued|notes that))"
+    rb"|(?P<speaker>\"?[ ]?<[\w.+-]*@|wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued"
+    rb"|notes that))"
 )  # for text in lower case: with case ignored each of the hundred would be tried letter by letter
+_SECTIONS: Final = (b"first", b"first-or-word", b"last", b"last-or-word", b"nobody")
 _LONGEST_PLACEHOLDER: Final = 3
 _MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
 
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    """Given names and surnames, folded; those that are also English words apart."""
+    """Given names and surnames, folded; those that are also English words apart; and words of no name."""
 
     first: frozenset[bytes]
     first_or_word: frozenset[bytes]
     last: frozenset[bytes]
     last_or_word: frozenset[bytes]
+    nobody: frozenset[bytes]
 
     @classmethod
     def parse(cls, source: bytes) -> "NameTable":
@@ -95,7 +99,7 @@ class NameTable:
             elif not line.startswith(b"#"):
                 current += line.split()
         try:
-            return cls(*(frozenset(sections[name]) for name in (b"first", b"first-or-word", b"last", b"last-or-word")))
+            return cls(*(frozenset(sections[name]) for name in _SECTIONS))
         except KeyError as error:
             raise ValueError("the table of names lacks a section") from error
 
@@ -127,7 +131,8 @@ class NameFinder:
         initial, last, _ = match.groups()
         end = match.end("last") if last else match.end("initial") if initial else place + len(word)
         weight = self._likeness(word, initial, last)
-        if not last and index and data[place - 2 : place] == b", " and tokens.words[index - 1] in self._table.last:
+        before = tokens.words[index - 1] if index else b""
+        if not last and data[place - 2 : place] == b", " and before in self._table.last and before not in _BEFORE:
             start = place - 2 - len(tokens.words[index - 1])
             if data[start : start + 1].isupper():  # Garcia, Luis
                 place, weight, index = start, "name-full", index - 1
@@ -139,6 +144,8 @@ class NameFinder:
         match = _SURNAME.match(tokens.data, place)
         if match is None or self._stands_for_a_name(match[1]):
             return None
+        if tokens.data[place : place + 3] == b"MS " and not match[1].isupper():
+            return None  # a disease, a company
         greeted = _before(tokens, index, place) == "greeting"
         weight = self._weights["name-greeted" if greeted else "name-title"]
         start, end = match.span(1)
@@ -231,8 +238,8 @@ def _role(tokens: Tokens, index: int, place: int, end: int, tail: int) -> str:
         role = ""  # "Hi, Jane Roe called": who is greeted is not who is spoken of
     if role in {"provider", "place"}:
         return role
-    after = _AFTER.match(tokens.lower, end)
+    after = AFTER.match(tokens.lower, end)
     if after is None and tail > end:
-        after = _AFTER.match(tokens.lower, tail)
+        after = AFTER.match(tokens.lower, tail)
     told = (after.lastgroup or "") if after else ""
     return told if told in {"provider", "thing", "patient", "speaker"} and role != "title" else role or told
