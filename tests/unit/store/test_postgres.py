@@ -190,11 +190,17 @@ async def test_leases_are_not_trusted_past_their_time_and_another_node_gets_them
 
 
 async def test_a_living_process_keeps_its_leases(harness):
-    store = await opened(harness, lease=3.0, hold=2.0, beat=0.1)
+    store = await opened(harness, "alpha-1", lease=3600.0, hold=3000.0, beat=0.05)
     other = await harness.open()
     await store.commit(keeping(leased=True)[0])
-    before = harness.sql("SELECT clock_timestamp()")[0][0]
-    while (harness.sql("SELECT clock_timestamp()")[0][0] - before).total_seconds() < 4:
+    far = "SELECT ends_at > clock_timestamp() + interval '50 minutes' FROM incarnations WHERE name = 'alpha-1'"
+    for _ in range(3):
+        harness.sql(
+            "UPDATE incarnations SET ends_at = clock_timestamp() + interval '10 minutes' WHERE name = 'alpha-1'"
+        )
+        async with asyncio.timeout(60):
+            while not harness.sql(far)[0][0]:  # noqa: ASYNC110 - a sign of life moves the end on
+                await asyncio.sleep(0.01)
         assert await other.reap() == 0
         assert store.holds("m1.0")
 
