@@ -75,8 +75,8 @@ class ScanService:
     async def _ask(self, content: bytes, client: str) -> ScanReport:
         reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
         try:
-            writer.write(frame(client.encode()[:MAX_CLIENT]))
-            writer.write(frame(content))
+            writer.write(frame(client.encode()[:MAX_CLIENT]) + len(content).to_bytes(LENGTH, "big"))
+            writer.write(content)
             await writer.drain()
             size = int.from_bytes(await reader.readexactly(LENGTH), "big")
             if size > _MAX_REPLY:

@@ -30,6 +30,8 @@ from relay.scan.tuning import Tuning
 _LOG: Final = structlog.get_logger("postern.extract")
 _PICTURE_MEMORY: Final = 1024 * 1024 * 1024  # octets of address space that reading pictures takes besides
 _MAX_REPLY: Final = 16 * 1024 * 1024
+_READ_AHEAD: Final = 1024 * 1024
+"""Octets of a request that are taken before anybody waits for them: of a large one few pieces, not many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,8 @@ class _Job:
             OSError: likewise.
         """
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._socket, frame(client))
-        await loop.sock_sendall(self._socket, frame(content))
+        await loop.sock_sendall(self._socket, frame(client) + len(content).to_bytes(LENGTH, "big"))
+        await loop.sock_sendall(self._socket, content)
         size = int.from_bytes(await self._exactly(LENGTH), "big")
         if size > _MAX_REPLY:
             raise EOFError
@@ -157,13 +159,14 @@ def _read_frame(link: socket.socket) -> bytes:
 
 
 def _read_exactly(link: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = link.recv(min(size - len(data), 1 << 20))
+    pieces: list[bytes] = []
+    while size:
+        piece = link.recv(size, socket.MSG_WAITALL)  # all of it, as a rule: nothing is copied again
         if not piece:
             os._exit(0)
-        data += piece
-    return bytes(data)
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _Pool:
@@ -228,7 +231,7 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
         _LOG.warning("the kernel or user does not allow every limit of the helper", missing=missing)
     pool = _Pool(engine, limits, listener)
     server = await asyncio.start_unix_server(
-        lambda reader, writer: _handle(pool, limits, reader, writer), sock=listener
+        lambda reader, writer: _handle(pool, limits, reader, writer), sock=listener, limit=_READ_AHEAD
     )
     try:
         if ready is not None:

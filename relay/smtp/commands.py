@@ -10,6 +10,7 @@ from typing import Final
 from relay.core.envelope import Recipient
 from relay.core.outcome import Failure, PeerFeatures, Stage, Transaction, Trouble
 from relay.core.reply import EnhancedStatus
+from relay.smtp.endofdata import has_bare_newline
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -33,9 +34,7 @@ def missing(transaction: Transaction, features: PeerFeatures) -> Failure | None:
         return _unsupported("the peer does not offer REQUIRETLS", EnhancedStatus(5, 7, 30))
     if not features.eight_bit_mime and not transaction.content.isascii():
         return _unsupported("the peer does not offer 8BITMIME", EnhancedStatus(5, 6, 3))
-    content = transaction.content
-    ends = content.count(b"\r\n")
-    if content.count(b"\n") != ends or content.count(b"\r") != ends:
+    if has_bare_newline(transaction.content):
         return _local("the message has a bare CR or LF, which must not go on a wire")
     if not transaction.recipients:
         return _local("the transaction has no recipient")

@@ -13,6 +13,7 @@ from typing import Final
 from relay.core.reply import Reply
 
 _END: Final = b"\r\n.\r\n"
+_OTHERS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
 _ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 _DISCARD_FACTOR: Final = 4
 
@@ -123,8 +124,8 @@ def unstuff(buffer: bytes | bytearray) -> bytes:
 
 def has_bare_newline(data: bytes | bytearray) -> bool:
     """Whether some CR or LF is not part of a CRLF."""
-    pairs = data.count(b"\r\n")
-    return data.count(b"\n") != pairs or data.count(b"\r") != pairs
+    # One pass for both octets: counting a single octet is several times slower than finding pairs.
+    return len(data.translate(None, _OTHERS)) != 2 * data.count(b"\r\n")
 
 
 def has_long_line(data: bytes, limit: int) -> bool:
