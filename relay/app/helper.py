@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from relay.app.base import Life
+from relay.app.pages import keep_freed_memory
 from relay.app.scanning import engine_limits, tuning
 from relay.config.settings import Settings
 from relay.core.errors import PosternError
@@ -61,6 +62,7 @@ class HelperService:
         from relay.extract.helper import serve  # noqa: PLC0415  as above
 
         self._life.configure_log()
+        keep_freed_memory()
         ready = asyncio.Event()
         settings = self._life.settings
         limits = extract_limits(settings)

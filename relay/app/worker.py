@@ -15,7 +15,7 @@ from relay.app import options, scanning
 from relay.app.base import CLOCK, Life, every
 from relay.app.belonging import prove_ring
 from relay.app.node import NodeSwitch
-from relay.app.pages import use_huge_pages
+from relay.app.pages import keep_freed_memory, use_huge_pages
 from relay.app.portal_worker import WorkerPortal
 from relay.app.queue import build_store, incarnation, node_position, on_nodes
 from relay.app.reputation import Returns, Standing
@@ -106,6 +106,7 @@ class WorkerService:
         await self._switch.start()
         on_nodes(self._store, self._share_anew)
         self._share_anew()  # for who came or went meanwhile
+        keep_freed_memory()
         log.debug("memory on huge pages", pages=use_huge_pages())  # now: tables and code are loaded, no mail waits
         self._reaping = asyncio.create_task(every(_REAP, self._reap, self._metrics))
 

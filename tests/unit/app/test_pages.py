@@ -3,6 +3,8 @@
 import ctypes
 import mmap
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -109,3 +111,26 @@ def test_memory_holds_what_it_held(wish, block):
     taken = use_huge_pages(wish=wish)
     assert taken >= 0
     assert memory[:] == content
+
+
+_FAULTS = """
+import resource, sys
+from relay.app.pages import keep_freed_memory
+assert sys.argv[1] == "leave" or keep_freed_memory()
+for number in range(40):
+    copies = [b"x" * 1_000_000 for _ in range(6)]
+    del copies
+    if number == 19:  # the heap has grown to what is needed
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_memory_for_a_large_message_is_not_taken_from_the_kernel_anew():
+    """Six copies of a megabyte are 1,500 pages, each of which the kernel would clear again for every message."""
+    kept, left = (
+        int(subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, check=True).stdout)
+        for how in ("keep", "leave")
+    )
+    assert kept < left / 10
