@@ -12,7 +12,8 @@ from typing import Final
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.words import decode_value
 
-_BLANK: Final = re.compile(rb"\r?\n\r?\n")
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+_BLANK: Final = re.compile(rb"\n\r?\n")  # begins with an octet: found as memchr finds
 _HEADER: Final = re.compile(rb"([!-9;-~]+):([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)(?:\r?\n|\Z)")
 _TYPE: Final = re.compile(r"\s*([\w.+-]+/[\w.+-]+)\s*(?:;|\Z)")
 _PARAMETER: Final = re.compile(r'\s*([\w-]+)=(?:"([^"\\]*)"|([^\s;"()<>@,:\\/?=*]+))\s*(?:;|\Z)')
@@ -29,7 +30,7 @@ class _UnusualError(Exception):
 
 def read_split(content: bytes, limits: MimeLimits) -> MailTree | None:
     """Read a message, or give way with ``None``. Never raises."""
-    if content.count(b"\r") != content.count(b"\r\n"):
+    if _BARE_CR.search(content):
         return None
     builder = TreeBuilder(limits)
     try:
@@ -44,7 +45,7 @@ def _split_header(content: bytes, limits: MimeLimits) -> tuple[Headers, bytes]:
     if content.startswith((b"\r\n", b"\n")):
         return [], content[2 if content.startswith(b"\r") else 1 :]
     blank = _BLANK.search(content)
-    block, body = (content[: blank.start()], content[blank.end() :]) if blank else (content, b"")
+    block, body = (_without_line_end(content[: blank.start() + 1]), content[blank.end() :]) if blank else (content, b"")
     if len(block) > limits.header_bytes:
         raise _UnusualError
     headers: Headers = []

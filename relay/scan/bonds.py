@@ -6,6 +6,8 @@ lists and threads names and diseases stand near one another all the time, and se
 
 import re
 from bisect import bisect_left
+from math import prod
+from operator import itemgetter
 from typing import Final
 
 from relay.core.phi import FindingGroup
@@ -40,49 +42,51 @@ _OF_ALL: Final = re.compile(
 )
 """What follows a word of health that is said of all, in lower case: a diabetes educator, the opioid crisis."""
 _LONGEST_OF_ALL: Final = 48
-_IDENTIFIER: Final = FindingGroup.IDENTIFIER
 _HEALTH: Final = FindingGroup.HEALTH
+_START: Final = itemgetter(2)
 
 
-def tied(hits: list[Hit], data: bytes, bond: float) -> list[Hit]:
-    """The hits, names with more weight where their sentence speaks of health.
+def tied(identifiers: list[Hit], others: list[Hit], data: bytes, bond: float) -> list[Hit]:
+    """The identifiers, names with more weight where their sentence speaks of health.
 
     Args:
-        hits: what was found.
+        identifiers: those found.
+        others: what else was found, in order of place.
         data: the text.
         bond: how much it says that they stand in one sentence, 0 to 1.
     """
-    if not any(map(_is_open, hits)):
-        return hits
-    health = sorted(
-        [
-            (start, end, weight * (_CARE if kind == "care" else 1.0))
-            for kind, group, start, end, weight, _, _ in hits
+    opened = [number for number, hit in enumerate(identifiers) if hit[0] == "name" and _LEAST <= hit[4] <= _MOST]
+    if not opened or not others:
+        return identifiers
+    places = list(map(_START, others))
+    beyond = _SHORT_BEYOND if len(data) < _SHORT else _BEYOND
+    hits = identifiers.copy()
+    for number in opened:
+        name = hits[number]
+        near = [
+            (start, end, weight * _CARE if kind == "care" else weight)
+            for kind, group, start, end, weight, _, _ in others[
+                bisect_left(places, name[2] - _REACH) : bisect_left(places, name[3] + _REACH)
+            ]
             if group is _HEALTH
         ]
-    )
-    if not health:
-        return hits
-    places = [start for start, _, _ in health]
-    beyond = _SHORT_BEYOND if len(data) < _SHORT else _BEYOND
+        if 1 - prod([1 - weight for _, _, weight in near]) >= _ENOUGH and _is_tied(name, near, data, beyond):
+            hits[number] = name._replace(weight=1 - (1 - name.weight) * (1 - bond))
+    return hits
 
-    def is_tied(name: Hit) -> bool:
-        near = health[bisect_left(places, name.start - _REACH) : bisect_left(places, name.end + _REACH)]
-        is_told_of = bool(near) and _is_told_of(data, name)
-        rest = 1.0
-        for start, end, weight in near:
-            gap = (name.end, start) if start >= name.end else (end, name.start)
-            if gap[0] > gap[1] or (start < name.end and not is_told_of) or _BREAK.search(data, *gap):
-                continue
-            ends = len(_END.findall(data, *gap))
-            if ends < 2 and not _is_of_all(data, end):
-                rest *= 1 - weight * (beyond if ends else 1.0)
-        return 1 - rest >= _ENOUGH
 
-    return [
-        hit._replace(weight=1 - (1 - hit.weight) * (1 - bond)) if _is_open(hit) and is_tied(hit) else hit
-        for hit in hits
-    ]
+def _is_tied(name: Hit, near: list[tuple[int, int, float]], data: bytes, beyond: float) -> bool:
+    """Whether of the health near a name, told by span and weight, there is enough in its sentence or the one beside."""
+    rest = 1.0
+    is_told_of = near[0][0] >= name.end or _is_told_of(data, name)
+    for start, end, weight in near:
+        gap = (name.end, start) if start >= name.end else (end, name.start)
+        if gap[0] > gap[1] or (start < name.end and not is_told_of) or _BREAK.search(data, *gap):
+            continue
+        ends = len(_END.findall(data, *gap))
+        if ends < 2 and not _is_of_all(data, end):
+            rest *= 1 - weight * (beyond if ends else 1.0)
+    return 1 - rest >= _ENOUGH
 
 
 def _is_told_of(data: bytes, name: Hit) -> bool:
@@ -95,7 +99,3 @@ def _is_of_all(data: bytes, end: int) -> bool:
     """Whether what follows a word of health, which ends there, makes it one that is said of all."""
     following = data[end : end + _LONGEST_OF_ALL]
     return following[:1] in (b" ", b"'") and _OF_ALL.match(following.lower()) is not None
-
-
-def _is_open(hit: Hit) -> bool:
-    return hit[0] == "name" and hit[1] is _IDENTIFIER and _LEAST <= hit[4] <= _MOST

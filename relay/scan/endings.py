@@ -1,7 +1,7 @@
 """Words that are built as medicine builds them, on no list: ``-itis``, ``-ectomy``, ``-sartan``, ``-mab``."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import re2
@@ -44,11 +44,11 @@ class EndingFinder:
             for start in range(0, len(text), _WARM):
                 self._endings.search(text[start : start + _WARM])
 
-    def find(self, data: bytes, marks: bytearray) -> Iterator[tuple[str, int, int, bytes]]:
-        """Kind, span and the word, in order; words whose place is marked are known already."""
+    def find(self, data: bytes, is_taken: Callable[[int, int], bool]) -> Iterator[tuple[str, int, int, bytes]]:
+        """Kind, span and the word, in order; words whose place is taken are known already."""
         for match in self._endings.finditer(data):
             end = match.end()
-            if marks[end - 1]:
+            if is_taken(end - 1, end):
                 continue
             word = data[max(0, end - _LONGEST - 1) : end].translate(_LETTERS).rpartition(b" ")[2]
             if len(word) > _LONGEST or not word.isalpha():
@@ -56,5 +56,6 @@ class EndingFinder:
             for kind, pattern, valid in _KINDS:
                 if pattern.match(word) and valid(word):
                     start = end - len(word)
-                    yield kind, start, end, data[start:end]
+                    if not is_taken(start, end):
+                        yield kind, start, end, data[start:end]
                     break

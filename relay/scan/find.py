@@ -1,8 +1,9 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, count
+from itertools import compress, count, islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -12,9 +13,9 @@ from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
 from relay.scan.lexicon import Lexicon, Phrase, Phrases
-from relay.scan.model import Hit, Term, Weights
+from relay.scan.model import Hit, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
-from relay.scan.shapes import Probe, ShapeFinder, ShapeSearch
+from relay.scan.shapes import ShapeFinder, ShapeSearch, WordProbes
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
 
@@ -22,11 +23,13 @@ _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any 
 _CAPITALS_END: Final = 91
 _HEALTH: Final = FindingGroup.HEALTH
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
-_BY_PLACE: Final = itemgetter(2)
+_START: Final = itemgetter(2)
+_END: Final = itemgetter(3)
 _MOST_MARKED: Final = 200
 _MARKED: Final = b"\1" * _MOST_MARKED
 _PLACES: Final = tuple(range(4096))
 """The indexes of most messages' words: to count anew is to make each number anew."""
+_NO_PHRASES: Final = Phrases(())
 _new = tuple.__new__  # makes a named tuple without the detour over its signature: there are hundreds in a message
 
 
@@ -41,17 +44,32 @@ class FindLimits:
     words: int = 20_000
 
 
+class _Alone(NamedTuple):
+    """What a word is by itself: a term, told by its kind, weight and specially protected kind; an anchor; a name."""
+
+    term: tuple[str, float, str] | None
+    probes: WordProbes | None
+    is_sign: bool
+    is_name: bool
+    is_label: bool
+
+
 class _Word(NamedTuple):
-    """What is known of a word: one look-up tells it."""
+    """What is known of a word: one look-up tells it.
+
+    Attributes:
+        padded: it with a space before and after.
+        size: its length.
+        phrases: those of which it is the anchor.
+        beside: the words beside it in them: most anchors stand beside none of those, and are passed over.
+        alone: what it is by itself, if anything.
+    """
 
     padded: bytes
     size: int
-    term: Term | None
-    phrases: Phrases | None
-    is_name: bool
-    is_label: bool
-    is_sign: bool
-    probes: tuple[Probe, ...]
+    phrases: Phrases
+    beside: frozenset[bytes]
+    alone: _Alone | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +111,24 @@ class Finder:
         self._limits = limits or FindLimits()
         lexicon, names, shapes = instruments.lexicon, instruments.names, instruments.shapes
         self._words = {
-            word: _Word(
-                b" %b " % word, len(word), lexicon.singles.get(word), lexicon.anchored.get(word),
-                word in names.vocabulary, word in LABELS, word in tables.ANCHORS or word in zones.MARKS,
-                shapes.words.get(word, ()),
-            )
+            word: self._word(word)
             for word in lexicon.vocabulary | names.vocabulary | shapes.words.keys() | tables.ANCHORS | zones.MARKS
-        }  # fmt: skip
+        }
         self._known = self._words.get
+
+    def _word(self, word: bytes) -> _Word:
+        use = self._use
+        term = use.lexicon.singles.get(word)
+        alone = _Alone(
+            (term.kind, term.weight, term.sensitive) if term is not None else None,
+            use.shapes.words.get(word),
+            word in tables.ANCHORS or word in zones.MARKS,
+            word in use.names.vocabulary,
+            word in LABELS,
+        )
+        phrases = use.lexicon.anchored.get(word, _NO_PHRASES)
+        beside = frozenset(phrases.before.keys() | phrases.after.keys())
+        return _Word(b" %b " % word, len(word), phrases, beside, alone if any(alone) else None)
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
@@ -109,25 +137,28 @@ class Finder:
         search = self._use.shapes.search(data, tokens.lower)
         marked: list[tuple[int, bytes]] = []
         listed, cells = self._word_hits(tokens, search, marked)
-        marks = bytearray(len(data))
-        hits: list[Hit] = []
-        _take((*self._own(data), *cells, *self._shape_hits(search), *listed), marks, hits)
-        _take(self._guessed(data, marks), marks, hits)
+        hits = _apart([*self._own(data), *cells, *self._shape_hits(search)], listed, len(data))
+        if guessed := self._guessed(data, hits):
+            hits += guessed
+            hits.sort(key=_START)
+        marks = _marks(hits, len(data))
         hits = self._use.teller.told(hits, data, tokens.lower, marks)
+        hits.sort(key=_START)
         hits = zones.without_boilerplate(hits, data, marked)
-        hits = bonds.tied(hits, data, self._weights.bond)
-        hits += self._detected(text, data)
-        hits.sort(key=_BY_PLACE)
-        identifiers = [hit for hit in hits if hit.group is _IDENTIFIER]
-        return identifiers + [hit for hit in hits if hit.group is not _IDENTIFIER] if identifiers else hits
+        identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER]
+        if identifiers:
+            hits = [hit for hit in hits if hit[1] is not _IDENTIFIER]
+            hits = bonds.tied(identifiers, hits, data, self._weights.bond) + hits
+        return self._with_detected(hits, text, data) if self._use.detectors else hits
 
-    def _detected(self, text: str, data: bytes) -> list[Hit]:
-        return [
+    def _with_detected(self, hits: list[Hit], text: str, data: bytes) -> list[Hit]:
+        hits += [
             Hit(found.kind, found.group, found.start, found.end, min(max(found.weight, 0.0), 1.0),
                 data[found.start : found.end].upper(), found.sensitive)
             for detector in self._use.detectors
             for found in detector.find(text)
         ]  # fmt: skip
+        return sorted(hits, key=lambda hit: (hit.group is not _IDENTIFIER, hit.start))
 
     def _own(self, data: bytes) -> list[Hit]:
         return [
@@ -151,65 +182,75 @@ class Finder:
             if self._excludes is None or not self._excludes(value)
         ]
 
-    def _guessed(self, data: bytes, marks: bytearray) -> Iterable[Hit]:
+    def _guessed(self, data: bytes, hits: Sequence[Hit]) -> list[Hit]:
         health = self._weights.health
-        for kind, start, end, value in self._use.endings.find(data, marks):
-            if self._excludes is None or not self._excludes(value):
-                yield Hit(kind, _HEALTH, start, end, health[kind], value.upper())
+        starts = list(map(_START, hits))
+
+        def is_taken(start: int, end: int) -> bool:
+            before = bisect_left(starts, end)
+            return before > 0 and hits[before - 1][3] > start
+
+        return [
+            _new(Hit, (kind, _HEALTH, start, end, health[kind], value.upper(), ""))
+            for kind, start, end, value in self._use.endings.find(data, is_taken)
+            if self._excludes is None or not self._excludes(value)
+        ]
 
     def _weight(self, kind: str, group: FindingGroup) -> float:
         if group is _IDENTIFIER:
             return self._weights.identifiers[kind]
         return self._weights.health[kind] if group is _HEALTH else 0.0
 
-    def _word_hits(
+    def _word_hits(  # noqa: C901 - one pass over hundreds of words: a call costs more than what is done for most
         self, tokens: Tokens, search: ShapeSearch, marked: list[tuple[int, bytes]]
     ) -> tuple[list[Hit], list[Hit]]:
         """Terms and names, and cells of tables; shapes anchored by words are tried, and marks gathered, in passing."""
-        words, padded = [*tokens.words, b""], tokens.padded
+        words, padded, data = [*tokens.words, b""], tokens.padded, tokens.data
         hits: list[Hit] = []
         cells: list[Hit] = []
         said: dict[bytes, int] = {}
-        upto = after = table_end = 0
+        upto = after = seen = table_end = 0
         known: list[Any] = list(map(self._known, words))
         indexes = _PLACES if len(known) <= len(_PLACES) else count()
-        for index in list(compress(indexes, known))[: self._limits.words]:
-            needle, size, term, phrases, is_name, is_label, is_sign, probes = known[index]
-            place = padded.find(needle, after)
-            after = place + size
-            if probes:
-                search.at_word(probes, words, index, place)
-            if is_sign:
-                table_end = self._sign(tokens.data, words[index], place, table_end, marked, cells)
-            if index < upto:
-                continue
-            if phrases is not None and (words[index - 1] in phrases.before or words[index + 1] in phrases.after):
+        those = islice(zip(compress(indexes, known), filter(None, known), strict=False), self._limits.words)
+        for index, (needle, size, phrases, beside, alone) in those:
+            phrase = None
+            if index >= upto and (words[index - 1] in beside or words[index + 1] in beside):
                 phrase = phrases.around(words, index)
-                if phrase is not None:
-                    hit = _phrase_hit(tokens, place, phrase)
-                    while hits and hits[-1].start >= hit.start:
-                        hits.pop()  # a word of the phrase that stood for itself until now
-                    hits.append(hit)
-                    upto = index - phrase.before + phrase.size
+            if alone is None:
+                if phrase is None:
                     continue
-            if term is not None:
+                for _ in range(words[seen:index].count(words[index])):
+                    after = padded.find(needle, after) + size  # where it was passed over
+            place = padded.find(needle, after)
+            after, seen = place + size, index + 1
+            if alone is not None:
+                term, probes, is_sign, is_name, is_label = alone
+                if probes is not None:
+                    search.at_word(probes, words, index, place)
+                if is_sign:
+                    table_end = self._sign(data, words[index], place, table_end, marked, cells)
+                if index < upto:
+                    continue
+            if phrase is not None:
+                _add_phrase(hits, tokens, place, phrase)
+                upto = index - phrase.before + phrase.size
+            elif term is not None:
                 word = words[index]
                 if index - said.get(word, -_SAID_AGAIN) < _SAID_AGAIN:
                     continue
                 said[word] = index
-                hits.append(_new(Hit, (term.kind, _HEALTH, place, after, term.weight, word, term.sensitive)))
+                kind, weight, sensitive = term
+                hits.append(_new(Hit, (kind, _HEALTH, place, after, weight, word, sensitive)))
                 if is_label and (name := self._use.names.labelled(tokens, index, after)):
                     hits.append(name)
                     upto = index + 2
-            elif is_name and (name := self._name(tokens, index, place)):
-                hits.append(name)
-                upto = index + len(padded[place : name.end + 1].split())
+            elif is_name and (data[place] < _CAPITALS_END or words[index - 1] in NAMED_UNCAPITALISED):
+                name = self._use.names.at(tokens, index, place)
+                if name is not None:
+                    _add(hits, name)
+                    upto = index + len(padded[place : name.end + 1].split())
         return hits, cells
-
-    def _name(self, tokens: Tokens, index: int, place: int) -> Hit | None:
-        if tokens.data[place] < _CAPITALS_END or tokens.words[index - 1] in NAMED_UNCAPITALISED:
-            return self._use.names.at(tokens, index, place)
-        return None
 
     def _sign(
         self, data: bytes, word: bytes, place: int, table_end: int, marked: list[tuple[int, bytes]], cells: list[Hit]
@@ -253,10 +294,52 @@ def _spread(tokens: Tokens, place: int, phrase: Phrase) -> tuple[int, int]:
     return start, place + len(phrase.words[-1])
 
 
-def _take(found: Iterable[Hit], marks: bytearray, hits: list[Hit]) -> None:
-    """Keep what stands where nothing is spoken for, and speak for it."""
+def _add_phrase(hits: list[Hit], tokens: Tokens, place: int, phrase: Phrase) -> None:
+    """Add the phrase whose anchor stands at ``place``, for its words that stood for themselves until now."""
+    hit = _phrase_hit(tokens, place, phrase)
+    while hits and hits[-1][2] >= hit[2]:
+        hits.pop()
+    _add(hits, hit)
+
+
+def _add(hits: list[Hit], hit: Hit) -> None:
+    """Add a hit of several words unless it begins within the one before: ``Garcia, Luis`` where Garcia is known."""
+    if not hits or hits[-1][3] <= hit[2]:
+        hits.append(hit)
+
+
+def _apart(first: list[Hit], listed: list[Hit], size: int) -> list[Hit]:
+    """What stands where nothing before it in both lists does, by place; ``listed`` is in order and nowhere twice."""
+    if not first:
+        return listed
+    first = _first_come(first, size)
+    starts, ends = list(map(_START, listed)), list(map(_END, listed))
+    taken = {
+        number
+        for _, _, start, end, _, _, _ in first
+        for number in range(bisect_right(ends, start), bisect_left(starts, end))
+        if start < end
+    }
+    if taken:
+        listed = [hit for number, hit in enumerate(listed) if number not in taken]
+    return sorted(first + listed, key=_START)
+
+
+def _first_come(found: Iterable[Hit], size: int) -> list[Hit]:
+    """Those that stand where nothing is spoken for yet; each speaks for its place."""
+    marks = bytearray(size)
+    hits = []
     for hit in found:
         _, _, start, end, _, _, _ = hit
         if marks.find(1, start, end) < 0:
             marks[start:end] = _MARKED[: end - start] if end - start < _MOST_MARKED else b"\1" * (end - start)
             hits.append(hit)
+    return hits
+
+
+def _marks(hits: Iterable[Hit], size: int) -> bytearray:
+    """Of each character, whether something was found there."""
+    marks = bytearray(size)
+    for _, _, start, end, _, _, _ in hits:
+        marks[start:end] = b"\1" * (end - start)
+    return marks

@@ -14,6 +14,7 @@ from relay.scan.weigh import Weigher
 
 _GAP: Final = "\n\n\n"
 _HEALTH: Final = FindingGroup.HEALTH
+_MOST_DIGESTS: Final = 4096  # of terms that are kept: mail speaks of the same again and again
 _Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
 """A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
 up to 48. With its last field set it becomes a :class:`Finding`, whose fields are the same."""
@@ -52,6 +53,7 @@ class Judge:
         self._finder = finder
         self._weigher = Weigher(weights)
         self._digest = digest
+        self._digests: dict[tuple[str, bytes], str] = {}  # of terms, which alone are in lower case: no patient's data
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
 
@@ -109,11 +111,17 @@ class Judge:
         kind, group, start, end, weight, norm, sensitive = hit
         number = bisect_right(starts, start) - 1
         first = starts[number]
-        digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
+        digest = self._digests.get((kind, norm)) or self._digest_of(kind, norm)
         draft = _Draft(kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more)
         draft.__class__ = Finding
         finding: Finding = draft
         return finding
+
+    def _digest_of(self, kind: str, norm: bytes) -> str:
+        digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
+        if norm.islower() and len(self._digests) < _MOST_DIGESTS:
+            self._digests[kind, norm] = digest
+        return digest
 
 
 def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
@@ -124,7 +132,7 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
     """
     listed: list[tuple[Hit, int]] = []
     seen = set()
-    last: dict[tuple[str, str], tuple[int, int]] = {}
+    alikes: dict[tuple[str, str], list[int]] = {}
     for hit in hits:
         name, group, _, _, _, norm, sensitive = hit
         value = (name, norm)
@@ -133,13 +141,17 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
         seen.add(value)
         if group is _HEALTH:
             kind = (name, sensitive)
-            number, place = last.get(kind, (0, 0))
-            if number >= alike:
-                last[kind] = (number + 1, place)
+            places = alikes.get(kind)
+            if places is None:
+                alikes[kind] = [len(listed)]
+            elif len(places) < alike:
+                places.append(len(listed))
+            else:
+                places.append(0)
                 continue
-            last[kind] = (number + 1, len(listed))
         listed.append((hit, 0))
-    for number, place in last.values():
-        if number > alike:
-            listed[place] = (listed[place][0], number - alike)
+    for places in alikes.values():
+        if len(places) > alike:
+            place = places[alike - 1]
+            listed[place] = (listed[place][0], len(places) - alike)
     return listed

@@ -15,6 +15,8 @@ _COMMON: Final = frozenset(
     b"when which who will with within would you your after back called date full years report results seen service "
     b"services start stop test three visit white".split()
 )  # words that stand in most texts: a phrase is better looked for by another of its words
+_COMMONEST: Final = {word: rank for rank, word in enumerate(b"the to and of a in is for it with you your was".split())}
+"""Those that stand in nearly every sentence, the commonest first."""
 Window = tuple[int, int]
 """How many words before its anchor a phrase begins, and how many it has."""
 
@@ -180,8 +182,8 @@ class Lexicon:
         return cls.of(terms)
 
 
-def _rareness(word: bytes) -> tuple[bool, int]:
-    return word not in _COMMON, len(word)
+def _rareness(word: bytes) -> tuple[bool, int, int]:
+    return word not in _COMMON, _COMMONEST.get(word, len(_COMMONEST)), len(word)
 
 
 def _longest_first(window: Window) -> int:

@@ -70,6 +70,42 @@ class Probe(NamedTuple):
     joint: bytes
 
 
+class WordProbes(NamedTuple):
+    """The shapes that one word anchors.
+
+    Attributes:
+        near, far: how far before and behind the word the digit may stand that every shape of ``told`` needs.
+        told: those that whatever word may follow, and that need a digit.
+        free: those that whatever word may follow.
+        following: the others, by the word that must follow.
+        signed: those of them for which a sign will do.
+        signs: their signs.
+    """
+
+    near: int
+    far: int
+    told: tuple[Probe, ...]
+    free: tuple[Probe, ...]
+    following: dict[bytes, tuple[Probe, ...]]
+    signed: tuple[Probe, ...]
+    signs: frozenset[int]
+
+    @classmethod
+    def of(cls, probes: Sequence[Probe]) -> "WordProbes":
+        """Sorted by what they need."""
+        told = [probe for probe in probes if probe.told and not probe.follows]
+        signed = tuple(probe for probe in probes if probe.follows and probe.shape.sign)
+        return cls(
+            max((probe.near for probe in told), default=0),
+            max((probe.far for probe in told), default=0),
+            tuple(told) if len(told) != 1 else (told[0]._replace(told=False),),  # asked once is enough
+            tuple(probe for probe in probes if not probe.told and not probe.follows),
+            _by((probe, tuple(probe.follows)) for probe in probes),
+            signed,
+            frozenset().union(*(probe.shape.sign for probe in signed)),
+        )
+
+
 class Found(NamedTuple):
     """A validated value; by number, a shape that stands before another wins where both see something."""
 
@@ -112,7 +148,7 @@ class ShapeFinder:
         for probe in probes:
             for word, follows in probe.shape.words.items():
                 words.setdefault(word, []).append(probe._replace(follows=follows))
-        self.words = {word: tuple(found) for word, found in words.items()}
+        self.words = {word: WordProbes.of(found) for word, found in words.items()}
         self._anchors = _Anchors(
             tuple(tuple(probe for probe in probes if size in probe.shape.middle) for size in range(_MIDDLE + 1)),
             tuple(_by((probe, probe.shape.outlines) for probe in probes).items()),
@@ -172,17 +208,24 @@ class ShapeSearch:
         self._outline = data.translate(_OUTLINE)
         self._found: dict[tuple[int, int], Found] = {}
 
-    def at_word(self, probes: tuple[Probe, ...], words: list[bytes], index: int, place: int) -> None:
+    def at_word(self, probes: WordProbes, words: list[bytes], index: int, place: int) -> None:
         """Try shapes at the anchor word at ``index``, which stands at ``place``; the list ends with an empty word."""
-        following = words[index + 1]
-        for probe in probes:
-            follows = probe.follows
-            if follows and following not in follows:
-                sign = probe.shape.sign
-                end = place + len(words[index])
-                if not sign or sign.isdisjoint(self._data[end : end + _SIGN_REACH]):
-                    continue
+        near, far, told, free, following, signed, signs = probes
+        if told and self._outline.find(b"9", place - near if place > near else 0, place + far) >= 0:
+            for probe in told:
+                self._around(probe, place)
+        for probe in free:
             self._around(probe, place)
+        if following:
+            then = words[index + 1]
+            for probe in following.get(then, ()):
+                self._around(probe, place)
+            if signed:
+                end = place + len(words[index])
+                if not signs.isdisjoint(behind := self._data[end : end + _SIGN_REACH]):
+                    for probe in signed:
+                        if then not in probe.follows and not probe.shape.sign.isdisjoint(behind):
+                            self._around(probe, place)
 
     def by_outline(self) -> list[Found]:
         """Try the shapes that are anchored by outline; then everything found, by shape and place."""

@@ -105,8 +105,8 @@ def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:
     last: dict[bytes, int] = {}
     kept = []
     for hit in hits:
-        _, _, start, _, _, norm, _ = hit
-        if start - last.get(norm, -distance - 1) > distance:
+        norm, start = hit[5], hit[2]
+        if norm not in last or start - last[norm] > distance:
             last[norm] = start
             kept.append(hit)
     return kept

@@ -39,7 +39,8 @@ def by_anchors(finder, data):
     place = -1
     for index, word in enumerate(words):
         place = padded.find(b" %b " % word, place + 1)
-        search.at_word(finder.words.get(word, ()), [*words, b""], index, place)
+        if word in finder.words:
+            search.at_word(finder.words[word], [*words, b""], index, place)
     return {(found.number, found.start, found.end) for found in search.by_outline()}
 
 
