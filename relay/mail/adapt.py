@@ -16,6 +16,7 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 from typing import Final
 
+from relay.core.labour import BOUNDED
 from relay.core.outcome import PeerFeatures
 from relay.mail import edit
 from relay.mail.downgrade import DowngradeError, downgrade_headers
@@ -25,7 +26,7 @@ MAX_LINE: Final = 998
 _MAX_DEPTH: Final = 50
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 _UNTOUCHABLE: Final = frozenset({"multipart/signed", "multipart/encrypted"})
-_PARSER: Final = BytesHeaderParser()
+_PARSER: Final = BytesHeaderParser(policy=BOUNDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,8 @@ _STRUCTURED: Final = frozenset({
     b"list-help", b"list-archive", b"list-owner", b"list-subscribe", b"resent-message-id", b"resent-date",
 })  # fmt: skip
 """Fields in which no encoded word may stand (RFC 2047 section 5)."""
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|<[^>]*>|[^\s"<>,;:()]+|[,;:()]|\s+|.', re.DOTALL)
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|<[^<>]*>|[^\s"<>,;:()]+|[,;:()]|\s+|.', re.DOTALL)
+"""No piece is tried twice from two beginnings: an open quotation is one to the end, and "<" does not go over "<"."""
 _PARAMETER: Final = re.compile(r';\s*([A-Za-z0-9-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s"]*)')
 _SEPARATORS: Final = frozenset(",;:()")
 _FOLD_AT: Final = 76

@@ -268,5 +268,8 @@ def remove_tags(text: str, tags: Sequence[str]) -> str:
             pattern = r"(?<![^\W_])" + pattern
         if tag[-1:].isalnum():
             pattern += r"(?![^\W_])"
-        changed = re.sub(rf"[ \t]*{pattern}[ \t]*", " ", changed, flags=re.IGNORECASE)
+        first, *rest = re.split(pattern, changed, flags=re.IGNORECASE)
+        if rest:  # white space is closed piece by piece: a pattern that began with it would look at each run many times
+            pieces = [first.rstrip(" \t"), *(piece.strip(" \t") for piece in rest[:-1]), rest[-1].lstrip(" \t")]
+            changed = " ".join(pieces)
     return text if changed == text else changed.strip(" \t")

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from email.errors import MissingHeaderBodySeparatorDefect
 from email.message import Message
 from email.parser import BytesParser
-from email.policy import compat32
 from typing import Any, Final
 
-from relay.core.labour import labour
+from relay.core.labour import BOUNDED, has_many_parameters, labour
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.split import read_split
 from relay.mail.words import decode_value
 
 __all__ = ["MimeLimits", "read_message", "read_reference"]
 
-_PARSER: Final = BytesParser(policy=compat32)
+_PARSER: Final = BytesParser(policy=BOUNDED)
 _OBSOLETE: Final = re.compile(
     rb"^(content-[!-9;-~]+|mime-version|subject|from|to|cc|reply-to|sender|date|message-id|received)[ \t]+:",
     re.IGNORECASE | re.MULTILINE,
@@ -67,7 +66,7 @@ def _headers(message: "Message[str, str]") -> Iterator[tuple[str, str]]:
 def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuilder) -> None:
     if not builder.enter(number, depth):
         return
-    if _hides_fields(part):
+    if _hides_fields(part) or _hides_parameters(part):
         builder.fault(number or "1", "malformed")
     if part.is_multipart():  # asking for the payload of a leaf would decode it, and fail for some charsets
         payload: Any = part.get_payload()
@@ -90,6 +89,11 @@ def _hides_fields(part: "Message[str, str]") -> bool:
     except (ValueError, LookupError):  # a charset that decodes nothing
         return True
     return _FIELD.search(_BLANK.split(behind or "", 1)[0]) is not None
+
+
+def _hides_parameters(part: "Message[str, str]") -> bool:
+    """Whether it has more parameters than are looked at."""
+    return any(name.lower().startswith("content-") and has_many_parameters(value) for name, value in part.raw_items())
 
 
 def _inner_message(

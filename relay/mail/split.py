@@ -9,6 +9,7 @@ import re
 from email.message import Message
 from typing import Final
 
+from relay.core.labour import has_many_parameters
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.words import decode_value
 
@@ -163,6 +164,8 @@ def _without_line_end(piece: bytes) -> bytes:
 
 def _leaf(content_type: str, parameters: dict[str, str], fields: dict[str, str], body: bytes, number: str) -> Leaf:
     disposition = fields.get("content-disposition", "")
+    if has_many_parameters(disposition) or has_many_parameters(fields.get("content-type", "")):
+        raise _UnusualError
     filename = ""
     if disposition or "name" in parameters:
         filename = _filename(fields)

@@ -11,12 +11,11 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from email.parser import BytesParser
-from email.policy import compat32
 from typing import Any, Final
 from xml.parsers import expat
 
 from relay.core.errors import PosternError
-from relay.core.labour import labour
+from relay.core.labour import BOUNDED, labour
 from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_REPORT: Final = 32 * 1024 * 1024
@@ -141,7 +140,7 @@ def _is_xml(data: bytes) -> bool:
 
 
 def _attachments(content: bytes) -> "list[bytes]":
-    message = BytesParser(policy=compat32).parsebytes(content)
+    message = BytesParser(policy=BOUNDED).parsebytes(content)
     found = []
     for number, part in enumerate(message.walk()):
         if number >= _MAX_PARTS:

@@ -7,11 +7,10 @@ import re
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
-from email.policy import compat32
 from enum import StrEnum
 from typing import Final
 
-from relay.core.labour import labour
+from relay.core.labour import BOUNDED, labour
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
 from relay.mail.words import decode_value
@@ -24,7 +23,7 @@ _MAX_PARTS: Final = 60
 _MAX_DEPTH: Final = 10
 _MAX_TEXT: Final = 64 * 1024
 _MAX_FIELD: Final = 2000
-_PARSER: Final = BytesParser(policy=compat32)
+_PARSER: Final = BytesParser(policy=BOUNDED)
 _LABOUR: Final = 1_000_000
 """What reading one may cost; see :func:`relay.core.labour.labour`."""
 _MAILBOX: Final = re.compile(r"<?([^\s<>@\"',;:()\[\]]{1,64}@[\w.-]{1,253})>?")

@@ -8,14 +8,13 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.parser import BytesParser
-from email.policy import compat32
 from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
 from relay.core.errors import PosternError
-from relay.core.labour import labour
+from relay.core.labour import BOUNDED, labour
 from relay.trust.packed import Bounds, PackedError, inflate
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
@@ -165,7 +164,7 @@ def find_report(content: bytes) -> TlsReport | None:
 
 def _attachments(content: bytes) -> tuple[str, list[tuple[str, str, bytes]]]:
     """The submitter, and (media type, file name, octets) of the parts that may be a report."""
-    message = BytesParser(policy=compat32).parsebytes(content)
+    message = BytesParser(policy=BOUNDED).parsebytes(content)
     found = []
     for number, part in enumerate(message.walk()):
         if number >= _MAX_PARTS:

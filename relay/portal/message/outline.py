@@ -8,16 +8,16 @@ import re
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from email.parser import BytesHeaderParser
-from email.policy import compat32
 from typing import Final
 
+from relay.core.labour import BOUNDED
 from relay.mail.words import decode_value
 
 _HEADER_LINE: Final = re.compile(rb"(?:From |[\041-\071\073-\176]*:|[\t ])")
 _MAX_DELIMITER: Final = 1024  # octets of a line that may be a delimiter
 _MAX_BOUNDARY: Final = 256  # RFC 2046 allows 70
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
-_PARSER: Final = BytesHeaderParser(policy=compat32)
+_PARSER: Final = BytesHeaderParser(policy=BOUNDED)
 _MAX_VALUE: Final = 4096  # characters of a header value that are kept
 
 

@@ -292,3 +292,10 @@ def test_an_over_long_line_of_a_header_that_is_no_field_is_not_sent():
     inner = b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n" + b"x" * 1200 + b"\r\n\r\nhi\r\n"
     for features in (OLD, MODERN):
         assert isinstance(adapt(b"From: a@b.example\r\n" + inner, features), Impossible)
+
+
+@pytest.mark.parametrize("open_", ["<\u00e9", 'a\\"', '"', "("])
+def test_what_is_opened_again_and_again_and_never_closed_is_read_once(open_):
+    head = b"From: \xc3\xa9 " + (open_ * 10 + "\r\n ").encode() * 3_000 + b"x\r\n\r\nhi\r\n"
+    adapted = adapt(head, NO_UTF8)
+    assert isinstance(adapted, Impossible) or adapted.isascii()

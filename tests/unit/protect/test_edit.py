@@ -158,3 +158,8 @@ def test_the_authors_domain(raw, domain):
 
 def test_no_author_no_domain():
     assert edit.author_domain(b"To: x@y\r\n\r\nFrom: a@b.example\r\n") == ""
+
+
+def test_long_runs_of_white_space_around_a_tag_are_closed_in_one_go():
+    gap = " \t" * 200_000
+    assert edit.remove_tags(f"a{gap}b{gap}[secure]{gap}c[SECURE]", ("[secure]",)) == f"a{gap}b c"

@@ -212,3 +212,18 @@ def test_many_lines_in_few_parts_or_many_parts_of_few_lines_are_read():
 def test_rulers_in_a_text_are_no_boundaries():
     content = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + b"-----\r\n" * 20_000
     assert read_message(content, LIMITS).faults == ()
+
+
+@pytest.mark.parametrize("field", [b"Content-Type: text/plain", b"Content-Disposition: attachment"])
+@pytest.mark.parametrize("many", [b'; x="' + b";" * 200_000 + b'"', b";a=b" * 50_000, b";name*1*=b" * 20_000])
+def test_more_parameters_than_are_looked_at_are_a_fault(field, many):
+    tree = read_message(field + many + b"\r\n\r\nhello\r\n", LIMITS)
+    assert tree.faults == (("1", "malformed"),)
+    assert texts(tree) == [("1", "hello")]
+
+
+def test_a_file_name_in_many_pieces_is_put_together():
+    pieces = b"".join(b'; filename*%d="%d"' % (each, each % 10) for each in range(40))
+    tree = read_message(b"Content-Disposition: attachment" + pieces + b"\r\n\r\nhello\r\n", LIMITS)
+    assert tree.faults == ()
+    assert tree.leaves[0].filename == "0123456789" * 4
