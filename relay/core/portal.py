@@ -232,6 +232,9 @@ class Deposits(Protocol):
     async def find(self, deposit_id: str) -> Deposit | None:
         """One deposit, in any state."""
 
+    async def ended_at(self, deposit_id: str) -> float | None:
+        """When it reached its final state, unix seconds; ``None``: it has not, or is not there."""
+
     async def of_message(self, message_id: str) -> Sequence[Deposit]:
         """All deposits of a message."""
 

@@ -213,6 +213,21 @@ async def test_a_final_state_deletes_content_and_what_the_headers_said(deposits,
     assert again == left
 
 
+async def test_when_a_deposit_ended_is_known_until_it_is_pruned(deposits, clock):
+    made = await deposits.deposit(a_deposit(), CONTENT)
+    assert await deposits.ended_at(made.id) is None
+    assert await deposits.ended_at("never-there") is None
+    clock.now += 60
+    opened = replace(made, state=DepositState.OPENED, opened_at=clock.now)
+    assert await deposits.change(opened, expected=DepositState.WAITING)
+    assert await deposits.ended_at(made.id) is None
+    assert await deposits.change(replace(opened, state=DepositState.RECALLED), expected=DepositState.OPENED)
+    clock.now += DAY
+    assert await deposits.ended_at(made.id) == NOW + 60
+    assert await deposits.prune(before=NOW + 61, limit=10) == 1
+    assert await deposits.ended_at(made.id) is None
+
+
 async def test_what_ended_long_ago_is_pruned(deposits, clock):
     made = [await deposits.deposit(a_deposit(number), CONTENT) for number in range(3)]
     for one in made[:2]:

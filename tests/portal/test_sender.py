@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -36,6 +37,12 @@ async def at(site, deposit, **options):
 async def does(browser, what, deposit, **fields):
     form = browser.form(browser.path, do=what, number=str(deposit.number))
     return await browser.send_form(form, **fields)
+
+
+def facts(page):
+    """Each moment that a page names, as unix seconds, to the second."""
+    found = re.findall(r'<dt>([^<]+)</dt><dd><time datetime="([^"]+)"', page.text)
+    return {words: datetime.fromisoformat(at).timestamp() for words, at in found}
 
 
 async def events(site):
@@ -86,6 +93,27 @@ async def test_a_sender_sees_each_step(site):
     page = await other.get(other.path)
     assert "Its time is over" in page.text
     assert "Take the message back" not in page.text
+    assert facts(page)["Its time ended"] == int(deposit.expires_at)
+
+
+async def test_a_sender_sees_until_when_it_can_be_taken_back_and_when_it_was(site):
+    deposit = await site.deposit()
+    browser = await at(site, deposit)
+    page = await browser.get(browser.path)
+    assert facts(page)["Can be read, and taken back, until"] == int(deposit.expires_at)
+    site.clock.now += 600
+    await does(browser, "recall", deposit)
+    page = await does(browser, "recall", deposit)
+    assert facts(page)["Taken back"] == int(site.clock.now)
+    assert "Can be read, and taken back, until" not in facts(page)
+
+
+async def test_a_sender_sees_when_a_notice_was_given_up(site):
+    deposit = await site.deposit()
+    browser = await at(site, deposit)
+    site.clock.now += 600
+    assert await site.rooms.ledger.withdrawn(deposit.message_id, deposit.number)
+    assert facts(await browser.get(browser.path))["Notice given up"] == int(site.clock.now)
 
 
 async def test_recall_is_asked_about_once_and_audited_with_the_sender(site):

@@ -89,6 +89,9 @@ class MemoryDeposits:
     async def find(self, deposit_id: str) -> Deposit | None:
         return self._deposits.get(deposit_id)
 
+    async def ended_at(self, deposit_id: str) -> float | None:
+        return self._ended.get(deposit_id)
+
     async def of_message(self, message_id: str) -> Sequence[Deposit]:
         found = [deposit for deposit in self._deposits.values() if deposit.message_id == message_id]
         return sorted(found, key=lambda deposit: deposit.number)

@@ -87,7 +87,9 @@ async def _whole(rooms: Rooms, deposit: Deposit) -> Copy:
     """With what only the page of a message shows."""
     there = _copy(rooms, deposit)
     if not there.is_live:
-        return there
+        swept = await rooms.deposits.ended_at(deposit.id)
+        end = deposit.expires_at if there.state is DepositState.EXPIRED or swept is None else swept
+        return replace(there, times=(*there.times, (f"sent.at_{there.state.value}", end)))
     account = await rooms.accounts.account(deposit.mailbox)
     asks = deposit.secret is Secret.SHARED
     return replace(

@@ -156,6 +156,12 @@ class StoredDeposits:
         row = await self._database.read(lambda cursor: cursor.row(sql, deposit_id))
         return None if row is None else self._open(_present(row))
 
+    async def ended_at(self, deposit_id: str) -> float | None:
+        """When it reached its final state; ``None``: it has not, or is not there."""
+        sql = "SELECT ended_at FROM deposits WHERE id = ?"
+        row = await self._database.read(lambda cursor: cursor.row(sql, deposit_id))
+        return None if row is None else row[0]
+
     async def of_message(self, message_id: str) -> Sequence[Deposit]:
         """All deposits of a message, in the order of its recipients."""
         sql = f"SELECT {tables.ROW} {tables.FROM} WHERE d.message_id = ? ORDER BY d.number"
