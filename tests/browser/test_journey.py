@@ -531,3 +531,45 @@ def test_a_warning_comes_before_the_log_off_and_can_be_answered(portal, chromium
     page.get_by_role("heading", level=1, name="Sign in").wait_for()
     assert page.get_by_text("You were signed out").is_visible()
     walk.close()
+
+
+def test_going_back_after_sending_offers_nothing_to_send_again(portal, chromium):
+    walk = Walk(portal, chromium, "back", **PHONE)
+    page = walk.page
+    deposit = walk.deposit("back@mail.example")
+    walk.come_in(deposit)
+    page.get_by_role("heading", name="Make your next visit easier").wait_for()
+    walk.go(f"/inbox/{deposit.id}")
+    walk.press("Open the message")
+    page.get_by_role("heading", level=1, name="Your lab results").wait_for()
+    words = page.get_by_role("textbox", name="Your message")
+
+    # What is not sent is there again.
+    walk.go(f"/inbox/{deposit.id}/reply")
+    words.fill("Thank you")
+    page.evaluate("document.dispatchEvent(new Event('portal-leave'))")  # keeps it, as leaving does
+    page.get_by_text("Saved").first.wait_for()
+    walk.press("Back", "link", exact=True)
+    page.get_by_role("heading", level=1, name="Your lab results").wait_for()
+    page.go_back()
+    page.get_by_role("heading", level=1, name="Your reply").wait_for()
+    assert words.input_value() == "Thank you"
+
+    # What was sent is not.
+    walk.press("Send my reply")
+    page.get_by_role("heading", level=1, name="Your reply is on its way").wait_for()
+    page.go_back()
+    page.get_by_role("heading", level=1, name="Your reply").wait_for()
+    page.wait_for_function("document.querySelector('textarea').value === ''")
+    walk.press("Send my reply")
+    page.get_by_role("alert").first.wait_for()
+    assert len([post for post in walk.taken(PostKind.REPLY) if post.deposit_id == deposit.id]) == 1
+
+    # On paper a message names its clinic, and nothing that can only be pressed.
+    walk.go(f"/inbox/{deposit.id}")
+    page.emulate_media(media="print")
+    assert page.locator(".brand").is_visible()
+    for name in ("Messages", "Reply", "Save as PDF", "Save the file results.pdf"):
+        assert not page.get_by_role("link", name=name, exact=True).first.is_visible()
+    page.frame_locator(".letter-frame").get_by_text("All values are in the normal range.").wait_for()
+    walk.close()

@@ -39,6 +39,15 @@
   document.addEventListener("visibilitychange", () => { if (document.hidden) save(); });
   document.addEventListener("portal-leave", save);
 
+  // What was sent is no draft any more. A browser that goes back puts the words in again: they would be sent twice.
+  window.addEventListener("pageshow", (event) => {
+    const mark = "sent " + here;
+    if (!window.sessionStorage.getItem(mark)) return;
+    window.sessionStorage.removeItem(mark);
+    if (event.persisted) { location.reload(); return; }
+    for (const field of form.querySelectorAll("textarea, input[name='to']")) field.value = field.defaultValue;
+  });
+
   // --- files
 
   const PIECE = 256 * 1024;

@@ -37,4 +37,8 @@
     window.addEventListener("resize", fit);
     fit();
   }
+
+  // Remember until the form is seen again that what was written there has been sent (compose.js).
+  const sent = document.querySelector("[data-sent]");
+  if (sent) window.sessionStorage.setItem("sent " + sent.dataset.sent, "1");
 })();
