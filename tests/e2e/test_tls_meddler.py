@@ -7,14 +7,13 @@ import pytest
 
 from relay.core.level import Level
 from relay.core.outcome import Trouble
-from relay.core.ports import ConnectError
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.rules import Rule, Rules
 from tests.support.certificates import leaf_of, tlsa_text
 from tests.support.delivering import HearingPeer
-from tests.support.meddler import CONTENT, INJECTED, WORDS, Meddler
-from tests.support.net import contexts, transaction
+from tests.support.meddler import CONTENT, INJECTED, WORDS, Meddler, attempted
+from tests.support.net import contexts
 from tests.support.trust import GOOD, MX, world
 
 ASKED = ("floor", "mta-sts", "dane", "pin")
@@ -51,28 +50,12 @@ def reach(it, port, files, asked):
         it.dns.set(f"_{port}._tcp.{MX}", {"TLSA": [tlsa_text(3, 1, 1, leaf_of(files)[0])]}, secure=True)
 
 
-async def deliver(it, floor):
-    """As often as a worker would; the trouble of the last attempt, or ``None`` when it went."""
-    trouble = None
-    for failures in range(3):
-        try:
-            session = await it.connector.connect(GOOD, floor=floor, tls_failures=failures)
-        except ConnectError as error:
-            trouble = error.failures[-1].trouble
-            continue
-        result = await session.transact(transaction(f"patient-of-ours@{GOOD}", content=CONTENT, floor=floor))
-        await session.close()
-        assert result.results[0].delivered
-        return None
-    return trouble
-
-
 @pytest.mark.parametrize("asked", ASKED)
 async def test_who_listens_sees_nothing_of_a_copy_that_goes(authority, asked):
     files = authority.issue(MX)
     async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port) as meddler:
         reach(it, meddler.port, files, asked)
-        assert await deliver(it, floor) is None
+        assert await attempted(it, floor) is None
         assert it.peer.messages[0].content == CONTENT
     assert b"STARTTLS" in meddler.seen
     assert not [word for word in WORDS if word in meddler.seen]
@@ -83,7 +66,7 @@ async def test_who_takes_starttls_away_gets_nothing(authority, asked):
     files = authority.issue(MX)
     async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, strip=True) as meddler:
         reach(it, meddler.port, files, asked)
-        assert await deliver(it, floor) is Trouble.BELOW_FLOOR
+        assert await attempted(it, floor) is Trouble.BELOW_FLOOR
         assert it.peer.messages == []
     assert b"EHLO" in meddler.seen
     assert not [word for word in WORDS if word in meddler.seen]
@@ -96,7 +79,7 @@ async def test_who_puts_words_before_the_handshake_is_not_heard(authority, asked
     files = authority.issue(MX)
     async with protected(authority, asked, files) as (it, floor), Meddler(it.peer.port, inject=words) as meddler:
         reach(it, meddler.port, files, asked)
-        trouble = await deliver(it, floor)
+        trouble = await attempted(it, floor)
         assert meddler.injected
         taken = [one.content for one in it.peer.messages]
         assert (trouble, taken) in [(None, [CONTENT]), (Trouble.BELOW_FLOOR, [])], "delivered whole, or not at all"
@@ -111,7 +94,7 @@ async def test_who_answers_in_the_servers_place_gets_nothing(authority, asked):
     his = PeerBehaviour(certificate=authority.issue("mx.evil.example"))
     async with protected(authority, asked, files) as (it, floor), HearingPeer(his) as evil:
         reach(it, evil.port, files, asked)
-        assert await deliver(it, floor) is Trouble.BELOW_FLOOR
+        assert await attempted(it, floor) is Trouble.BELOW_FLOOR
         heard = b"".join(one.octets for one in evil.heard)
     assert b"STARTTLS" in heard
     assert not [word for word in WORDS if word in heard]
@@ -125,5 +108,5 @@ async def test_the_meddler_would_see_a_copy_that_nobody_protects(authority):
         Meddler(it.peer.port, strip=True) as meddler,
     ):
         reach(it, meddler.port, files, "nobody")
-        assert await deliver(it, Level.CLEAR) is None
+        assert await attempted(it, Level.CLEAR) is None
     assert all(word in meddler.seen for word in WORDS)

@@ -6,12 +6,11 @@ import pytest
 
 from relay.core.level import Level
 from relay.core.outcome import Trouble
-from relay.core.ports import ConnectError
 from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
-from tests.support.meddler import CONTENT, INJECTED, WORDS, Meddler
-from tests.support.net import contexts, transaction
+from tests.support.meddler import INJECTED, WORDS, Meddler, attempted
+from tests.support.net import contexts
 from tests.support.opensmtpd import OpenSmtpd
 from tests.support.peers import Postfix
 from tests.support.trust import GOOD, MX, world
@@ -49,23 +48,6 @@ async def behind(authority, kind, **meddling):
         yield it, meddler, taken
 
 
-async def attempt(it, floor):
-    """As often as a worker would; whether it went, else the class of the last failure."""
-    for failures in range(3):
-        try:
-            session = await it.connector.connect(GOOD, floor=floor, tls_failures=failures)
-        except ConnectError as error:
-            went = error.failures[-1].trouble
-            continue
-        result = await session.transact(transaction(f"patient-of-ours@{GOOD}", content=CONTENT, floor=floor))
-        await session.close()
-        (one,) = result.results
-        went = one.delivered or one.failure.trouble
-        if one.delivered:
-            break
-    return went
-
-
 def unseen(meddler):
     """Of what was passed on: his own words he may see."""
     seen = bytes(meddler.seen)
@@ -79,12 +61,12 @@ async def test_of_a_copy_that_goes_he_sees_nothing_and_without_starttls_none_goe
     async with behind(authority, kind) as (it, meddler, taken):
         if asked == "mta-sts":
             it.announce()
-        assert await attempt(it, floor) is True
+        assert await attempted(it, floor) is None
         assert unseen(meddler)
         assert await taken() == [b"planted-text\r\n"]
         async with Meddler(meddler._port, strip=True) as thief:
             it.use_port(thief.port)
-            assert await attempt(it, floor) is Trouble.BELOW_FLOOR
+            assert await attempted(it, floor) is Trouble.BELOW_FLOOR
         assert unseen(thief)
         assert await taken() == [b"planted-text\r\n"]
 
@@ -94,8 +76,8 @@ async def test_of_a_copy_that_goes_he_sees_nothing_and_without_starttls_none_goe
 async def test_plain_words_after_starttls_deliver_nothing_and_show_nothing(authority, kind, words):
     """RFC 3207 section 6, from either side: the copy goes whole, or not at all."""
     async with behind(authority, kind, **words) as (it, meddler, taken):
-        went = await attempt(it, Level.VERIFIED)
+        trouble = await attempted(it, Level.VERIFIED)
         assert meddler.injected
         assert unseen(meddler)
-        if went is True:
+        if trouble is None:
             assert await taken() == [b"planted-text\r\n"]

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 
+from relay.core.ports import ConnectError
 from tests.support.listening import Listening
+from tests.support.net import transaction
+from tests.support.trust import GOOD
 
 WORDS = (b"MAIL FROM", b"RCPT TO", b"ehr@clinic", b"patient-of-ours", b"planted-text")
 """What of a protected copy he must never see."""
@@ -56,3 +59,20 @@ class Meddler(Listening):
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):
             writer.write_eof() if writer.can_write_eof() else writer.close()
+
+
+async def attempted(it, floor):
+    """A copy to ``good.example``, as often as a worker would try; the last one's trouble, ``None`` when it went."""
+    for failures in range(3):
+        try:
+            session = await it.connector.connect(GOOD, floor=floor, tls_failures=failures)
+        except ConnectError as error:
+            trouble = error.failures[-1].trouble
+            continue
+        result = await session.transact(transaction(f"patient-of-ours@{GOOD}", content=CONTENT, floor=floor))
+        await session.close()
+        (one,) = result.results
+        if one.delivered:
+            return None
+        trouble = one.failure.trouble
+    return trouble
