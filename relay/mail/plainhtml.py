@@ -54,6 +54,8 @@ def plain_text(source: str) -> str | None:
         return None
     comments: list[str] = []
     if "<!--" in source:
+        if source.rfind("<!--") > source.rfind("-->"):
+            return None  # a comment without an end: each that begins would be looked for to the end of the text
         comments = _COMMENT.findall(source)
         if any("--!>" in comment for comment in comments):
             return None  # that ends one too

@@ -129,3 +129,9 @@ def test_list_items_in_one_another_count_as_nested(unit):
 def test_a_style_sheet_is_no_reason_to_think_html_heavy():
     """Python before 3.11.5 found no end of it by a possessive repetition."""
     assert is_light("<style>a > b { c: d }</style><!-- - a -->" + '<p class="x">y</p>' * 3000, work=4_000_000)
+
+
+@pytest.mark.parametrize("source", ["<!--" * 50_000, "<!-- a --><!-- b", "<p>a</p>" + "<!-- " * 50_000 + "--"])
+def test_comments_without_an_end_are_left_to_the_parser(source):
+    """Each was looked for to the end of the text: 120 KB of them took a minute and a half."""
+    assert plain_text(source) is None
