@@ -10,6 +10,7 @@ import click
 import orjson
 
 from relay.cli.options import config_option, one_form
+from relay.cli.proof_words import meanings
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def _read(message_id: str, config: Path, *, mailboxes: bool) -> tuple["Story", "
     story = tell(records, message_id)
     if story is None:
         raise PosternError(f"{message_id}: the audit trail tells of no such message (what is new takes some seconds)")
-    return story, verify(settings.audit.dir, vault=vault, keys=public_keys(ring))
+    heads = settings.audit.heads_file
+    return story, verify(settings.audit.dir, vault=vault, keys=public_keys(ring), heads=heads)
 
 
 # --- telling -----------------------------------------------------------
@@ -123,17 +125,21 @@ def _protection(copy: "Copy") -> list[tuple[str, str]]:
     proof = copy.protection
     if not proof:
         return []
+    travelled = ("travelled", f"{proof.get('level')}, to {proof.get('host')} [{proof.get('address')}]")
+    less = ("why not more", str(proof.get("failure") or "-"))
+    if not proof.get("tls_version"):
+        return [travelled, ("TLS", "none"), less]
     end = _moment(proof["not_after"]) if proof.get("not_after") else "-"
     return [
-        ("travelled", f"{proof.get('level')}, to {proof.get('host')} [{proof.get('address')}]"),
+        travelled,
         ("checked by", str(proof.get("checked_by") or "nothing")),
         ("vouched for by", str(proof.get("vouched_by"))),
-        ("TLS", f"{proof.get('tls_version') or 'none'} {proof.get('cipher') or ''}".strip()),
+        ("TLS", f"{proof.get('tls_version')} {proof.get('cipher') or ''}".strip()),
         ("certificate", f"SHA-256 {proof.get('certificate_sha256') or '-'}"),
         ("issued by", f"{proof.get('issuer') or '-'}, ends {end}"),
         ("its names", ", ".join(proof.get("names") or ()) or "-"),
         ("chain as sent", ", ".join(proof.get("chain") or ()) or "-"),
-        ("why not more", str(proof.get("failure") or "-")),
+        less,
     ]  # fmt: skip
 
 
@@ -163,7 +169,7 @@ def _sections(story: "Story", report: "Report") -> list[tuple[str, list[tuple[st
         sections.append((f"Copy {copy.number + 1}: {copy.recipient}", [*_decision(copy), *way, *_end(copy)]))
     if story.others:
         sections.append(("Besides", [(_moment(step.at), _step(step)) for step in story.others]))
-    return [*sections, ("Audit trail", _trail(report))]
+    return [*sections, ("Audit trail", _trail(report)), ("What the words mean", meanings(story))]
 
 
 def _print(story: "Story", report: "Report") -> None:

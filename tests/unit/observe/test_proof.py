@@ -5,10 +5,16 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli import main
+from relay.cli.proof import _protection
+from relay.cli.proof_words import meanings
 from relay.config.keyfiles import create_ring
 from relay.core.change import AuditEvent
+from relay.core.decision import MethodName
+from relay.core.fate import FateKind
+from relay.core.level import Level
+from relay.core.phi import Phi
 from relay.core.ports import OutboxRow
-from relay.observe.proof import tell
+from relay.observe.proof import Copy, Story, tell
 from relay.observe.segment_files import segment_days, segment_path
 from relay.observe.segments import SegmentLog
 from relay.protect.keyring import KeyRing
@@ -107,6 +113,37 @@ def test_the_page_tells_how_each_copy_was_protected(config):
     assert "ann@" not in done.output
     assert "x.example" in done.output
     assert "ann@x.example" in run(config, "m1", "--mailboxes").output
+
+
+def test_the_words_of_the_page_are_explained_on_it_and_no_others(config):
+    told = run(config, "m1").output.partition("What the words mean")[2]
+    names = [line[2:26].strip() for line in told.splitlines() if line.strip()]
+    assert names == [
+        "data certain", "tls", "portal", "verified", "authenticated", "delivered", "policy", "least level",
+        "head of the chain",
+    ]  # fmt: skip
+    assert "What the words mean" in run(config, "m1", "--html").output
+
+
+def test_every_fate_level_method_and_verdict_has_its_meaning():
+    def story(**facts):
+        copies = (Copy(number=0, recipient="x", decision=facts.get("decision", {}), fate=facts.get("fate", {})),)
+        return Story(message_id="m", at=0.0, accepted=facts.get("accepted", {}), copies=copies)
+
+    plain = len(meanings(story()))
+    for facts in (
+        *({"fate": {"fate": kind.value}} for kind in FateKind),
+        *({"decision": {"floor": level.word}} for level in Level),
+        *({"decision": {"methods": [method.value]}} for method in MethodName),
+        *({"accepted": {"phi": phi.word}} for phi in Phi),
+    ):
+        assert len(meanings(story(**facts))) == plain + 1, facts
+
+
+def test_a_copy_in_the_clear_has_no_empty_rows_about_a_certificate():
+    fate = {"fate": "delivered", "proof": {"level": "clear", "host": "mx", "address": "::1", "failure": "no STARTTLS"}}
+    copy = Copy(number=0, recipient="x.example", fate=fate)
+    assert _protection(copy) == [("travelled", "clear, to mx [::1]"), ("TLS", "none"), ("why not more", "no STARTTLS")]
 
 
 def test_json_and_html_tell_the_same(config):
