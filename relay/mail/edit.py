@@ -135,13 +135,10 @@ def replace(content: bytes, name: str, value: str) -> bytes:
         ValueError: see :func:`encode_field`.
     """
     wanted = name.encode("ascii").lower()
-    found = [field for field in fields(content) if field.name == wanted]
-    if not found:
+    first = next((field for field in fields(content) if field.name == wanted), None)
+    if first is None:
         return add(content, name, value)
-    first, *others = found
-    for field in reversed(others):
-        content = content[: field.start] + content[field.end :]
-    return content[: first.start] + encode_field(name, value) + content[first.end :]
+    return content[: first.start] + encode_field(name, value) + remove(content[first.end :], name)
 
 
 def apply(content: bytes, edits: Sequence[HeaderEdit]) -> bytes:
@@ -245,11 +242,14 @@ def mask_subject(content: bytes, text: str) -> bytes:
         content: the message.
         text: printable ASCII, short enough for one line.
     """
-    content = remove(content, "Thread-Topic")
-    found = [field for field in fields(content) if field.name == b"subject"]
-    for field in reversed(found):
-        content = content[: field.start] + _subject(text) + content[field.end :]
-    return content
+    content, subject = remove(content, "Thread-Topic"), _subject(text)
+    pieces: list[bytes] = []
+    position = 0
+    for field in fields(content):
+        if field.name == b"subject":
+            pieces += (content[position : field.start], subject)
+            position = field.end
+    return b"".join((*pieces, content[position:]))
 
 
 def _subject(text: str) -> bytes:

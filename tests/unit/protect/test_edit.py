@@ -163,3 +163,13 @@ def test_no_author_no_domain():
 def test_long_runs_of_white_space_around_a_tag_are_closed_in_one_go():
     gap = " \t" * 200_000
     assert edit.remove_tags(f"a{gap}b{gap}[secure]{gap}c[SECURE]", ("[secure]",)) == f"a{gap}b c"
+
+
+def test_many_fields_of_one_name_are_replaced_in_one_go():
+    content = b"Subject: a\r\n" * 10_000 + b"X-A: b\r\nsubject: c\r\n\r\nSubject: body\r\n" + b"x" * 5_000_000
+    masked = edit.mask_subject(content, "Protected")
+    assert edit.get_all(masked, "Subject") == (b"Protected",) * 10_001
+    assert masked.endswith(content[-5_000_016:])
+    single = edit.replace(content, "Subject", "one")
+    assert edit.get_all(single, "Subject") == (b"one",)
+    assert single == b"Subject: one\r\nX-A: b\r\n" + content[content.index(b"\r\n\r\n") + 2 :]
