@@ -142,7 +142,7 @@ class Finder:
             hits += guessed
             hits.sort(key=_START)
         marks = _marks(hits, len(data))
-        hits = self._use.teller.told(hits, data, tokens.lower, marks)
+        hits = self._use.teller.told(hits, tokens, marks)
         hits.sort(key=_START)
         hits = zones.without_boilerplate(hits, data, marked)
         identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER]

@@ -52,7 +52,7 @@ _NEWLINE: Final = 10
 _BY: Final = frozenset(b"seen signed dictated managed referred reviewed treated prescribed ordered performed".split())
 _BY_AUTHOR: Final = frozenset(b"edited written hosted presented posted compiled sponsored taught led organized".split())
 AFTER: Final = re.compile(
-    rb"(?:'s)?[\s,:(-]{0,3}(?:(?P<provider>(?:registered |charge |school )?nurse\b"
+    rb"(?:'s)?+[\s,:(-]{0,3}+(?:(?P<provider>(?:registered |charge |school )?nurse\b"
     rb"|m\.?d\.?\b|d\.o\.|r\.?n\.?\b|n\.?p\.?\b|pa-?c\b|ph\.?d|d\.?d\.?s\b|lcsw|lpn|crnp|aprn|esq|cpa"
     rb"|pharmd|hr\b|human resources|manager|director|coordinator|president|vice president|ceo\b|cfo\b|cio\b|vp\b|chief"
     rb"|administrator|supervisor|editor|chair\b|secretary|recruiter|engineer|professor)"

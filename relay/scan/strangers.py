@@ -1,104 +1,103 @@
 """Persons whose name is on no list: capitalised words that are no English words and stand as a person stands.
 
-``Zsofia Nemeth called, she ran out of insulin``: most people of the world are on no list of names, and what they
-are called looks like what a company, a town or a product is called. So names are guessed only near words of health, and
+``Zsofia Nemeth called, she ran out of insulin``: most people of the world are on no list of names, and what they are
+called looks like what a company, a town or a product is called. So names are guessed only near words of health, and
 what stands around them has to tell a person: a relation, a label, a verb of persons, a pronoun.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan.model import Hit
 from relay.scan.names import AFTER, NameTable
+from relay.scan.tokens import Tokens
 from relay.scan.words import Words
 
 _UPPER: Final = rb"[A-Z\xc0-\xde]"
 _SMALL: Final = rb"[a-z\xdf-\xff]"
-_WORD: Final = (
-    rb"(?:Mc|Mac|De|La|Le|Di|Du|Van|Fitz|[ODN]')?" + _UPPER + _SMALL
+_REST: Final = (
+    rb"(?:(?:c|ac|e|a|i|u|an|itz|')" + _UPPER + rb")?" + _SMALL
     + rb"++(?:['-](?!s\b)(?:Mc|O')?" + _UPPER + rb"?" + _SMALL + rb"++){0,2}"
 )  # fmt: skip
+_WORD: Final = _UPPER + _REST
 _ALOUD: Final = _UPPER + rb"{3,}+(?:-" + _UPPER + rb"{2,}+)?"
-_BETWEEN: Final = rb"(?:[ ](?:de|da|do|di|del|della|la|las|los|van|von|der|den|bin|bint|ibn|al|el|abu|St\.|y))"
 _NEXT: Final = (
-    rb"(?:" + _BETWEEN + rb"{0,3}[ ]" + _WORD + rb"|[ ]\"" + _WORD + rb"\"|[ ]\(" + _WORD + rb"\)|[ ]" + _UPPER
-    + rb"\b\.?)"
+    rb"[ ](?:(?:(?:de|da|do|di|del|della|la|las|los|van|von|der|den|bin|bint|ibn|al|el|abu|St\.|y)[ ]){0,3}" + _WORD
+    + rb"|[\"(]" + _WORD + rb"[\")]|" + _UPPER + rb"\b\.?)"
 )  # fmt: skip
 _RUN: Final = re.compile(
-    rb"(?<![\w.@/'-])(?:" + _WORD + rb"," + _NEXT + rb"{1,2}|" + _ALOUD + rb",[ ]" + _WORD + rb"(?:[ ]" + _UPPER
-    + rb"\b\.?)?|(?:" + _WORD + rb"|" + _UPPER + rb"\.)" + _NEXT + rb"{0,4})(?![\w@])"
+    _UPPER + rb"(?<![\w.@/'-].)(?:" + _REST + rb"(?:" + _NEXT + rb"){0,4}|\.(?:" + _NEXT + rb"){1,3}|" + _UPPER
+    + rb"{2,}+(?:-" + _UPPER + rb"{2,}+)?,[ ]" + _WORD + rb"(?:[ ]" + _UPPER + rb"\b\.?)?)(?![\w@])"
 )  # fmt: skip
-_FOLDED: Final = re.compile(rb"[a-z\xdf-\xff'-]{2,}")
 _PART: Final = re.compile(_WORD + rb"|" + _ALOUD)
+_FOLDED: Final = re.compile(rb"[a-z\xdf-\xff'-]{2,}")
 _INITIAL: Final = re.compile(rb"(?<![\w'-])" + _UPPER + rb"\.")
-
-_RELATIONS: Final = (
-    rb"son|daughter|sons|daughters|husband|wife|spouse|partner|fianc.e?|mother|father|mom|mum|dad|mama|papa|sister"
-    rb"|brother|grandmother|grandfather|grandma|grandpa|granddaughter|grandson|aunt|uncle|niece|nephew|cousin|baby|twins"
-    rb"|child|kid|boy|girl|toddler|newborn|infant|stepson|stepdaughter|mother-in-law|father-in-law|roommate|hijo|hija"
-    rb"|esposo|esposa|madre|padre|hermano|hermana|abuela|abuelo"
-)
-_TOLD_BEFORE: Final = re.compile(
-    rb"\b(?:(?:my|his|her|our|their|your|mi|su)[ ](?:\w+[ ])?(?:" + _RELATIONS + rb")(?:'s)?[,:]?"
-    rb"|(?:son|daughter|wife|husband|mother|father|mom|dad|parents?|guardian|spouse|widow|sister|brother)[ ]of"
-    rb"|mr|mrs|ms|miss|mx|sra?|srta|sgt|cpl|pvt|baby|pt|patient|client|resident|inmate|claimant|respondent"
-    rb"|decedent|newborn|infant|member|beneficiary|acct[ ]holder|account[ ]holder|policyholder|guarantor|patient[ ]name"
-    rb"|name[ ]is|real[ ]name|name|this[ ]is|it's[ ]me|its[ ]me|i'm|i[ ]am|for[ ]pt|for[ ]patient)[.:,]?[ ]{1,2}\Z"
-)
-_SEEN_BEFORE: Final = re.compile(
-    rb"(?:\b(?:for|with|of|re|regarding|about|on|fwd|from|saw|called|calling|met|visited|add|book|schedule"
-    rb"|reschedule|spoke[ ]to|spoke[ ]with|talked[ ]to|move|moved|remind|tell|told|send|sent|sending|give|gave|behalf"
-    rb"|para|de|is|was|admit|discharge|discharged|that|says|because|if|so|when|since|while|asked|get|help|both)"
-    rb":?|\d{4,})[ ]{1,2}\Z"
-)
-_BEGINS: Final = re.compile(rb"(?:\A|\n[ >*\t-]*|[.!?:;)][ \n]+|[-,/|\"(>][ ]?)\Z")
-_NOBODY_BEFORE: Final = re.compile(
-    rb"(?:\b(?:dr|drs|doctor|prof|professor|nurse|rabbi|pastor|coach|officer|attorney|judge|chef|by|at|in|near|the|a|an"
-    rb"|this|our|new|via|into|dear|hi|hello|hey|thanks|regards|sincerely|cheers|wishes|best|saint|st|city|university|team"
-    rb"|company|brand|using|join|like|than|or|every|all|no|north|south|east|west|author|editor|cc|bcc|director|ceo"
-    rb"|chairman|president|senator|governor|mayor|novelist|actor|actress|singer|poet|composer|director|starring|featuring"
-    rb"|owner|host|speaker|presenter|instructor|technician|rep|representative|pharmacist|therapist|physician|surgeon)"
-    rb"[.:,]?[ \n]{1,2}|(?:\b(?:follow[ -]?up|followup|appointment|appt|consult|visit|session)[ ]with"
-    rb"|(?:referred|refer|referral)[ ]to|(?:seen|treated|followed|managed)[ ]by)[ ]|[&@/+][ ]?)\Z"
-)
-_DOES: Final = re.compile(
-    rb"'?[ ](?:(?:just|also|then|again|still|now|already|has|had|is|was|will|would|who|can't|cannot|can|hasn't|didn't"
-    rb"|doesn't|who's|still|finally|never)[ ]){0,2}"
-    rb"(?:called|calls|calling|phoned|says|said|came|come|comes|coming|went|needs?|needed|wants?|wanted|asked|asks|asking"
-    rb"|reports?|reported|denies|denied|missed|misses|cancell?ed|rescheduled|fell|fainted|woke|threw|vomited|refused|refuses"
-    rb"|takes|took|taking|started|starts|stopped|ran|running|complains?|complaining|complained|feels|felt|feeling|seen"
-    rb"|admitted|discharged|diagnosed|treated|referred|scheduled|due|pregnant|allergic|tested|tests|passed|died|expired"
-    rb"|suffered|suffers|stopped[ ]by|dropped|left|signed|showed|arrived|presented|presents|underwent|recovering|doing"
-    rb"|back|here|overdue|out|off|on|in|at|home|waiting|crying|dizzy|sick|ill|tolerated|completed|finished|received|got|gets"
-    rb"|has|had|have|is|was|will|can't|can|hasn't|didn't|doesn't|did|does|forgot|lost|turned|slept|ate|eats|developed)\b"
-)
-_ITS_OWN: Final = re.compile(rb"'s?[ ][a-z0-9]")
-_STOPS: Final = re.compile(rb"[ ]?(?:[:;.,(/|-]|\n|\Z|\d)")
+_GIVEN_BEHIND: Final = re.compile(rb",[ ](" + _WORD + rb")(?:[ ]" + _UPPER + rb"\b\.?)?")
 _DATED: Final = re.compile(
     rb",?[ ]\(?(?:b\.|dob|born|age[d]?\b|\d{1,2}[ ]?(?:y/?o|yrs?|years?|m\b|f\b|mos?\b|months?|weeks?|days?)"
     rb"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})|,[ ]\d{1,2}[,.:;]"
 )
-PRONOUN: Final = re.compile(rb"\b(?:he|she|his|her|him|hers|he's|she's|himself|herself|hes|shes|pt)\b")
-"""Words that speak of one person, in lower case."""
+
+_RELATIONS: Final = frozenset(
+    b"son daughter sons daughters husband wife spouse partner fiance fiancee mother father mom mum dad mama papa "
+    b"sister brother grandmother grandfather grandma grandpa granddaughter grandson aunt uncle niece nephew "
+    b"cousin baby twins child kid boy girl toddler newborn infant stepson stepdaughter law roommate hijo hija "
+    b"esposo esposa madre padre hermano hermana abuela abuelo".split()
+)
+_WHOSE: Final = frozenset(b"my his her our their your mi su the s".split())
+_LABELS: Final = frozenset(
+    b"mr mrs ms miss mx sr sra srta sgt cpl pvt baby pt patient client resident inmate claimant respondent decedent "
+    b"newborn infant member beneficiary policyholder guarantor name".split()
+)
+_PAIRS: Final = frozenset(
+    {(relation, b"of") for relation in _RELATIONS | {b"parents", b"parent", b"guardian", b"widow"}}
+    | {(b"name", b"is"), (b"this", b"is"), (b"s", b"me"), (b"its", b"me"), (b"i", b"m"), (b"i", b"am")}
+    | {(b"acct", b"holder"), (b"account", b"holder"), (b"me", b"llamo")}
+)
+"""Pairs of words after which a person is named."""
+_ANNOUNCES: Final = _RELATIONS | _LABELS | frozenset(b"of is me i'm am holder llamo".split())
+_SEEN: Final = frozenset(
+    b"for with of re regarding about on fwd from saw called calling met visited add book schedule reschedule to move "
+    b"moved remind tell told send sent sending give gave behalf para de is was admit discharge discharged that says "
+    b"because if so when since while asked get help both".split()
+)
+_NOBODY: Final = frozenset(
+    b"dr drs doctor prof professor nurse rabbi pastor coach officer attorney judge chef by at in near the a an "
+    b"this our new via into dear hi hello hey thanks regards sincerely cheers wishes best saint st city "
+    b"university team company brand using join like than or every all no north south east west author editor cc "
+    b"bcc director ceo chairman president senator governor mayor novelist actor actress singer poet composer "
+    b"starring featuring owner host speaker presenter instructor technician rep representative pharmacist "
+    b"therapist physician surgeon".split()
+)
+"""Words after which no patient is named: a provider, somebody in public, a place, who is greeted."""
+_NOBODY_TO: Final = frozenset(b"referred refer referral going drove moved travel".split())
+_NOBODY_WITH: Final = frozenset(b"up followup appointment appt consult visit session".split())
+_AUXILIARY: Final = frozenset(
+    b"just also then again still now already has had is was will would who finally never".split()
+)
+_DOES: Final = frozenset(
+    b"called calls calling phoned says said came come comes coming went needs need needed wants want wanted "
+    b"asked asks asking reports report reported denies denied missed misses cancelled canceled rescheduled fell "
+    b"fainted woke threw vomited refused refuses takes took taking started starts stopped ran running complains "
+    b"complaining complained feels felt feeling seen admitted discharged diagnosed treated referred scheduled "
+    b"due pregnant allergic tested tests passed died expired suffered suffers dropped left signed showed arrived "
+    b"presented presents underwent recovering doing back here overdue out off on in at home waiting crying dizzy "
+    b"sick ill tolerated completed finished received got gets have can can't hasn didn doesn did does forgot "
+    b"lost turned slept ate eats developed has had is was will".split()
+)
+_JOINS: Final = (b"&", b"@", b"/", b"+")
+_STOPS: Final = b":;.,(/|-\n0123456789"
+_PRONOUNS: Final = tuple(b" %b " % word for word in b"she he her his him hers pt hes shes".split())
 _FOREIGN: Final = tuple(b" %b " % word for word in b"que los las una und der das les des est".split())
 _IS_FOREIGN: Final = 2
-"""Words of other languages, of which so many make a text one in which every noun is no English word."""
 _SPEAKS: Final = 180  # characters behind a name in which a pronoun may speak of it
 _REACH: Final = 200  # characters around health context in which names are guessed
 _MOST: Final = 60  # guesses in one text: more names tell no more
-_BEFORE: Final = 48
+_BEFORE: Final = 40
 _AFTER: Final = 100
-
-
-class _Guess(NamedTuple):
-    """A run of words that may be a person: where, and how many of its words say so."""
-
-    start: int
-    end: int
-    parts: int
-    initials: int
+_DIGITS_OF_LABEL: Final = 4
 
 
 class StrangerFinder:
@@ -115,42 +114,43 @@ class StrangerFinder:
 
     def is_person(self, name: bytes) -> bool:
         """Whether a name that was found, in capitals, has no word of every day in it and no place."""
-        kinds = [self.kind(part.group()) for part in _FOLDED.finditer(name.lower())]
+        kinds = [self._kind(part.group()) for part in _FOLDED.finditer(name.lower())]
         return bool(kinds) and min(kinds) > 0 and max(kinds) > 1
 
-    def find(self, data: bytes, lower: bytes, health: Sequence[tuple[int, int]], marks: bytearray) -> Iterator[Hit]:
+    def find(self, tokens: Tokens, health: Sequence[Hit], marks: bytearray) -> Iterator[Hit]:
         """Persons near health context, where nothing else was found.
 
         Args:
-            data: the text.
-            lower: the same in lower case.
+            tokens: the text.
             health: where it speaks of health, in order.
             marks: of each character, whether something was found there.
         """
+        data = tokens.data
         found = 0
-        foreign = sum(word in lower for word in _FOREIGN) >= _IS_FOREIGN
-        for start, end in near(health, _REACH, len(data)):
+        for start, end in _near(health, len(data)):
             for run in _RUN.finditer(data, start, end):
-                if marks.find(1, *run.span()) < 0 and (hit := self._judged(data, lower, run, foreign=foreign)):
+                if marks.find(1, *run.span()) < 0 and _may_be(data, run) and (hit := self._judged(tokens, run)):
                     yield hit
                     found += 1
                     if found == _MOST:
                         return
 
-    def _judged(self, data: bytes, lower: bytes, run: "re.Match[bytes]", *, foreign: bool) -> Hit | None:
-        guess = self._guess(data, lower, run)
-        if guess is None:
+    def _judged(self, tokens: Tokens, run: "re.Match[bytes]") -> Hit | None:
+        span = self._name(tokens, run)
+        if span is None:
             return None
-        start, end, parts, initials = guess
-        before, after = lower[max(0, start - _BEFORE) : start], lower[end : end + _AFTER]
-        likeness = _likeness(before, after, parts + initials, lower, end)
-        weight = 0.0 if foreign and not likeness.startswith("name-patient") else self._weights.get(likeness, 0.0)
-        return Hit("name", FindingGroup.IDENTIFIER, start, end, weight, data[start:end].upper()) if weight else None
+        start, end, size = span
+        likeness = _likeness(tokens, start, end, size)
+        if not likeness or (not likeness.startswith("name-patient") and _is_foreign(tokens)):
+            return None
+        norm = tokens.data[start:end].upper()
+        return Hit("name", FindingGroup.IDENTIFIER, start, end, self._weights[likeness], norm)
 
-    def _guess(self, data: bytes, lower: bytes, run: "re.Match[bytes]") -> _Guess | None:
-        """The run without the words of every day at its ends, if what is left may be a name."""
+    def _name(self, tokens: Tokens, run: "re.Match[bytes]") -> tuple[int, int, int] | None:
+        """Where a run may be a name, without the words of every day at its ends, and of how many words."""
+        data, lower = tokens.data, tokens.lower
         spans = [part.span() for part in _PART.finditer(data, *run.span())]
-        kinds = [self.kind(lower[first:last]) for first, last in spans]
+        kinds = [self._kind(lower[first:last]) for first, last in spans]
         while kinds and not kinds[0]:
             del kinds[0], spans[0]
         while kinds and not kinds[-1]:
@@ -162,60 +162,110 @@ class StrangerFinder:
             or len({lower[first:last] for first, last in spans}) < len(spans)
         ):
             return None
-        start, end = spans[0][0], spans[-1][1]
+        (start, _), (_, end), size = spans[0], spans[-1], len(spans)
         if data[end : end + 1] == b" " and (last := _INITIAL.match(data, end + 1)):
-            end = last.end()
+            end, size = last.end(), size + 1
         if start > run.start() and (first := _INITIAL.match(data, run.start())) and first.end() + 1 == start:
-            start = run.start()
-        return _Guess(start, end, len(kinds), (start, end) != (spans[0][0], spans[-1][1]))
+            start, size = run.start(), size + 1
+        if size == 1 and (given := _GIVEN_BEHIND.match(data, end)) and self._kind(given[1].lower()):
+            if data[start - 1 : start] not in b"\n>":
+                return None if data[start - 2 : start] != b": " else (start, given.end(), 2)
+            end, size = given.end(), 2
+        return start, end, size
 
-    def kind(self, word: bytes) -> int:
+    def _kind(self, word: bytes) -> int:
         """0: no name; 1: a name that is also a word; 2: a name on a list, or no word at all. In lower case."""
-        parts = word.split(b"-")
         table = self._table
-        if not table.nobody.isdisjoint(parts):
+        if word in table.nobody:
             return 0
         if word in table.first or word in table.last:
             return 2
         if word in table.first_or_word or word in table.last_or_word:
             return 1
-        return 0 if all(part in self._words for part in parts) else 2
+        if b"-" not in word:
+            return 0 if word in self._words else 2
+        parts = word.split(b"-")
+        return 0 if not table.nobody.isdisjoint(parts) or all(part in self._words for part in parts) else 2
 
 
-def _likeness(before: bytes, after: bytes, size: int, lower: bytes, end: int) -> str:
+def _may_be(data: bytes, run: "re.Match[bytes]") -> bool:
+    """Whether it is worth a closer look: one word alone needs a word before it that announces a person."""
+    start, end = run.span()
+    if data.find(b" ", start, end) >= 0 or data[end : end + 1] == b",":
+        return True
+    first = data.rfind(b" ", max(0, start - _BEFORE), max(0, start - 1)) + 1
+    return data[first:start].rstrip(b" .,:\n").lower().rpartition(b"\n")[2] in _ANNOUNCES
+
+
+def _likeness(tokens: Tokens, start: int, end: int, size: int) -> str:
     """How sure it is that somebody is spoken of: an entry of the weights, or nothing."""
-    role = AFTER.match(after)
-    told = role.lastgroup if role else None
-    if told in {"provider", "thing"}:
+    data = tokens.data
+    words = tokens.padded[max(0, start - _BEFORE) : start + 1].split()
+    previous, before = (words[-1] if words else b""), tuple(words[-2:])
+    gap = data[max(0, start - 2) : start]
+    closed = b"\n" in gap or (gap[:1] in (b".", b"!", b"?", b";") and gap[1:] == b" ")
+    is_told = previous in _LABELS or (
+        not closed and (before in _PAIRS or (previous in _RELATIONS and not _WHOSE.isdisjoint(words[-3:-1])))
+    )
+    if not is_told and (size == 1 or (not closed and _is_nobody(previous, words)) or gap[-1:] in _JOINS):
         return ""
-    if _TOLD_BEFORE.search(before):
+    role = AFTER.match(tokens.lower[end : end + _AFTER])
+    after = role.lastgroup if role else None
+    if after in {"provider", "thing"}:
+        return ""
+    if is_told:
         return "name-patient-full" if size > 1 else "name-patient"
-    if size < 2 or _NOBODY_BEFORE.search(before):
-        return ""
-    if told == "patient" or _DATED.match(after):
+    if after == "patient" or _DATED.match(tokens.lower, end):
         return "name-patient-full"
-    stands = bool(_SEEN_BEFORE.search(before)) + bool(_DOES.match(after) or _ITS_OWN.match(after))
-    if not stands and _BEGINS.search(before) and _STOPS.match(after):
-        stands = 1
-    if not stands:
+    if not _stands(tokens, end, previous, gap, closed=closed):
         return ""
-    return "name-full" if is_spoken_of(lower, end) else "name-half"
+    return "name-full" if is_spoken_of(tokens, end) else "name-half"
 
 
-def is_spoken_of(lower: bytes, end: int) -> bool:
+def _is_foreign(tokens: Tokens) -> bool:
+    """Whether the text is in a language in which every noun is no English word."""
+    return sum(word in tokens.padded for word in _FOREIGN) >= _IS_FOREIGN
+
+
+def _is_nobody(previous: bytes, words: Sequence[bytes]) -> bool:
+    before = words[-2] if len(words) > 1 else b""
+    return (
+        previous in _NOBODY
+        or (previous == b"to" and before in _NOBODY_TO)
+        or (previous == b"with" and before in _NOBODY_WITH)
+    )
+
+
+def _stands(tokens: Tokens, end: int, previous: bytes, gap: bytes, *, closed: bool) -> bool:
+    """Whether a name of several words stands as that of a person does: whom something is for, who does something."""
+    if not closed and (previous in _SEEN or (previous.isdigit() and len(previous) >= _DIGITS_OF_LABEL)):
+        return True
+    following = tokens.data[end : end + 2]
+    if following[:1] == b" " or following == b"'s":
+        words = tokens.padded[end + 1 : end + _AFTER].split()[:3]
+        if following == b"'s" or any(
+            word in _DOES and all(auxiliary in _AUXILIARY for auxiliary in words[:place])
+            for place, word in enumerate(words)
+        ):
+            return True
+    return (not gap or gap[-1:] != b" " or not gap[:1].isalnum()) and following.lstrip(b" ")[:1] in _STOPS
+
+
+def is_spoken_of(tokens: Tokens, end: int) -> bool:
     """Whether what follows a name, which ends there, goes on to speak of him or her."""
-    stop = lower.find(b"\n\n", end, end + _SPEAKS)
-    return PRONOUN.search(lower, end, stop if stop >= 0 else end + _SPEAKS) is not None
+    stop = tokens.data.find(b"\n\n", end, end + _SPEAKS)
+    following = tokens.padded[end : (stop if stop >= 0 else end + _SPEAKS) + 1]
+    return any(word in following for word in _PRONOUNS)
 
 
-def near(places: Sequence[tuple[int, int]], reach: int, size: int) -> Iterator[tuple[int, int]]:
-    """The stretches of a text of this size that lie so near to one of these places, in order."""
+def _near(health: Sequence[Hit], size: int) -> Iterator[tuple[int, int]]:
+    """The stretches of a text of this size that lie near to health context, in order."""
     start = end = -1
-    for first, last in places:
-        if first - reach > end:
+    for hit in health:
+        if hit.start - _REACH > end:
             if end >= 0:
                 yield start, end
-            start = max(0, first - reach)
-        end = min(size, max(end, last + reach))
+            start = max(0, hit.start - _REACH)
+        end = min(size, max(end, hit.end + _REACH))
     if end >= 0:
         yield start, end

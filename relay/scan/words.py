@@ -19,12 +19,14 @@ _ENDINGS: Final = (
     (b"er", (b"", b"e")),
     (b"ly", (b"",)),
 )
+_ENDS: Final = tuple(ending for ending, _ in _ENDINGS)
+_LAST: Final = SIZE - 1
 
 
 def places_of(word: bytes) -> list[int]:
     """The bits that stand for a word."""
     number = int.from_bytes(blake2b(word, digest_size=16).digest(), "little")
-    return [(number >> (turn * _BITS)) & (SIZE - 1) for turn in range(_HASHES)]
+    return [(number >> (turn * _BITS)) & _LAST for turn in range(_HASHES)]
 
 
 class Words:
@@ -35,7 +37,9 @@ class Words:
 
     def __contains__(self, word: bytes) -> bool:
         """Whether it is an English word; in lower case."""
-        return self._has(word) or any(
+        if self._has(word):
+            return True
+        return word.endswith(_ENDS) and any(
             word.endswith(ending)
             and len(word) - len(ending) >= _SHORTEST
             and any(self._has(word[: -len(ending)] + stem) for stem in stems)
@@ -44,4 +48,10 @@ class Words:
 
     def _has(self, word: bytes) -> bool:
         bits = self._bits
-        return all(bits[place >> 3] >> (place & 7) & 1 for place in places_of(word))
+        number = int.from_bytes(blake2b(word, digest_size=16).digest(), "little")
+        for _ in range(_HASHES):
+            place = number & _LAST
+            if not bits[place >> 3] >> (place & 7) & 1:
+                return False
+            number >>= _BITS
+        return True
