@@ -23,7 +23,8 @@ from relay.mail.downgrade import DowngradeError, downgrade_headers
 
 MAX_LINE: Final = 998
 """Octets a line may have without its CRLF (RFC 5322 section 2.1.1)."""
-_MAX_DEPTH: Final = 50
+_MAX_DEPTH: Final = 20
+"""As deep as the scan looks by default; each level holds the message once more."""
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 _UNTOUCHABLE: Final = frozenset({"multipart/signed", "multipart/encrypted"})
 _PARSER: Final = BytesHeaderParser(policy=BOUNDED)
@@ -219,17 +220,22 @@ def _split(body: bytes, boundary: bytes) -> Iterator[tuple[bool, bytes]]:
     Raises:
         _CannotError: no part begins in the body: all of it would count as preamble, and be left out.
     """
-    delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r\n|\Z)")
+    # Found by the boundary, not by the ends of lines: a large attachment has hundreds of thousands of those.
+    delimiter = re.compile(rb"--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r\n|\Z)")
     position, inside, found = 0, False, False
     for match in delimiter.finditer(body):
+        start = match.start()
+        if start and body[start - 2 : start] != b"\r\n":
+            continue
+        start = max(start - 2, 0)
         found = found or match[1] is None
         # The CRLF before a delimiter belongs to it; two delimiters in a row share one and have no part between them.
-        if inside and match.start() >= position:
-            yield True, body[position : match.start()]
+        if inside and start >= position:
+            yield True, body[position:start]
         elif not inside:
-            yield False, body[position : match.start()]
+            yield False, body[position:start]
         line_end = min(match.end() + 2, len(body)) if match[1] is None else match.end()
-        yield False, body[max(position, match.start()) : line_end] if inside else body[match.start() : line_end]
+        yield False, body[max(position, start) : line_end] if inside else body[start:line_end]
         position, inside = line_end, match[1] is None
         if not inside:
             break

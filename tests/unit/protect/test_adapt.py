@@ -299,3 +299,14 @@ def test_what_is_opened_again_and_again_and_never_closed_is_read_once(open_):
     head = b"From: \xc3\xa9 " + (open_ * 10 + "\r\n ").encode() * 3_000 + b"x\r\n\r\nhi\r\n"
     adapted = adapt(head, NO_UTF8)
     assert isinstance(adapted, Impossible) or adapted.isascii()
+
+
+@pytest.mark.parametrize(("depth", "fits"), [(15, True), (40, False)])
+def test_parts_nested_beyond_what_the_scan_looks_at_are_not_converted(depth, fits):
+    content = part(b"text/plain; charset=utf-8", b"caf\xc3\xa9")
+    for level in range(depth):
+        content = multipart(b"mixed", b"b%d" % level, content)
+    adapted = adapt(message(content), OLD)
+    assert isinstance(adapted, bytes) is fits
+    if fits:
+        assert leaves(adapted) == [("text/plain", "caf\u00e9".encode())]
