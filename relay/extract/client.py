@@ -58,6 +58,7 @@ class ScanService:
         try:
             reading = self._engine.read(content)
             if not reading.deferred:
+                await asyncio.sleep(0)  # stage by stage (docs/architecture.md)
                 return self._engine.report(reading, client=client)
         except Exception:  # noqa: BLE001 - closed when in doubt (law 3): a fault of ours must not let a message through
             return unreadable_report("crash")

@@ -1,5 +1,6 @@
 """Acceptance: a message in memory becomes a message on disk, decided for each recipient (law 1), or is refused."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
@@ -172,7 +173,9 @@ class Acceptor:
             message_id=f"<{message_id}@{self._options.hostname}>",
             now=now,
         )
+        await asyncio.sleep(0)  # stage by stage (docs/architecture.md)
         report, failure = await self._scan(message_id, mended.content, session.client)
+        await asyncio.sleep(0)
         if desk is not None and kind is not None:
             message, entry, event = desk.keep(
                 kind, message_id, session, envelope,

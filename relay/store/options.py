@@ -11,7 +11,7 @@ class StoreOptions:
         reserve_bytes: free bytes on the disk below which no message is kept; what ends messages may still use them.
         max_bytes: octets of message content the queue may hold; ``None``: as many as the disk takes.
         large_body: octets of content from which a body becomes a file beside the database.
-        max_batch: units of work in one commit at the most.
+        max_batch: units of work from which on a commit takes up no more.
         top_destinations: destinations that ``stats`` names.
         max_known: things known of other domains; above it those that end first are forgotten.
         max_memos: what is remembered of mail that left; above it the oldest is forgotten.

@@ -285,7 +285,9 @@ class Attempter:
         if rendering.own:
             claimed = ours(claimed)
             entry = claimed.entry
+        await asyncio.sleep(0)  # stage by stage (docs/architecture.md)
         prepared = await self._outgoing.prepare(message, entry, rendering.content, session.features)
+        await asyncio.sleep(0)
         if isinstance(prepared, Failure):
             return Sent(results=self._all(claimed, prepared), proof=session.proof)
         results: list[RecipientResult] = []

@@ -172,14 +172,21 @@ class SqliteStore:
         if is_new_mail(unit):
             self._space.require(largest)
         if largest >= self._options.large_body:
-            prepared = await asyncio.to_thread(prepare, unit, self._codec, self._seal_body)
+            await self._write_large(await asyncio.to_thread(prepare, unit, self._codec, self._seal_body))
         else:
-            prepared = prepare(unit, self._codec)
+            self._wake_for(await self._writer.submit_unit(functools.partial(prepare, unit, self._codec)))
+
+    async def _write_large(self, prepared: PreparedUnit) -> None:
+        """Write a unit whose bodies lie in files, or take those away again."""
         try:
-            await self._writer.submit_unit(prepared)
+            await self._writer.submit_unit(lambda: prepared)
         except StoreError:
             self._bodies.remove(_files(prepared))
             raise
+        self._wake_for(prepared)
+
+    def _wake_for(self, prepared: PreparedUnit) -> None:
+        """Wake who claims, when the unit left something that is due to whoever takes it."""
         if prepared.wakes_at <= self._clock():
             self._wake()
 

@@ -1,4 +1,8 @@
-"""The one thread of a process that writes: it commits what has gathered while the commit before was on its way."""
+"""The one thread of a process that writes: it commits what has gathered while the commit before was on its way.
+
+What the event loop gives it in one turn is prepared together at the turn's end and handed over together: a thread that
+was woken for the first of ten units would commit that one alone, and sealing goes faster where it was just done before.
+"""
 
 import asyncio
 import queue
@@ -37,6 +41,24 @@ class _Job:
         return isinstance(self.work, PreparedUnit) and self.work.is_new_mail
 
 
+@dataclass(slots=True, eq=False)
+class _Unprepared:
+    """A unit of work that is encoded and sealed when the turn of the loop is over."""
+
+    prepare: Callable[[], PreparedUnit]
+    future: "asyncio.Future[PreparedUnit]"
+
+    def prepared(self) -> _Job | None:
+        """The job; ``None`` when the unit is impossible, and its future says so."""
+        try:
+            unit = self.prepare()
+        except Exception as error:  # noqa: BLE001 - it is for whoever waits
+            if not self.future.done():
+                self.future.set_exception(error)
+            return None
+        return _Job(unit, self.future, value=unit)
+
+
 class GroupCommit:
     """Gathers jobs, commits them in one transaction, and resolves their futures once the WAL is fsynced.
 
@@ -63,7 +85,8 @@ class GroupCommit:
             lock: the queue lock, shared with other processes.
             fatal: called when what is on disk is no longer known.
             freed: called with the body files that a commit left without a row.
-            max_batch: jobs in one transaction at the most.
+            max_batch: jobs from which on a transaction takes up no more. What one turn of the loop gave stays together
+                up to this number, so that a transaction has less than twice as many.
             observe: called in the thread with each batch's size.
         """
         self._connection = connection
@@ -73,7 +96,8 @@ class GroupCommit:
         self._freed = freed
         self._max_batch = max_batch
         self._observe = observe
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._gathered: list[_Job | _Unprepared] = []
         self._wal_pages = 0
         connection.set_wal_hook(self._on_wal)
         self._loop = asyncio.get_running_loop()
@@ -86,22 +110,38 @@ class GroupCommit:
 
     def submit(self, work: Callable[[Tables], _T]) -> "asyncio.Future[_T]":
         """Call ``work`` in the next transaction; the future resolves when that is on disk."""
-        return self._enqueue(work)
+        future: asyncio.Future[_T] = self._loop.create_future()
+        self._gather_in_turn(_Job(work, future))
+        return future
 
-    def submit_unit(self, unit: PreparedUnit) -> "asyncio.Future[None]":
-        """Write a unit in the next transaction; the future resolves when that is on disk."""
-        return self._enqueue(unit)
+    def submit_unit(self, make: Callable[[], PreparedUnit]) -> "asyncio.Future[PreparedUnit]":
+        """Make a unit when this turn of the loop is over, and write it in the next transaction.
 
-    def _enqueue(self, work: PreparedUnit | Callable[[Tables], Any]) -> "asyncio.Future[Any]":
+        The future resolves to the unit when that is on disk; it takes the error when the unit cannot be made.
+        """
+        future: asyncio.Future[PreparedUnit] = self._loop.create_future()
+        self._gather_in_turn(_Unprepared(make, future))
+        return future
+
+    def _gather_in_turn(self, job: _Job | _Unprepared) -> None:
         if self._closed:
             raise StoreError("the store is closed")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))
-        return future
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(job)
+
+    def _hand_over(self) -> None:
+        """Prepare what came in this turn, then wake the thread once for all of it."""
+        gathered, self._gathered = self._gathered, []
+        made = [job.prepared() if isinstance(job, _Unprepared) else job for job in gathered]
+        ready = [job for job in made if job is not None]
+        for start in range(0, len(ready), self._max_batch):
+            self._jobs.put(ready[start : start + self._max_batch])
 
     async def stop(self) -> None:
         """Finish what was submitted and end the thread."""
         self._closed = True
+        self._hand_over()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -110,8 +150,7 @@ class GroupCommit:
         return apsw.SQLITE_OK
 
     def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            batch = [job]
+        while (batch := self._jobs.get()) is not None:
             last = self._gather(batch)
             self._commit(batch)
             self._observe(len(batch))
@@ -124,12 +163,12 @@ class GroupCommit:
         """Take what has been waiting; whether the end was among it."""
         while len(batch) < self._max_batch:
             try:
-                job = self._jobs.get_nowait()
+                more = self._jobs.get_nowait()
             except queue.Empty:
                 return False
-            if job is None:
+            if more is None:
                 return True
-            batch.append(job)
+            batch += more
         return False
 
     def _commit(self, batch: list[_Job]) -> None:

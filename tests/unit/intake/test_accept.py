@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -148,6 +149,26 @@ async def test_who_a_rule_names_is_told_in_the_same_unit_of_work(local):
     (unit,) = world.store.units
     assert notice in unit
     assert asked == [(Origin.CLIENT, [local])]
+
+
+async def test_messages_that_came_together_go_through_each_stage_together(monkeypatch):
+    world = World()
+    stages = []
+    scan, decide = world.scan.scan, world.policy.decide
+
+    def scanning(content, client=""):
+        stages.append("scan")
+        return scan(content, client)
+
+    def deciding(facts, recipient):
+        stages.append("decide")
+        return decide(facts, recipient)
+
+    monkeypatch.setattr(world.scan, "scan", scanning)
+    monkeypatch.setattr(world.policy, "decide", deciding)
+    replies = await asyncio.gather(*(world.accept(f"{name}@example.org") for name in ("ann", "ben", "cyd")))
+    assert [reply.code for reply in replies] == [250] * 3
+    assert stages == ["scan"] * 3 + ["decide"] * 3
 
 
 async def test_one_recipient_is_kept_in_hand_and_handed_over():

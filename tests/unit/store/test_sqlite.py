@@ -111,6 +111,42 @@ async def test_a_commit_returns_after_its_fsync(tmp_path):
     await store.close()
 
 
+async def test_what_comes_in_one_turn_of_the_loop_is_one_commit_and_what_is_impossible_in_it_fails_alone(tmp_path):
+    sizes = []
+    store = SqliteStore(
+        tmp_path / "data",
+        tmp_path / "run",
+        FakeVault(),
+        StoreOptions(reserve_bytes=0),
+        ManualClock(),
+        observe_batch=sizes.append,
+    )
+    await store.open("one")
+    sizes.clear()
+    units = [keeping(f"m{number}")[0] for number in range(5)]
+    keep = units[2][0]
+    units[2] = (replace(keep, entries=()),)
+    answers = await asyncio.gather(*(store.commit(unit) for unit in units), return_exceptions=True)
+    kept = [entry.message_id async for entry in store.entries(QueueFilter())]
+    await store.close()
+    assert [type(answer) for answer in answers] == [type(None), type(None), StoreError, type(None), type(None)]
+    assert kept == ["m0", "m1", "m3", "m4"]
+    assert sizes[0] == 4
+
+
+async def test_what_was_given_before_the_end_is_written_before_it(tmp_path):
+    store = build(tmp_path)
+    await store.open("one")
+    writing = asyncio.ensure_future(store.commit(keeping("m1")[0]))
+    await asyncio.sleep(0)
+    await store.close()
+    await writing
+    again = build(tmp_path)
+    await again.open("two")
+    assert [entry.message_id async for entry in again.entries(QueueFilter())] == ["m1"]
+    await again.close()
+
+
 def test_the_settings_law_1_rests_on_are_in_force(tmp_path):
     path = tmp_path / "queue.db"
     path.touch()
