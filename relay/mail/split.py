@@ -15,7 +15,8 @@ from relay.mail.words import decode_value
 
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BLANK: Final = re.compile(rb"\n\r?\n")  # begins with an octet: found as memchr finds
-_HEADER: Final = re.compile(rb"([!-9;-~]+):([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)(?:\r?\n|\Z)")
+_HEADER: Final = re.compile(r"([!-9;-~]++):([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)(?:\r?\n|\Z)|(?s:.+)")
+"""A header field; or all the rest, where none begins."""
 _TYPE: Final = re.compile(r"\s*([\w.+-]+/[\w.+-]+)\s*(?:;|\Z)")
 _PARAMETER: Final = re.compile(r'\s*([\w-]+)=(?:"([^"\\]*)"|([^\s;"()<>@,:\\/?=*]+))\s*(?:;|\Z)')
 _LF: Final = 0x0A
@@ -49,16 +50,11 @@ def _split_header(content: bytes, limits: MimeLimits) -> tuple[Headers, bytes]:
     block, body = (_without_line_end(content[: blank.start() + 1]), content[blank.end() :]) if blank else (content, b"")
     if len(block) > limits.header_bytes:
         raise _UnusualError
-    headers: Headers = []
-    place = 0
-    while place < len(block):
-        match = _HEADER.match(block, place)
-        if match is None:
-            raise _UnusualError
-        name, value = match.groups()
-        headers.append((name.decode("ascii").lower(), value.decode("ascii", "surrogateescape").lstrip(" \t")))
-        place = match.end()
-    return headers, body
+    lines = block.decode("ascii", "surrogateescape")
+    found = _HEADER.findall(lines)
+    if found and not found[-1][0]:
+        raise _UnusualError
+    return [(name.lower(), value.lstrip(" \t")) for name, value in found], body
 
 
 def _part(

@@ -142,8 +142,8 @@ class Finder:
             hits += guessed
             hits.sort(key=_START)
         marks = _marks(hits, len(data))
-        hits = self._use.teller.told(hits, tokens, marks)
-        hits.sort(key=_START)
+        told = self._use.teller.told(hits, tokens, marks)
+        hits = told if told is hits else sorted(told, key=_START)
         hits = zones.without_boilerplate(hits, data, marked)
         identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER]
         if identifiers:

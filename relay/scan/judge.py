@@ -92,7 +92,7 @@ class Judge:
             told.append(Finding(kind=kind, group=FindingGroup.STRUCTURE, part=part, start=0, end=0, weight=weight))
         listed = _listed(hits, self._limits.alike)
         room = max(0, self._limits.findings - len(told))
-        findings = told + [self._finding(hit, more, passages, starts) for hit, more in listed[:room]]
+        findings = told + self._findings(listed[:room], passages, starts)
         return PhiVerdict(
             phi=phi,
             subject_phi=self._subject(hits, passages),
@@ -107,15 +107,21 @@ class Judge:
         length = len(passages[0].text)
         return self._weigher.phi([hit for hit in hits if hit.start < length])
 
-    def _finding(self, hit: Hit, more: int, passages: Sequence[Passage], starts: list[int]) -> Finding:
-        kind, group, start, end, weight, norm, sensitive = hit
-        number = bisect_right(starts, start) - 1
-        first = starts[number]
-        digest = self._digests.get((kind, norm)) or self._digest_of(kind, norm)
-        draft = _Draft(kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more)
-        draft.__class__ = Finding
-        finding: Finding = draft
-        return finding
+    def _findings(
+        self, listed: Iterable[tuple[Hit, int]], passages: Sequence[Passage], starts: list[int]
+    ) -> list[Finding]:
+        found: list[Finding] = []
+        digests = self._digests
+        for (kind, group, start, end, weight, norm, sensitive), more in listed:
+            number = bisect_right(starts, start) - 1
+            first = starts[number]
+            digest = digests.get((kind, norm)) or self._digest_of(kind, norm)
+            draft = _Draft(
+                kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more
+            )
+            draft.__class__ = Finding
+            found.append(draft)
+        return found
 
     def _digest_of(self, kind: str, norm: bytes) -> str:
         digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
