@@ -28,6 +28,7 @@ from relay.config.proof_portal import prove_portal
 from relay.config.proof_store import prove_store
 from relay.config.proof_system import (
     answers,
+    nearest,
     prove_directory,
     prove_dns,
     prove_group,
@@ -176,10 +177,15 @@ def _directories(loaded: Loaded) -> Iterator[Finding]:
         (loaded.where("audit", "dir"), settings.audit.dir),
         (loaded.where("control", "socket"), settings.control.socket.parent),
     ]
-    if settings.log.file:
-        places.append((loaded.where("log", "file"), settings.log.file.parent))
-    if settings.audit.heads_file:
-        places.append((loaded.where("audit", "heads_file"), settings.audit.heads_file.parent))
+    files = (
+        (loaded.where("log", "file"), settings.log.file),
+        (loaded.where("audit", "heads_file"), settings.audit.heads_file),
+    )
+    for where, file in files:
+        if file is not None and nearest(file.parent) != file.parent:  # these are opened, and their directories not made
+            yield error(where, f"the directory {file.parent} is not there", f"make it: mkdir -p {file.parent}")
+        elif file is not None:
+            places.append((where, file.parent))
     for where, path in places:
         yield from prove_directory(path, where, private=path in (settings.data_dir, settings.audit.dir))
     with contextlib.suppress(KeyError):  # told by the proof of users
