@@ -160,7 +160,9 @@ class _Notice:
         original = self._original()
         parts = [self._text_part(), self._status_part()] + ([self._original_part(original)] if original else [])
         body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts) + f"--{boundary}--\r\n"
-        return f"{self._headers(boundary, original)}\r\n{body}".encode("utf-8", "replace")
+        # RFC 2045 section 6.4: a multipart is 8bit where something in it is.
+        encoding = "" if body.isascii() else "Content-Transfer-Encoding: 8bit\r\n"
+        return f"{self._headers(boundary, original)}{encoding}\r\n{body}".encode("utf-8", "replace")
 
     def _headers(self, boundary: str, original: list[str]) -> str:
         mta = self._options.reporting_mta

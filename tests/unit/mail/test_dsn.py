@@ -156,3 +156,11 @@ def test_what_strangers_gave_cannot_forge_fields():
 def test_equal_arguments_give_equal_bytes():
     assert failure() == failure()
     assert failure() != failure(report("b@mail.example"))
+
+
+@pytest.mark.parametrize(("why", "encoding"), [("it was refused", None), ("it said: d\u00e9l\u00e9t\u00e9", "8bit")])
+def test_the_whole_is_8bit_where_a_part_of_it_is(why, encoding):
+    """RFC 2045 section 6.4."""
+    raw = failure(report(why=why))
+    assert email.message_from_bytes(raw)["Content-Transfer-Encoding"] == encoding
+    assert raw.isascii() is (encoding is None)
