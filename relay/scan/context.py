@@ -64,6 +64,12 @@ _ANALYTE_ENDS: Final = (b"a1c", b"hgb", b"wbc", b"inr", b"tsh", b"ldl", b"hdl", 
 _DIGITS_TOLD: Final = after_any(
     b"icd dx diagnosis diagnoses diagnosis diag code codes coded assessment problem impression condition"
 )
+_STOOD: Final = (
+    rb"of|is|was|were|are|at|up|down|around|about|to|still|now|running|only|this|morning|today|came|back|de|en|all|over"
+    rb"|under|between|dropped|went|has|been|in|the|from|level|high|low|a|again|estado|sali[o\xf3]|ha|esta"
+)
+"""What people put between a measure and its value: ``BP still 178/96``, ``sugars are all over 300``."""
+_UP_TO_FIVE: Final = rb"(?:(?:" + _STOOD + rb") ){0,5}"
 _PERIODS: Final = after_any(b"year years yr yrs month months week weeks day days yo y")
 CONTEXT: Final = (
     Shape(
@@ -150,17 +156,54 @@ CONTEXT: Final = (
     ),
     Shape(
         kind="vital-sign",
-        regex=rb"\b((?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sat|spo2|sat|bmi|weight"
-        rb"|wt)[\s:]{1,3}"
-        rb"(?:of |is |was )?\d{2,3}(?:/\d{2,3}|\.\d)?)\b",
+        regex=rb"\b((?:bp|blood pressure|pulse|hr|heart rate|temp|temperature|resp|rr|o2 sats?|o2|spo2|sats?|oxygen|bmi"
+        rb"|weight|wt|fever|presi[o\xf3]n|calentura|fiebre)[\s:,=-]{1,3}" + _UP_TO_FIVE
+        + rb"\d{2,3}(?:/\d{2,3}|\.\d)?)\b(?!,\d|\.\d\d)",
         words={
-            **after_any(b"bp pulse hr temp temperature resp rr spo2 sat bmi weight wt"),
+            **after_any(b"bp pulse hr temp temperature resp rr spo2 sat sats bmi weight wt o2 oxygen fever"),
+            **after_any(b"presion calentura fiebre"),
             b"blood": frozenset({b"pressure"}),
             b"heart": frozenset({b"rate"}),
-            b"o2": frozenset({b"sat"}),
         },
-        digits=(0, 40),
+        digits=(0, 60),
+        after=80,
         group=_HEALTH,
+    ),
+    Shape(
+        kind="lab-value",
+        regex=rb"\b((?:(?:blood |fasting )?(?:sugars?|glucose)|az[u\xfa]car)[\s:,=-]{1,3}" + _UP_TO_FIVE
+        + rb"[3-6]?\d{2})\b(?! ?(?:g|grams?|cups?|lbs?|kg|oz|calories|cal|kcal|tons?|bags?|packets?|percent|%|\.\d|,\d"
+        rb"|cents))",
+        words=after_any(b"sugar sugars glucose azucar"),
+        digits=(0, 60),
+        before=8,
+        after=80,
+        group=_HEALTH,
+    ),
+    Shape(
+        kind="lab-value",
+        regex=rb"\b((?:white count|wbc|platelets|plts|hgb|h&h|crit|psa|tsh|a1c|inr|potassium|sodium|creatinine|creat"
+        rb"|ferritin|bnp|cd4|viral load|ldl|egfr|gfr|ef|ahi|bili|edinburgh|moca|mmse|phq.?9|gad.?7|apgars?|ciwa|iop"
+        rb"|lvef|pra|lead level)[\s:,=-]{1,3}(?:(?:" + _STOOD + rb") ){1,5}\d{1,4}(?:\.\d{1,2})?%?)(?!\w)",
+        words={
+            b"white": frozenset({b"count"}),
+            b"viral": frozenset({b"load"}),
+            b"lead": frozenset({b"level"}),
+            b"phq": frozenset({b"9"}),
+            b"gad": frozenset({b"7"}),
+            **after_any(b"wbc platelets plts hgb crit psa tsh a1c inr potassium sodium creatinine creat ferritin bnp"),
+            **after_any(b"cd4 ldl egfr gfr ef ahi bili edinburgh moca mmse phq9 gad7 apgar apgars ciwa iop lvef pra"),
+        },
+        digits=(0, 60),
+        after=70,
+        group=_HEALTH,
+    ),
+    Shape(
+        kind="gestation",
+        regex=rb"(?<![\w+.-])([234]\d\+[0-6])(?![\w+.-])",
+        outlines=(b"99+9",),
+        group=_HEALTH,
+        sensitive="reproductive",
     ),
 )  # fmt: skip
 

@@ -10,10 +10,24 @@ from relay.scan.model import Term
 
 _CHOICE: Final = re.compile(r"\{([^}]*)\}")
 _COMMON: Final = frozenset(
-    b"a an and are as at be been but by can do for from had has have having he her his i if in into is it its last may "
-    b"me my no not of on or our out she so some than that the their then there they this to up us was we were what "
-    b"when which who will with within would you your after back called date full years report results seen service "
-    b"services start stop test three visit white".split()
+    b"a an and are as at be been but by can do for from had has have having he her his i if in into is it its last "
+    b"may me my no not of on or our out she so some than that the their then there they this to up us was we were "
+    b"what when which who will with within would you your after back called date full years report results seen "
+    b"service services start stop test three visit white again all along another anything approved both call calling "
+    b"cannot come contact daily done everything fax find found form get go going help here him himself home how "
+    b"independent information instructions keep left list lost machine make many more much need needed needs new "
+    b"number off old one only open orders other over own per person phone put program rate removal removed right "
+    b"said same says see send sent set should six something soon step still take tell time today told total transfer "
+    b"two under use used video want way week weeks well won work add access analysis application behind body days "
+    b"fast language lift output problems red second yellow monkey also any because before could day did even first "
+    b"give given good got great hold just know let like long look made mail month months most move must name next "
+    b"night office once part past people place please point read reply room run school since small such sure thanks "
+    b"them these thing things those through too until very wait where while why without word year five four eight "
+    b"ten twelve seven 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 34 "
+    b"35 36 37 38 39 40 41 50 60 70 80 100 200 400 s t h n d c l r x w b e f g j k m o p q u v y z face line hours "
+    b"release double assistance review took bad several additional exchange air thoughts period ask permanent sub "
+    b"clean patch benefits goal script path lead child front turned close feel food eat placed monitor payment "
+    b"supplies key big change plan state free level levels score ready final".split()
 )  # words that stand in most texts: a phrase is better looked for by another of its words
 _COMMONEST: Final = {word: rank for rank, word in enumerate(b"the to and of a in is for it with you your was".split())}
 """Those that stand in nearly every sentence, the commonest first."""

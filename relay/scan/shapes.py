@@ -6,6 +6,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from relay.scan.body import BODY
 from relay.scan.context import CONTEXT
 from relay.scan.icd import IcdTable
 from relay.scan.identifiers import IDENTIFIERS
@@ -120,7 +121,8 @@ class Found(NamedTuple):
 def all_shapes(icd: IcdTable) -> tuple[Shape, ...]:
     """Every shape; diagnosis codes are those of the table."""
     return tuple(
-        replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape for shape in IDENTIFIERS + CONTEXT
+        replace(shape, valid=icd.__contains__) if shape.kind == "icd10" else shape
+        for shape in IDENTIFIERS + CONTEXT + BODY
     )
 
 
