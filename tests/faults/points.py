@@ -34,7 +34,7 @@ ATTEMPT = (
     Point("attempt-peer-answers", "relay.net.session:SmtpSession.data_received", "before"),
     Point("attempt-peer-has-answered", "relay.net.session:SmtpSession.transact", "after"),
     Point("attempt-concluded", "relay.worker.record:Recorder.conclude", "after"),
-    Point("attempt-is-recorded", "relay.worker.attempt:Attempter._commit", "after"),
+    Point("attempt-is-recorded", "relay.worker.outcomes:OutcomeWriter._commit", "after"),
     Point("body-file-is-removed", "relay.store.sqlite.bodies:BodyFiles.remove", "before"),
 )
 AROUND = (
