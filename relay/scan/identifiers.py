@@ -5,6 +5,7 @@ from typing import Final
 from relay.core.phi import FindingGroup
 from relay.scan import validate
 from relay.scan.lexicon import FOLD
+from relay.scan.persons import NAME, PERSONS, YEARS
 from relay.scan.shape import ANY, SIGN, Shape, after_any
 
 _MONTH: Final = rb"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
@@ -16,8 +17,6 @@ DATE: Final = (
 _SEP: Final = rb"[\s:#.=|>*_()\"'-]{0,12}(?:is[\s:#]{1,3}|no\.?[\s:#]{1,3}|number[\s:#]{1,3})?#?"
 _VALUE: Final = rb"([a-z0-9][a-z0-9]?[a-z0-9-]{2,23})"
 _NUM: Final = rb"(?:numbers?|num|no|nbr|id|#|code|identifier)"
-_NAME: Final = rb"(?-i:[A-Z\xc0-\xde][A-Za-z\xdf-\xff'-]*\.?)"
-_PERSON: Final = _NAME + rb"(?:,?[ \t]{1,2}" + _NAME + rb"){1,3}"
 _MBI_LETTER: Final = rb"[ac-hj-km-np-rt-y]"  # no S, L, O, I, B, Z (CMS, MBI format)
 _MBI_EITHER: Final = rb"[0-9ac-hj-km-np-rt-y]"
 _STREET: Final = (
@@ -90,8 +89,6 @@ _STREETS: Final = after_any(
     b"street st avenue ave road rd boulevard blvd drive dr lane ln court ct way place pl terrace ter circle cir "
     b"parkway pkwy highway hwy trail trl"
 )
-_BIRTHS: Final = {**after_any(b"dob born"), b"o": frozenset({b"b"}), b"date": frozenset({b"of"})}
-_YEARS: Final = after_any(b"years year yrs yr yo y")
 _PICTURES: Final = frozenset(b"photo photos photograph photographs picture pictures image images".split())
 
 NUMBERS: Final = (
@@ -182,6 +179,37 @@ NUMBERS: Final = (
         valid=validate.has_digits,
     ),
     Shape(
+        kind="mrn",
+        regex=rb"\bcharts?\s{0,2}(\d{4,12})\b",
+        words=after_any(b"chart charts"),
+        digits=(0, 12),
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="person-number",
+        regex=rb"\b(?:inmate|detainee|prisoner|booking|offender|recruit|donor|participant|enrollee|doc|badge)"
+        rb"\s{0,2}(?:" + _NUM + rb"\b|#)?[\s:#.]{0,4}([a-z]{0,2}-?\d[\d-]{3,12})\b",
+        words=after_any(b"inmate detainee prisoner booking offender recruit donor participant enrollee doc badge"),
+        digits=(0, 24),
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="person-number",
+        regex=rb"(?-i:\b[A-Z]\.[A-Z]\.(?:[A-Z]\.)?),?\s{1,2}#\s?([a-z]{0,2}-?\d[\d-]{3,12})\b",
+        words={bytes([letter]): ANY for letter in b"abcdefghijklmnopqrstuvwxyz"},
+        digits=(0, 16),
+        before=4,
+        after=26,
+        needs=(b".", 3),
+        valid=validate.has_digits,
+    ),
+    Shape(
+        kind="last-four",
+        regex=rb"\b(?:last\s(?:four|4)|ending(?:\sin)?)(?:\s(?:of|digits|ssn|social|is|are|her|his|my)){0,4}[\s:#]{1,3}(\d{4})\b",
+        words={b"last": frozenset({b"four", b"4"}), **after_any(b"ending")},
+        digits=(0, 40),
+    ),
+    Shape(
         kind="device-serial",
         regex=rb"\b(?:serial|s/n)[\s:#]{1,4}([a-z0-9][a-z0-9-]{4,23})\b",
         words={**after_any(b"serial"), b"s": frozenset({b"n"})},
@@ -227,7 +255,7 @@ PLACES_AND_DATES: Final = (
     Shape(
         kind="age-over-89",
         regex=rb"\b(9\d|1[012]\d)[- ]{0,2}(?:years?|yrs?|y/?o|y\.o\.)",
-        words=_YEARS,
+        words=YEARS,
         glued=(b"ye", b"yr", b"yo", b"y/", b"y."),
         before=6,
         after=8,
@@ -244,7 +272,7 @@ PLACES_AND_DATES: Final = (
     ),
     Shape(
         kind="facility",
-        regex=rb"\b(?:at|in|from|to|of) (?:the )?(" + _NAME + rb"(?: " + _NAME + rb"){0,2}) (?:" + _FACILITY + rb")\b",
+        regex=rb"\b(?:at|in|from|to|of) (?:the )?(" + NAME + rb"(?: " + NAME + rb"){0,2}) (?:" + _FACILITY + rb")\b",
         words={
             **after_any(b"hospital clinic"),
             **dict.fromkeys((b"medical", b"cancer", b"surgery"), frozenset({b"center"})),
@@ -258,7 +286,7 @@ PLACES_AND_DATES: Final = (
     Shape(
         kind="residence",
         regex=rb"\b(?:lives? in|living in|resident of|resides? (?:in|at)|residing (?:in|at)|hometown of) ("
-        + _NAME + rb"(?: " + _NAME + rb")?)",
+        + NAME + rb"(?: " + NAME + rb")?)",
         words={
             **dict.fromkeys((b"live", b"lives", b"living"), frozenset({b"in"})),
             **dict.fromkeys((b"reside", b"resides", b"residing"), frozenset({b"in", b"at"})),
@@ -335,62 +363,6 @@ PLACES_AND_DATES: Final = (
             b"full": frozenset({b"face"}),
             **dict.fromkeys(_PICTURES, frozenset({b"of"})),
         },
-    ),
-)  # fmt: skip
-
-PERSONS: Final = (
-    Shape(
-        kind="name-and-date",
-        regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),? ?\((?:dob:? ?)?\d{1,2}[/-]\d{1,2}[/-]\d{2,4}\)",
-        words=after_any(b"dob"),
-        middle=(1, 2),
-        before=90,
-        after=24,
-        needs=(b"(", 10),
-    ),
-    Shape(
-        kind="name-and-birth",
-        regex=rb"(" + _NAME + rb"(?: " + _NAME + rb"){1,3}),?\s{1,2}\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
-        words=_BIRTHS,
-        before=90,
-        after=16,
-        capital=True,
-        valid=validate.is_name,
-    ),
-    Shape(
-        kind="name-labelled",
-        regex=(
-            rb"\b(?:patient(?:'?s)?(?:\s+name)?|pt(?:\s+name)?|client\s+name|member\s+name|insured|subscriber|paciente"
-            rb"|nombre(?:\s+del\s+paciente)?|resident|beneficiary)(?:\s*[:#=|]\s*|\s+(?:is\s+|was\s+|named\s+)?|,\s+)("
-            + _PERSON + rb")"
-        ),
-        words={
-            **after_any(b"patient patients pt insured subscriber paciente nombre resident beneficiary"),
-            b"client": frozenset({b"name"}),
-            b"member": frozenset({b"name"}),
-        },
-        valid=validate.is_name,
-    ),
-    Shape(
-        kind="name-field",
-        regex=rb"(?:^|\n|\t|;|\|)[ \t>*]*(?:full )?name[ \t]{0,3}[:=|\t][ \t]{0,3}(" + _PERSON + rb")",
-        words={b"name": SIGN},
-        sign=frozenset(b":=|\t"),
-        before=16,
-        valid=validate.is_name,
-    ),
-    Shape(
-        kind="name-described",
-        regex=(
-            rb"(" + _NAME + rb" (?:" + _NAME + rb" )?" + _NAME + rb"),? (?:is|was) an? (?:[a-z]+ ){0,2}"
-            rb"\d{1,3}[- ]?(?:year|yr|y\.?o|month|week|day)"
-        ),
-        words={**_YEARS, **after_any(b"month months week weeks day days")},
-        glued=(b"ye", b"yr", b"yo", b"y.", b"mo", b"we", b"da"),
-        before=110,
-        after=8,
-        digits=(2, 0),
-        needs=(b"s a", 70),
     ),
 )  # fmt: skip
 

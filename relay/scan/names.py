@@ -132,7 +132,8 @@ class NameFinder:
         end = match.end("last") if last else match.end("initial") if initial else place + len(word)
         weight = self._likeness(word, initial, last)
         before = tokens.words[index - 1] if index else b""
-        if not last and data[place - 2 : place] == b", " and before in self._table.last and before not in _BEFORE:
+        is_behind = not last and data[place - 2 : place] == b", " and word not in self._table.nobody
+        if is_behind and before in self._table.last and before not in _BEFORE:
             start = place - 2 - len(tokens.words[index - 1])
             if data[start : start + 1].isupper():  # Garcia, Luis
                 place, weight, index = start, "name-full", index - 1
@@ -225,7 +226,7 @@ def _before(tokens: Tokens, index: int, place: int) -> str:
         if previous == b"by" and index > 1:
             if words[index - 2] in _BY:
                 return "provider"
-            if words[index - 2] in _BY_AUTHOR:
+            if words[index - 2] in _BY_AUTHOR or b'"' in tokens.data[max(0, place - gap - 4) : place]:
                 return "greeting"
         start = place - gap - len(previous)
         return role if start <= 0 or tokens.data[start - 1] == _NEWLINE else ""

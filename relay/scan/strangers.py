@@ -7,6 +7,7 @@ what stands around them has to tell a person: a relation, a label, a verb of per
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from relay.core.phi import FindingGroup
@@ -48,20 +49,19 @@ _RELATIONS: Final = frozenset(
 )
 _WHOSE: Final = frozenset(b"my his her our their your mi su the s".split())
 _LABELS: Final = frozenset(
-    b"mr mrs ms miss mx sr sra srta sgt cpl pvt baby pt patient client resident inmate claimant respondent decedent "
-    b"newborn infant member beneficiary policyholder guarantor name".split()
+    b"mr mrs ms miss mx sr sra srta sgt cpl pvt baby pt patient client resident inmate claimant respondent "
+    b"decedent donor newborn infant member beneficiary policyholder guarantor name".split()
 )
 _PAIRS: Final = frozenset(
     {(relation, b"of") for relation in _RELATIONS | {b"parents", b"parent", b"guardian", b"widow"}}
     | {(b"name", b"is"), (b"this", b"is"), (b"s", b"me"), (b"its", b"me"), (b"i", b"m"), (b"i", b"am")}
-    | {(b"acct", b"holder"), (b"account", b"holder"), (b"me", b"llamo")}
+    | {(b"baby", b"boy"), (b"baby", b"girl"), (b"acct", b"holder"), (b"account", b"holder"), (b"me", b"llamo")}
 )
 """Pairs of words after which a person is named."""
-_ANNOUNCES: Final = _RELATIONS | _LABELS | frozenset(b"of is me i'm am holder llamo".split())
 _SEEN: Final = frozenset(
-    b"for with of re regarding about on fwd from saw called calling met visited add book schedule reschedule to move "
-    b"moved remind tell told send sent sending give gave behalf para de is was admit discharge discharged that says "
-    b"because if so when since while asked get help both".split()
+    b"call for with of re regarding about on fwd from saw called calling met visited add book schedule "
+    b"reschedule to move moved remind tell told send sent sending give gave behalf para de is was admit "
+    b"discharge discharged that says because if so when since while asked get help both".split()
 )
 _NOBODY: Final = frozenset(
     b"dr drs doctor prof professor nurse rabbi pastor coach officer attorney judge chef by at in near the a an "
@@ -72,6 +72,17 @@ _NOBODY: Final = frozenset(
     b"therapist physician surgeon".split()
 )
 """Words after which no patient is named: a provider, somebody in public, a place, who is greeted."""
+_ADDRESSED: Final = frozenset(
+    b"dear hi hello hey thanks thank regards sincerely love best estimada estimado hola".split()
+)
+"""Words before and after which somebody stands whom the text is not about, unless it says so otherwise."""
+_ANNOUNCES: Final = _RELATIONS | _LABELS | _ADDRESSED | frozenset(b"of is me i'm am holder llamo".split())
+_PUBLIC: Final = frozenset(
+    b"won wins scored plays played directed sang sings starred stars wrote writes painted composed published coached "
+    b"elected founded invented argues announced performs performed".split()
+)
+"""What is done by those of whom news are made."""
+_PARTICLES: Final = frozenset(b"te ni nic ap ben bar ter ten san".split())
 _NOBODY_TO: Final = frozenset(b"referred refer referral going drove moved travel".split())
 _NOBODY_WITH: Final = frozenset(b"up followup appointment appt consult visit session".split())
 _AUXILIARY: Final = frozenset(
@@ -87,7 +98,10 @@ _DOES: Final = frozenset(
     b"sick ill tolerated completed finished received got gets have can can't hasn didn doesn did does forgot "
     b"lost turned slept ate eats developed has had is was will".split()
 )
+_CLOSERS: Final = (b"!", b"?", b";")
+_ABBREVIATED: Final = frozenset(b"dr drs prof mr mrs ms sr sra srta st rev sgt cpl lt capt re no vs".split())
 _JOINS: Final = (b"&", b"@", b"/", b"+")
+_LEADS: Final = _SEEN | _NOBODY | _LABELS | _RELATIONS | _ADDRESSED
 _STOPS: Final = b":;.,(/|-\n0123456789"
 _PRONOUNS: Final = tuple(b" %b " % word for word in b"she he her his him hers pt hes shes".split())
 _FOREIGN: Final = tuple(b" %b " % word for word in b"que los las una und der das les des est".split())
@@ -98,6 +112,8 @@ _MOST: Final = 60  # guesses in one text: more names tell no more
 _BEFORE: Final = 40
 _AFTER: Final = 100
 _DIGITS_OF_LABEL: Final = 4
+_SHORT: Final = 300  # words of a text in which names without capitals are looked for
+_CAPITALS: Final = frozenset((*range(65, 91), *range(0xC0, 0xDF)))
 
 
 class StrangerFinder:
@@ -116,6 +132,35 @@ class StrangerFinder:
         """Whether a name that was found, in capitals, has no word of every day in it and no place."""
         kinds = [self._kind(part.group()) for part in _FOLDED.finditer(name.lower())]
         return bool(kinds) and min(kinds) > 0 and max(kinds) > 1
+
+    def in_small(self, tokens: Tokens, marks: bytearray) -> Iterator[Hit]:
+        """Full names on the lists that are written without capitals, in a short text."""
+        words = tokens.words
+        if len(words) > _SHORT:
+            return
+        table, place = self._table, 0
+        for word, following in pairwise(words):
+            if (
+                word in table.first
+                and following in table.last
+                and not self._is_word(word)
+                and not self._is_word(following)
+            ):
+                found = tokens.padded.find(b" %b %b " % (word, following), place)
+                if found >= 0 and marks.find(1, found, found + len(word)) < 0 and tokens.data[found] not in _CAPITALS:
+                    place, end = found, found + len(word) + 1 + len(following)
+                    weight = self._weights["name-full" if is_spoken_of(tokens, end) else "name-half"]
+                    norm = tokens.data[found:end].upper()
+                    yield Hit("name", FindingGroup.IDENTIFIER, found, end, weight, norm)
+
+    def _is_word(self, word: bytes) -> bool:
+        return word in self._words
+
+    def weight_of(self, hit: Hit, tokens: Tokens) -> float:
+        """The weight of a full name of which a list has but a part, by what stands around it."""
+        if not self.is_person(hit.norm):
+            return 0.0
+        return self._weights.get(_likeness(tokens, hit.start, hit.end, 2), 0.0)
 
     def find(self, tokens: Tokens, health: Sequence[Hit], marks: bytearray) -> Iterator[Hit]:
         """Persons near health context, where nothing else was found.
@@ -151,7 +196,7 @@ class StrangerFinder:
         data, lower = tokens.data, tokens.lower
         spans = [part.span() for part in _PART.finditer(data, *run.span())]
         kinds = [self._kind(lower[first:last]) for first, last in spans]
-        while kinds and not kinds[0]:
+        while kinds and (not kinds[0] or lower[slice(*spans[0])] in _LEADS):
             del kinds[0], spans[0]
         while kinds and not kinds[-1]:
             del kinds[-1], spans[-1]
@@ -178,6 +223,8 @@ class StrangerFinder:
         table = self._table
         if word in table.nobody:
             return 0
+        if word in _PARTICLES:
+            return 1
         if word in table.first or word in table.last:
             return 2
         if word in table.first_or_word or word in table.last_or_word:
@@ -203,23 +250,35 @@ def _likeness(tokens: Tokens, start: int, end: int, size: int) -> str:
     words = tokens.padded[max(0, start - _BEFORE) : start + 1].split()
     previous, before = (words[-1] if words else b""), tuple(words[-2:])
     gap = data[max(0, start - 2) : start]
-    closed = b"\n" in gap or (gap[:1] in (b".", b"!", b"?", b";") and gap[1:] == b" ")
+    closed = b"\n" in gap or (
+        gap[1:] == b" " and (gap[:1] in _CLOSERS or (gap[:1] == b"." and previous not in _ABBREVIATED))
+    )
     is_told = previous in _LABELS or (
         not closed and (before in _PAIRS or (previous in _RELATIONS and not _WHOSE.isdisjoint(words[-3:-1])))
     )
+    if not is_told and previous in _ADDRESSED and not closed:
+        return "name-sender"
     if not is_told and (size == 1 or (not closed and _is_nobody(previous, words)) or gap[-1:] in _JOINS):
         return ""
     role = AFTER.match(tokens.lower[end : end + _AFTER])
     after = role.lastgroup if role else None
     if after in {"provider", "thing"}:
         return ""
+    if does_in_public(tokens, end):
+        return ""
     if is_told:
         return "name-patient-full" if size > 1 else "name-patient"
     if after == "patient" or _DATED.match(tokens.lower, end):
         return "name-patient-full"
-    if not _stands(tokens, end, previous, gap, closed=closed):
-        return ""
-    return "name-full" if is_spoken_of(tokens, end) else "name-half"
+    stands, spoken_of = _stands(tokens, end, previous, gap, closed=closed), is_spoken_of(tokens, end)
+    if stands and spoken_of:
+        return "name-full"
+    return "name-half" if stands or spoken_of else ""
+
+
+def does_in_public(tokens: Tokens, end: int) -> bool:
+    """Whether somebody does what news are made of."""
+    return not _PUBLIC.isdisjoint(tokens.padded[end + 1 : end + _BEFORE].split()[:1])
 
 
 def _is_foreign(tokens: Tokens) -> bool:

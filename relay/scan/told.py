@@ -13,7 +13,7 @@ from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan.model import Hit
-from relay.scan.strangers import StrangerFinder, is_spoken_of
+from relay.scan.strangers import StrangerFinder, does_in_public, is_spoken_of
 from relay.scan.tokens import Tokens
 
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
@@ -41,7 +41,7 @@ _NOT_ME: Final = frozenset(
     b"son daughter husband wife mother father mom mum dad sister brother grandmother grandfather grandma grandpa "
     b"grandson granddaughter aunt uncle niece nephew cousin baby friend neighbor neighbour patient patients "
     b"client clients doctor practice clinic staff team company code computer server machine laptop phone pc dog "
-    b"cat horse book colleague boss".split()
+    b"cat horse book colleague boss order subscription purchase quote article newsletter newest latest".split()
 )
 """What is mine and not me."""
 _ENDS: Final = (b". ", b"\n", b"! ", b"? ")
@@ -94,7 +94,7 @@ class Teller:
         health = [hit for hit in _dense(health) if hit[4] >= _PLAIN]
         if not health or _is_plain(hits, health):
             return hits
-        hits = [*hits, *self._strangers.find(tokens, health, marks)]
+        hits = [*hits, *self._strangers.find(tokens, health, marks), *self._strangers.in_small(tokens, marks)]
         voices = _voices(health, tokens)
         places = [hit[2] for hit in health] if _are_few(hits) else []
         left = _NAMES
@@ -116,13 +116,19 @@ class Teller:
                 return weights["name-self" if b" " in hit.norm else "name-first-self"]
             if _is_near(voices.yours, hit.start, _REACH) and words[-1:] and words[-1] in _GREETS:
                 return weights["name-addressed"]
+        is_full = b" " in hit.norm
+        if is_full and hit.weight == weights["name-first"] and _is_near(health, hit.start, _SPOKEN):
+            return self._strangers.weight_of(hit, tokens)
         if (
             hit.weight >= weights["name-first"]
+            and not does_in_public(tokens, hit.end)
             and _is_near(health, hit.start, _SPOKEN)
             and is_spoken_of(tokens, hit.end)
             and self._strangers.is_person(hit.norm)
         ):
-            return weights["name-spoken-of" if b" " in hit.norm else "name-first-spoken-of"]
+            return weights[
+                "name-spoken-of" if is_full or hit.weight >= weights["name-title"] else "name-first-spoken-of"
+            ]
         return 0.0
 
 
@@ -190,14 +196,17 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
             continue
         first = max(0, hit.start - _COMPLAINT)
         first = max(first, *[tokens.data.rfind(end, first, hit.start) + 1 for end in _ENDS])
-        before = padded[first : hit.start + 1]
-        if any(words in before for words in _MINE):
-            owned = before.rpartition(b" my ")[2].split()[:2]
-            if _NOT_ME.isdisjoint(owned):
-                mine.append(hit.start)
-        elif any(words in before for words in _YOURS):
-            yours.append(hit.start)
+        before = padded[first : hit.end + 2]  # with the term, of which "your" may be a part
+        of_me, of_you = _last(before, _MINE), _last(before, _YOURS)
+        if max(of_me, of_you) <= 0 or not _NOT_ME.isdisjoint(before[max(of_me, of_you) :].split()[:2]):
+            continue
+        (mine if of_me > of_you else yours).append(hit.start)
     return Voices(mine, yours)
+
+
+def _last(text: bytes, several: tuple[bytes, ...]) -> int:
+    """Where the last of several pieces of text ends, or 0."""
+    return max(text.rfind(piece) + len(piece) if piece in text else 0 for piece in several)
 
 
 def _is_near(places: Sequence[int], place: int, reach: int) -> bool:

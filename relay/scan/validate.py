@@ -16,10 +16,11 @@ _KNOWN_FAKE_SSN: Final = frozenset({b"078051120", b"219099999", b"123456789", b"
 _TOLL_FREE: Final = frozenset({b"800", b"822", b"833", b"844", b"855", b"866", b"877", b"888", b"900"})
 _NPI_PREFIX: Final = b"80840"  # the card issuer prefix of US health numbers (45 CFR 162.406)
 _BIRTH: Final = re.compile(
-    rb"\b(?:d\.?o\.?b\.?|birth\s?da(?:te|y)|date\s+of\s+birth|born(?:\s+on)?|nacimiento|nacid[oa](?:\s+el)?)"
+    rb"\b(?:d\.?o\.?b\.?|birth\s?da(?:te|y)|date\s+of\s+birth|born(?:\s+on)?|nacimiento|nacid[oa](?:\s+el)?"
+    rb"|b\.(?<=[,(]b.)|b\.(?<=, b.))"
     rb"(?:\s+(?:is|was|of))?[^\w]{0,12}\Z"
 )
-_BIRTH_HAS: Final = (b"ob", b"o.b", b"birth", b"born", b"naci")  # one of these stands in whatever tells a birth
+_BIRTH_HAS: Final = (b"ob", b"o.b", b"birth", b"born", b"naci", b"b.")  # one of these stands in whatever tells a birth
 _DEATH: Final = frozenset(b"died deceased death dod expired passed".split())
 _VISIT: Final = frozenset(
     b"seen admitted admission admit discharge discharged visit visits visited evaluated diagnosed dx appointment appt "

@@ -22,6 +22,10 @@ KINDS = [
     ),
     ("name-column", ["Name,DOB,MRN\nZyx Qwerton,03/14/1962,4471829"], ["Name,Price,Stock\nZyx Chair,12,40"]),
     ("name-and-birth", ["Zyx Qwerton, born 03/14/1962"], ["Zyx Qwerton, 12 units"]),
+    ("name-and-date", ["(Zyx Qwerton, 7/19/2016)", "RE: Zyx Qwerton 02/29/1948"], ["(Monday, 7/19/2016)"]),
+    ("initials-and-date", ["J.K.M., 8/30/52", "A.B. (8/30/1952)"], ["on 8/30/52", "A. 8/30/52"]),
+    ("person-number", ["inmate 22-40981", "DOC no. 448120", "R.W. #A-44017"], ["donor list 2026", "inmate rights"]),
+    ("last-four", ["last four 8821", "last 4 of ssn: 8821", "ending in 8821"], ["the last four years", "ending 12"]),
     ("name-described", ["Zyx Qwerton is a 57-year-old man"], ["Zyx Qwerton is a friend, 57 chairs"]),
     # geography
     ("address", ["410 Main Street", "88 Juniper Lane, Boise"], ["Main Street is closed", "10 court cases"]),
@@ -31,7 +35,7 @@ KINDS = [
     # dates
     (
         "date-of-birth",
-        ["DOB: 03/14/1962", "born March 14, 1962", "fecha de nacimiento 14/03/1962"],
+        ["DOB: 03/14/1962", "born March 14, 1962", "fecha de nacimiento 14/03/1962", "Zyx, b. 1958-11-23"],
         ["DOB: __/__/____"],
     ),
     ("date-of-death", ["died on 03/14/2026", "deceased 2026-03-14"], ["the battery died in 3 days"]),
@@ -49,7 +53,7 @@ KINDS = [
     ("hicn", ["HICN 219-45-9876A", "Medicare number 219459876B1"], ["HICN 000-45-9876A", "219-45-9876A"]),
     (
         "mrn",
-        ["MRN 4471829", "med rec # 00-4471", "chart no. 88201", "expediente 20931"],
+        ["MRN 4471829", "med rec # 00-4471", "chart no. 88201", "expediente 20931", "Chart 20911"],
         ["MRN: ____", "MRN-0007", "chart 5"],
     ),
     (

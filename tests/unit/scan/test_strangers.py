@@ -1,0 +1,96 @@
+"""Persons on no list, and whom a text is about."""
+
+import pytest
+
+from relay.core.phi import FindingGroup, Phi
+from relay.extract.engine import ScanEngine, load_judge
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return ScanEngine(load_judge(lambda plain: plain))
+
+
+def identifiers(engine, text):
+    """Kind, text and weight of each identifier."""
+    return [
+        (finding.kind, text[finding.start : finding.end], finding.weight)
+        for finding in engine.scan_text(text).findings
+        if finding.group is FindingGroup.IDENTIFIER
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Zorvka Wiecelsky", "Zorvka Wiecelsky called, her insulin ran out and her blood sugar is high."),
+        ("Ngodzi Okwuosha", "Can you refill metformin for Ngodzi Okwuosha? She takes two pills."),
+        ("Anaherra", "my daughter Anaherra has asthma and a fever."),
+        ("Thurzo-Linnacker", "The wife of Thurzo-Linnacker says he needs morphine, the lung cancer is back."),
+        ("NAKAMUTO, Harutsu", "NAKAMUTO, Harutsu - INR 4.8, hold warfarin tonight."),
+        ("Esparenza de la Gorza", "Please schedule Esparenza de la Gorza for a mammogram and a biopsy."),
+        ("Ibraheeb bin Yussaf", "Ibraheeb bin Yussaf was seen in clinic today for gout."),
+        ("T. Vanderzloot", "preop: colonoscopy for T. Vanderzloot, he has diabetes and asthma"),
+        ("Priyamvadi S.", "Spoke with Priyamvadi S. about her migraine and depression."),
+        ("Castellanos-Whitfeld", "Baby boy Castellanos-Whitfeld has jaundice, bilirubin 14."),
+        ("Dagni Solhaim", "Her name is Dagni Solhaim, broken pelvis, pneumonia."),
+        ("Kwabeno Asanti-Mensa", "Kwabeno Asanti-Mensa's creatinine is 3.1, he may need dialysis."),
+        ("Li Xiuyong", "Please call Li Xiuyong regarding her HIV viral load and hepatitis."),
+        ("ricardo jimenez", "can you add ricardo jimenez to the list, he has asthma and pneumonia"),
+    ],
+)
+def test_a_person_on_no_list_is_found_near_health(engine, name, text):
+    assert name in [found for _, found, _ in identifiers(engine, text)]
+    assert engine.scan_text(text).phi >= Phi.LIKELY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Our speaker is Zorvka Wiecelsky, who will talk about diabetes prevention at noon.",
+        "The Oosterhuys Foundation gave two million for cancer research.",
+        "Dr. Pietra Zanetto treats varicose veins and asthma.",
+        "The rash of burglaries near Pine Hollow has neighbors worried, said Kurt Vandermeer.",
+        "Proposal from Vanderzloot Architects for the new dialysis unit, floor plan attached.",
+        "Zimmer Biomet will recall the hip implant after infection.",
+        "Webinar with Priyamvadi Rau, PharmD: new drugs for obesity and diabetes.",
+        "Trial of asthma drugs: Kaltenbrunnen Pharma stock fell.",
+        "Interview with Chiwettel Mbekki, head of malaria research at Gilden Institute.",
+        "On call this week: Achterbarg (cardiology), Bhat (neurology), Okaforo (surgery).",
+        "Invoice from Lindqvest Medical Supplies: 12 boxes of gloves, 4 blood pressure cuffs.",
+        "The film stars Amarra Nwosi as a surgeon who has cancer.",
+    ],
+)
+def test_who_speaks_treats_or_makes_news_is_no_patient(engine, text):
+    assert engine.scan_text(text).phi < Phi.LIKELY
+
+
+@pytest.mark.parametrize(
+    ("about", "not_about"),
+    [
+        ("Ellen Marsh came by, she has asthma.", "Ellen Marsh came by. Asthma is the topic."),
+        ("Mr. Marsh is here, he has asthma.", "Mr. Marsh is here for the asthma talk."),
+        ("This is Ellen Marsh. My asthma is worse.", "This is Ellen Marsh. The asthma talk is at 9."),
+        ("My asthma is worse.\nEllen Marsh", "The asthma talk is at 9.\nEllen Marsh"),
+        ("Dear Ellen, your biopsy showed cancer.", "Dear Ellen, the biopsy course is on cancer."),
+        ("Hi Ellen, your cholesterol is high.", "Hi Ellen, your order of cholesterol tests came."),
+    ],
+)
+def test_a_name_weighs_more_where_the_text_is_about_it(engine, about, not_about):
+    def weight(text):
+        return max(weight for kind, _, weight in identifiers(engine, text) if kind == "name")
+
+    assert weight(about) > weight(not_about)
+
+
+def test_the_mailbox_and_phone_of_who_complains_are_a_patients(engine):
+    mine = "I have asthma and my Zoloft ran out. Call me at 212-736-5000 or ellen@mail.example"
+    assert [kind for kind, _, _ in identifiers(engine, mine)] == ["patient-contact"] * 2
+    assert engine.scan_text(mine).phi >= Phi.LIKELY
+    theirs = "The clinic treats asthma and depression. Call us at 212-736-5000 or desk@mail.example"
+    assert [kind for kind, _, _ in identifiers(engine, theirs)] == ["phone", "email"]
+    assert engine.scan_text(theirs).phi < Phi.LIKELY
+
+
+def test_the_newest_name_found_leaves_mail_without_health_alone(engine):
+    assert identifiers(engine, "Zorvka Wiecelsky called, she is late for the meeting.") == []
