@@ -9,6 +9,8 @@ TCP is connected here, not by aiosmtplib, so that a refused connection and a ref
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -76,7 +78,7 @@ async def dial(address: str, port: int, *, host: str, source: str | None, deadli
         if source is not None:
             sock.bind((source, 0))
         async with asyncio.timeout(deadline):
-            await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            await _connected(sock, address, port)
     except TimeoutError:
         sock.close()
         raise HostError(_failure(Trouble.NETWORK, Stage.CONNECT, "connecting took too long", host)) from None
@@ -88,6 +90,25 @@ async def dial(address: str, port: int, *, host: str, source: str | None, deadli
         sock.close()
         raise
     return sock
+
+
+async def _connected(sock: socket.socket, address: str, port: int) -> None:
+    """Connect; ``loop.sock_connect`` of uvloop looks every address up in a thread, also one that needs no look-up.
+
+    Raises:
+        OSError: it did not come about.
+    """
+    if (code := sock.connect_ex((address, port))) == errno.EINPROGRESS:
+        loop, fd = asyncio.get_running_loop(), sock.fileno()
+        stands = asyncio.Event()
+        loop.add_writer(fd, stands.set)
+        try:
+            await stands.wait()
+        finally:
+            loop.remove_writer(fd)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 class Handshake:
