@@ -67,6 +67,7 @@ def number_kind(before: bytes, value: bytes) -> str:
 
 _NUMBER_WORDS: Final = frozenset(b"number numbers num no nbr id code identifier".split())
 _HASH: Final = frozenset(b"#")
+_LETTERS: Final = frozenset(bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz")
 _RECORD: Final = frozenset(b"rec recs record records".split())
 _LABEL_ANCHORS: Final = {
     **dict.fromkeys(
@@ -196,7 +197,7 @@ NUMBERS: Final = (
     Shape(
         kind="person-number",
         regex=rb"(?-i:\b[A-Z]\.[A-Z]\.(?:[A-Z]\.)?),?\s{1,2}#\s?([a-z]{0,2}-?\d[\d-]{3,12})\b",
-        words={bytes([letter]): ANY for letter in b"abcdefghijklmnopqrstuvwxyz"},
+        words=dict.fromkeys(_LETTERS, _LETTERS),
         digits=(0, 16),
         before=4,
         after=26,

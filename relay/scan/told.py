@@ -36,6 +36,8 @@ _MINE: Final = tuple(
         b"gave me", b"put me", b"told me", b"made me", b"knocked me", b"got me", b"mi", b"me duele", b"tengo",
     )
 )  # fmt: skip
+_OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ")
+"""One of these stands in whatever speaks of me."""
 _YOURS: Final = (b" your ", b" you re ", b" you are ", b" you have ", b" you had ", b" you were ", b" su ")
 _NOT_ME: Final = frozenset(
     b"son daughter husband wife mother father mom mum dad sister brother grandmother grandfather grandma grandpa "
@@ -88,11 +90,11 @@ class Teller:
             marks: of each character, whether something was found there.
         """
         health = [hit for hit in hits if hit[1] is _HEALTH and hit[4] > 0]
-        if _together(health) < _ENOUGH:
+        if _together(health) < _ENOUGH or _is_plain(hits, health):
             return hits
         health.sort(key=_place)
         health = [hit for hit in _dense(health) if hit[4] >= _PLAIN]
-        if not health or _is_plain(hits, health):
+        if not health:
             return hits
         hits = [*hits, *self._strangers.find(tokens, health, marks), *self._strangers.in_small(tokens, marks)]
         voices = _voices(health, tokens)
@@ -197,7 +199,8 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
         first = max(0, hit.start - _COMPLAINT)
         first = max(first, *[tokens.data.rfind(end, first, hit.start) + 1 for end in _ENDS])
         before = padded[first : hit.end + 2]  # with the term, of which "your" may be a part
-        of_me, of_you = _last(before, _MINE), _last(before, _YOURS)
+        of_me = _last(before, _MINE) if any(map(before.__contains__, _OF_ME)) else 0
+        of_you = _last(before, _YOURS) if b" you" in before or b" su " in before else 0
         if max(of_me, of_you) <= 0 or not _NOT_ME.isdisjoint(before[max(of_me, of_you) :].split()[:2]):
             continue
         (mine if of_me > of_you else yours).append(hit.start)
