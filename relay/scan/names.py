@@ -29,7 +29,8 @@ _ROLES_BEFORE: Final = {
     "title": b"mr mrs ms miss sr sra srta senor senora",
     "greeting": b"dear hi hello hey thanks regards sincerely cheers best respectfully yours truly "
     b"wishes wrote author contact from to cc bcc by reporter assignee instructor "
-    b"presenter host editor recruiter owner organizer vendor",
+    b"presenter host editor recruiter owner organizer vendor rep representative speaker novelist actor actress singer "
+    b"quarterback pitcher striker goalie midfielder senator congressman governor president coach trainer",
     "mention": b"call called calling saw re regarding about for fwd fw with",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
@@ -67,7 +68,7 @@ AFTER: Final = re.compile(
     rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
     rb"|complains|suffers|suffering|with (?:a )?history)"
     rb"|(?P<speaker>\"?[ ]?<[\w.+-]*@|wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued"
-    rb"|notes that))"
+    rb"|notes that|won\b|scored|sang|starred|coached|will (?:bring|present|talk|speak|lead|teach|host)))"
 )  # for text in lower case: with case ignored each of the hundred would be tried letter by letter
 _SECTIONS: Final = (b"first", b"first-or-word", b"last", b"last-or-word", b"nobody")
 _LONGEST_PLACEHOLDER: Final = 3
