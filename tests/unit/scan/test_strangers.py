@@ -4,6 +4,7 @@ import pytest
 
 from relay.core.phi import FindingGroup, Phi
 from relay.extract.engine import ScanEngine, load_judge
+from relay.scan.words import SIZE, Words, places_of
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,14 @@ def test_the_mailbox_and_phone_of_who_complains_are_a_patients(engine):
 
 def test_the_newest_name_found_leaves_mail_without_health_alone(engine):
     assert identifiers(engine, "Zorvka Wiecelsky called, she is late for the meeting.") == []
+
+
+def test_words_are_known_with_their_endings():
+    bits = bytearray(SIZE // 8)
+    for word in (b"insure", b"berry", b"walk", b"card"):
+        for place in places_of(word):
+            bits[place >> 3] |= 1 << (place & 7)
+    words = Words(memoryview(bits))
+    known = (b"insure", b"insured", b"insuring", b"berries", b"walks", b"walked", b"walker", b"cards", b"card's")
+    assert [word for word in known if word not in words] == []
+    assert [word for word in (b"zorvka", b"wiecelsky", b"insurance", b"ca", b"s") if word in words] == []
