@@ -253,8 +253,10 @@ def _likeness(tokens: Tokens, start: int, end: int, size: int) -> str:
     closed = b"\n" in gap or (
         gap[1:] == b" " and (gap[:1] in _CLOSERS or (gap[:1] == b"." and previous not in _ABBREVIATED))
     )
+    is_called = data[start - 1 - len(previous) : start].istitle()  # Papa Diop
     is_told = previous in _LABELS or (
-        not closed and (before in _PAIRS or (previous in _RELATIONS and not _WHOSE.isdisjoint(words[-3:-1])))
+        not closed
+        and (before in _PAIRS or (previous in _RELATIONS and (is_called or not _WHOSE.isdisjoint(words[-3:-1]))))
     )
     if not is_told and previous in _ADDRESSED and not closed:
         return "name-sender"

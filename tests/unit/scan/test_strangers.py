@@ -34,6 +34,7 @@ def identifiers(engine, text):
         ("T. Vanderzloot", "preop: colonoscopy for T. Vanderzloot, he has diabetes and asthma"),
         ("Priyamvadi S.", "Spoke with Priyamvadi S. about her migraine and depression."),
         ("Castellanos-Whitfeld", "Baby boy Castellanos-Whitfeld has jaundice, bilirubin 14."),
+        ("Diopsi", "Papa Diopsi came in with a migraine and pneumonia."),
         ("Dagni Solhaim", "Her name is Dagni Solhaim, broken pelvis, pneumonia."),
         ("Kwabeno Asanti-Mensa", "Kwabeno Asanti-Mensa's creatinine is 3.1, he may need dialysis."),
         ("Li Xiuyong", "Please call Li Xiuyong regarding her HIV viral load and hepatitis."),
