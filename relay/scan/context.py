@@ -172,7 +172,7 @@ CONTEXT: Final = (
     Shape(
         kind="lab-value",
         regex=rb"\b((?:(?:blood |fasting )?(?:sugars?|glucose)|az[u\xfa]car)[\s:,=-]{1,3}" + _UP_TO_FIVE
-        + rb"[3-6]?\d{2})\b(?! ?(?:g|grams?|cups?|lbs?|kg|oz|calories|cal|kcal|tons?|bags?|packets?|percent|%|\.\d|,\d"
+        + rb"[1-6]?\d{2})\b(?! ?(?:g|grams?|cups?|lbs?|kg|oz|calories|cal|kcal|tons?|bags?|packets?|percent|%|\.\d|,\d"
         rb"|cents))",
         words=after_any(b"sugar sugars glucose azucar"),
         digits=(0, 60),

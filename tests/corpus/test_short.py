@@ -1,4 +1,6 @@
-"""Messages of a sentence or two, as offices, patients and families write them (``short.jsonl``).
+"""Messages of a sentence or two, as offices, patients and families write them.
+
+``everyday.jsonl`` says health in words of every day, and says what looks like it of cars, servers, novels and pets.
 
 The rows are as bench/phi.py reads them. ``cls`` a: a person and their health; b: health of nobody; c: a person without
 health; d: ordinary mail, some of it with names and diseases in it; e: numbers that look like something else. What is
@@ -15,23 +17,38 @@ import pytest
 from relay.core.phi import Phi
 from relay.extract.engine import ScanEngine, load_judge
 
-ROWS = [json.loads(line) for line in (Path(__file__).parent / "short.jsonl").read_text("utf-8").splitlines()]
+ROWS = {
+    name: [json.loads(line) for line in (Path(__file__).parent / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    for name in ("short", "everyday")
+}
 
 
 @pytest.fixture(scope="module")
 def wrong():
-    """The ids of rows judged wrongly, by class."""
+    """The ids of rows judged wrongly, by file and class."""
     engine = ScanEngine(load_judge(lambda plain: plain))
     wrong = defaultdict(list)
-    for row in ROWS:
-        if (engine.scan_text(row["text"]).phi >= Phi.LIKELY) != (row["cls"] == "a"):
-            wrong[row["cls"]].append(row["id"])
+    for name, rows in ROWS.items():
+        for row in rows:
+            if (engine.scan_text(row["text"]).phi >= Phi.LIKELY) != (row["cls"] == "a"):
+                wrong[name, row["cls"]].append(row["id"])
     return wrong
 
 
 @pytest.mark.parametrize(
-    ("cls", "rows", "most"), [("a", 180, 15), ("b", 30, 1), ("c", 65, 1), ("d", 85, 8), ("e", 20, 1)]
+    ("name", "cls", "rows", "most"),
+    [
+        ("short", "a", 180, 15),
+        ("short", "b", 30, 1),
+        ("short", "c", 65, 1),
+        ("short", "d", 85, 8),
+        ("short", "e", 20, 1),
+        ("everyday", "a", 96, 12),
+        ("everyday", "b", 25, 2),
+        ("everyday", "c", 20, 1),
+        ("everyday", "d", 60, 12),
+    ],
 )
-def test_short_messages(wrong, cls, rows, most):
-    assert sum(row["cls"] == cls for row in ROWS) == rows
-    assert len(wrong[cls]) <= most, wrong[cls]
+def test_short_messages(wrong, name, cls, rows, most):
+    assert sum(row["cls"] == cls for row in ROWS[name]) == rows
+    assert len(wrong[name, cls]) <= most, wrong[name, cls]
