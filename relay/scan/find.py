@@ -30,6 +30,7 @@ _MARKED: Final = b"\1" * _MOST_MARKED
 _PLACES: Final = tuple(range(4096))
 """The indexes of most messages' words: to count anew is to make each number anew."""
 _NO_PHRASES: Final = Phrases(())
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _new = tuple.__new__  # makes a named tuple without the detour over its signature: there are hundreds in a message
 
 
@@ -127,7 +128,7 @@ class Finder:
             word in LABELS,
         )
         phrases = use.lexicon.anchored.get(word, _NO_PHRASES)
-        beside = frozenset(phrases.before.keys() | phrases.after.keys())
+        beside = frozenset(phrases.before.keys() | phrases.after.keys()) if phrases is not _NO_PHRASES else _NOTHING
         return _Word(b" %b " % word, len(word), phrases, beside, alone if any(alone) else None)
 
     def find(self, text: str) -> list[Hit]:
