@@ -67,7 +67,6 @@ def number_kind(before: bytes, value: bytes) -> str:
 
 _NUMBER_WORDS: Final = frozenset(b"number numbers num no nbr id code identifier".split())
 _HASH: Final = frozenset(b"#")
-_LETTERS: Final = frozenset(bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz")
 _RECORD: Final = frozenset(b"rec recs record records".split())
 _LABEL_ANCHORS: Final = {
     **dict.fromkeys(
@@ -192,16 +191,6 @@ NUMBERS: Final = (
         rb"\s{0,2}(?:" + _NUM + rb"\b|#)?[\s:#.]{0,4}([a-z]{0,2}-?\d[\d-]{3,12})\b",
         words=after_any(b"inmate detainee prisoner booking offender recruit donor participant enrollee doc badge"),
         digits=(0, 24),
-        valid=validate.has_digits,
-    ),
-    Shape(
-        kind="person-number",
-        regex=rb"(?-i:\b[A-Z]\.[A-Z]\.(?:[A-Z]\.)?),?\s{1,2}#\s?([a-z]{0,2}-?\d[\d-]{3,12})\b",
-        words=dict.fromkeys(_LETTERS, _LETTERS),
-        digits=(0, 16),
-        before=4,
-        after=26,
-        needs=(b".", 3),
         valid=validate.has_digits,
     ),
     Shape(

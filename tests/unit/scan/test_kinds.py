@@ -24,7 +24,7 @@ KINDS = [
     ("name-and-birth", ["Zyx Qwerton, born 03/14/1962"], ["Zyx Qwerton, 12 units"]),
     ("name-and-date", ["(Zyx Qwerton, 7/19/2016)", "RE: Zyx Qwerton 02/29/1948"], ["(Monday, 7/19/2016)"]),
     ("initials-and-date", ["J.K.M., 8/30/52", "A.B. (8/30/1952)"], ["on 8/30/52", "A. 8/30/52"]),
-    ("person-number", ["inmate 22-40981", "DOC no. 448120", "R.W. #A-44017"], ["donor list 2026", "inmate rights"]),
+    ("person-number", ["inmate 22-40981", "DOC no. 448120"], ["donor list 2026", "inmate rights"]),
     ("last-four", ["last four 8821", "last 4 of ssn: 8821", "ending in 8821"], ["the last four years", "ending 12"]),
     ("name-described", ["Zyx Qwerton is a 57-year-old man"], ["Zyx Qwerton is a friend, 57 chairs"]),
     # geography
