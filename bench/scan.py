@@ -1,7 +1,7 @@
 """What the scan costs: `bench/scan.py DATA.jsonl [FOLDER...]`.
 
 Makes messages of 4 KB and 100 KB from the rows' texts (shuffled) and from the messages in the folders, all different,
-and scans each once with an engine that has just been loaded: CPU time a message. That is done several times, each time
+and scans each once with an engine that has just been loaded, as in a worker: CPU time a message. That is done several times, each time
 with a new engine, and a message's best time counts: a busy machine makes everything look slow. The yardstick, a fixed
 piece of interpreter work timed beside each message, tells how slow it was. Load time and memory.
 """
@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from relay.app.pages import use_huge_pages
 from relay.extract.engine import ScanEngine, load_judge
 
 HEAD = (
@@ -61,6 +62,7 @@ def cost(batch: list[bytes], repeat: int) -> tuple[float, float]:
     yard = [float("inf")] * len(batch)
     for _ in range(repeat):
         engine = ScanEngine(load_judge(lambda plain: plain))
+        use_huge_pages()  # as a worker does once it has loaded all
         for number, content in enumerate(batch):
             started = time.process_time_ns()
             engine.scan(content)

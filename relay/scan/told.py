@@ -39,6 +39,8 @@ _MINE: Final = tuple(
 _OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ")
 """One of these stands in whatever speaks of me."""
 _YOURS: Final = (b" your ", b" you re ", b" you are ", b" you have ", b" you had ", b" you were ", b" su ")
+_SPEAKS: Final = (*_OF_ME, b" your ", b" you ", b" su ")
+"""One of these stands in whatever speaks of me or of you."""
 _NOT_ME: Final = frozenset(
     b"son daughter husband wife mother father mom mum dad sister brother grandmother grandfather grandma grandpa "
     b"grandson granddaughter aunt uncle niece nephew cousin baby friend neighbor neighbour patient patients "
@@ -189,14 +191,16 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     mine: list[int] = []
     yours: list[int] = []
     padded = tokens.padded
-    speaks = b" my " in padded or b" i " in padded or b" me " in padded or b" mi " in padded
-    if not speaks and b" you" not in padded and b" su " not in padded:
+    spoken = [word for word in _SPEAKS if word in padded]
+    if not spoken:
         return Voices(mine, yours)
     for hit in health:
         told = mine or yours
         if hit.kind in {"care", "age"} or (told and hit.start < told[-1] + _SAID):
             continue
         first = max(0, hit.start - _COMPLAINT)
+        if not _holds_any(padded[first : hit.end + 2], spoken):
+            continue
         first = max(first, *[tokens.data.rfind(end, first, hit.start) + 1 for end in _ENDS])
         before = padded[first : hit.end + 2]  # with the term, of which "your" may be a part
         of_me = _last(before, _MINE) if any(map(before.__contains__, _OF_ME)) else 0
@@ -207,9 +211,16 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     return Voices(mine, yours)
 
 
+def _holds_any(text: bytes, several: Iterable[bytes]) -> bool:
+    for piece in several:  # noqa: SIM110 - any() takes a generator, which costs more than these few look-ups
+        if piece in text:
+            return True
+    return False
+
+
 def _last(text: bytes, several: tuple[bytes, ...]) -> int:
     """Where the last of several pieces of text ends, or 0."""
-    return max(text.rfind(piece) + len(piece) if piece in text else 0 for piece in several)
+    return max([text.rfind(piece) + len(piece) for piece in several if piece in text], default=0)
 
 
 def _is_near(places: Sequence[int], place: int, reach: int) -> bool:
