@@ -1,9 +1,9 @@
 """What the scan costs: `bench/scan.py DATA.jsonl [FOLDER...]`.
 
 Makes messages of 4 KB and 100 KB from the rows' texts (shuffled) and from the messages in the folders, all different,
-and scans each once with an engine that has just been loaded, as in a worker: CPU time a message. That is done several times, each time
-with a new engine, and a message's best time counts: a busy machine makes everything look slow. The yardstick, a fixed
-piece of interpreter work timed beside each message, tells how slow it was. Load time and memory.
+and scans each once with an engine that has just been loaded, as in a worker: CPU time a message. That is done several
+times, each time with a new engine, and a message's best time counts: a busy machine makes everything look slow. The
+yardstick, a fixed piece of interpreter work timed beside each message, tells how slow it was. Load time and memory.
 """
 
 import argparse
