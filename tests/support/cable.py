@@ -63,17 +63,17 @@ class Cable:
             return
         known = (asyncio.current_task(), writer, away)
         self._open.add(known)
-        answered = asyncio.Event()
-        back = asyncio.ensure_future(self._back(there, writer, answered))
+        answered, muted = asyncio.Event(), asyncio.Event()
+        back = asyncio.ensure_future(self._back(there, writer, answered, muted))
         try:
-            await self._forth(reader, away, answered)
+            await self._forth(reader, away, answered, muted)
         finally:
             self._open.discard(known)
             writer.transport.abort()
             away.transport.abort()
             await asyncio.gather(back, return_exceptions=True)
 
-    async def _forth(self, reader, away, answered):
+    async def _forth(self, reader, away, answered, muted):
         with contextlib.suppress(OSError):
             while piece := await reader.read(self.piece):
                 await self._flow.wait()
@@ -82,25 +82,22 @@ class Cable:
                     self.cuts += 1
                     if self.deliver:
                         answered.clear()
-                        self._mute = True
+                        muted.set()
                         away.write(piece)
                         await answered.wait()
                     return
                 away.write(piece)
                 await away.drain()
 
-    _mute = False
-
-    async def _back(self, there, writer, answered):
+    async def _back(self, there, writer, answered, muted):
         with contextlib.suppress(OSError):
             while piece := await there.read(self.piece):
                 await self._flow.wait()
                 answered.set()
-                if self._mute:
-                    self._mute = False
+                if muted.is_set():  # of this connection: the others' answers still come
                     return
                 writer.write(piece)
                 await writer.drain()
         answered.set()
-        if not self._mute:
+        if not muted.is_set():
             writer.close()

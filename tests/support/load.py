@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 _QUEUED = re.compile(rb"queued as (\S+)")
 _TOKEN = re.compile(rb"token-(\d+)-end")
 _AGAIN = 0.02  # seconds until a relay that refuses connections is asked again
+_LAST = 120  # seconds in which every session ends its last message, or something hangs
 
 
 def tokens_in(content: bytes) -> list[int]:
@@ -59,9 +60,14 @@ class Load:
         self._tasks = [asyncio.create_task(self._run()) for _ in range(self.sessions)]
 
     async def stop(self):
-        """Let each session end the message it is in."""
+        """Let each session end the message it is in.
+
+        Raises:
+            TimeoutError: one did not come to an end.
+        """
         self._ended.set()
-        await asyncio.gather(*self._tasks)
+        async with asyncio.timeout(_LAST):
+            await asyncio.gather(*self._tasks)
 
     async def run(self, count: int):
         """Send until so many messages were begun, then end."""
