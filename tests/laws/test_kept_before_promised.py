@@ -126,10 +126,10 @@ async def test_a_250_is_written_after_the_fsync_of_what_it_promises(tmp_path, de
         await site.start(prefix=tracing.command(strace, trace))
         load = Load(*site.relay, sessions=3)
         await load.run(60)
-        threads = tracing.worker_threads(site)
+        worker, threads = tracing.worker_threads(site)
         await drained(site)
         await end(site)
-        text = await tracing.finished(trace, site.process.pid)
+        text = await tracing.finished(trace, worker)
     calls = [call for call in tracing.parse(text) if call.thread in threads]
     syncs = [
         call

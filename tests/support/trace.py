@@ -55,13 +55,16 @@ def parse(text):
 
 
 def worker_threads(site):
-    """The thread ids of the one worker."""
+    """The process id of the one worker, and the ids of its threads."""
     (pid,) = children(site)["postern: worker-1"]
-    return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
+    return pid, {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
 async def finished(file, pid):
-    """The whole trace, once its tracer has seen the program's end."""
+    """The trace, once its tracer has seen the end of this process: its main thread's, which is told after all others'.
+
+    To wait for the whole program's end would be to wait for a line that strace, detached, does not always write.
+    """
     end = f"{pid} +++ exited".encode()
     await until(lambda: re.search(rb"(?m)^" + re.escape(end), file.read_bytes().replace(b"  ", b" ")))
     return file.read_text(errors="replace")
