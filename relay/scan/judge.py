@@ -14,7 +14,6 @@ from relay.scan.weigh import Weigher
 
 _GAP: Final = "\n\n\n"
 _HEALTH: Final = FindingGroup.HEALTH
-_MOST_DIGESTS: Final = 4096  # of terms that are kept: mail speaks of the same again and again
 _Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
 """A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
 up to 48. With its last field set it becomes a :class:`Finding`, whose fields are the same."""
@@ -53,7 +52,6 @@ class Judge:
         self._finder = finder
         self._weigher = Weigher(weights)
         self._digest = digest
-        self._digests: dict[tuple[str, bytes], str] = {}  # of terms, which alone are in lower case: no patient's data
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
 
@@ -111,23 +109,16 @@ class Judge:
         self, listed: Iterable[tuple[Hit, int]], passages: Sequence[Passage], starts: list[int]
     ) -> list[Finding]:
         found: list[Finding] = []
-        digests = self._digests
         for (kind, group, start, end, weight, norm, sensitive), more in listed:
             number = bisect_right(starts, start) - 1
             first = starts[number]
-            digest = digests.get((kind, norm)) or self._digest_of(kind, norm)
+            digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
             draft = _Draft(
                 kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more
             )
             draft.__class__ = Finding
             found.append(draft)
         return found
-
-    def _digest_of(self, kind: str, norm: bytes) -> str:
-        digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
-        if norm.islower() and len(self._digests) < _MOST_DIGESTS:
-            self._digests[kind, norm] = digest
-        return digest
 
 
 def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
