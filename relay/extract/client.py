@@ -9,7 +9,7 @@ from typing import Final
 from relay.core.labour import labour
 from relay.core.ports import ScanReport
 from relay.extract.engine import DEFERRED, Reading, ScanEngine, unreadable_report
-from relay.extract.wire import LENGTH, MAX_CLIENT, decode_report, frame, rekey
+from relay.extract.wire import LENGTH, MAX_CLIENT, decode_report, rekey, request_head
 
 _MAX_REPLY: Final = 16 * 1024 * 1024
 _SMALL: Final = 16 * 1024
@@ -76,7 +76,7 @@ class ScanService:
     async def _ask(self, content: bytes, client: str) -> ScanReport:
         reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
         try:
-            writer.write(frame(client.encode()[:MAX_CLIENT]) + len(content).to_bytes(LENGTH, "big"))
+            writer.write(request_head(client.encode()[:MAX_CLIENT], len(content)))
             writer.write(content)
             await writer.drain()
             size = int.from_bytes(await reader.readexactly(LENGTH), "big")

@@ -24,7 +24,7 @@ from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
 from relay.extract.extractor import Extractor
 from relay.extract.formats.ocr import PictureReader
-from relay.extract.wire import LENGTH, MAX_CLIENT, encode_report, frame
+from relay.extract.wire import LENGTH, MAX_CLIENT, encode_report, frame, request_head
 from relay.scan.tuning import Tuning
 
 _LOG: Final = structlog.get_logger("postern.extract")
@@ -84,7 +84,7 @@ class _Job:
             OSError: likewise.
         """
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._socket, frame(client) + len(content).to_bytes(LENGTH, "big"))
+        await loop.sock_sendall(self._socket, request_head(client, len(content)))
         await loop.sock_sendall(self._socket, content)
         size = int.from_bytes(await self._exactly(LENGTH), "big")
         if size > _MAX_REPLY:

@@ -29,6 +29,11 @@ def frame(payload: bytes) -> bytes:
     return len(payload).to_bytes(LENGTH, "big") + payload
 
 
+def request_head(client: bytes, size: int) -> bytes:
+    """What goes before a message of ``size`` octets: the message itself is large, and is not copied to join it."""
+    return frame(client) + size.to_bytes(LENGTH, "big")
+
+
 def encode_report(report: ScanReport) -> bytes:
     """The reply's payload."""
     return orjson.dumps(report)

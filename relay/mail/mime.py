@@ -33,7 +33,7 @@ def read_message(content: bytes, limits: MimeLimits) -> MailTree:
     if len(content) > limits.bytes:
         return MailTree(faults=(("1", "size"),))
     content = _plain(content)
-    return read_split(content, limits) or read_reference(content, limits)
+    return read_split(content, limits) or _read_plain(content, limits)
 
 
 def _plain(content: bytes) -> bytes:
@@ -42,13 +42,17 @@ def _plain(content: bytes) -> bytes:
 
 def read_reference(content: bytes, limits: MimeLimits) -> MailTree:
     """Read a message with the standard library's parser. Never raises."""
+    return _read_plain(_plain(content), limits)
+
+
+def _read_plain(content: bytes, limits: MimeLimits) -> MailTree:
     builder = TreeBuilder(limits)
     headers: tuple[tuple[str, str], ...] = ()
     if labour(content) > limits.labour:
         builder.fault("1", "depth")
         return builder.tree(headers)
     try:
-        message = _PARSER.parsebytes(_plain(content))
+        message = _PARSER.parsebytes(content)
         headers = tuple(_headers(message))
         _walk(message, "", 1, builder)
     except RecursionError:
