@@ -5,18 +5,12 @@ import asyncio
 import pytest
 
 from relay.core.level import Level
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from tests.support.net import contexts
 from tests.support.peers import require
 from tests.support.trust import GOOD, MX, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 async def finger(program, authority, port, *, name=MX):

@@ -7,7 +7,6 @@ import pytest
 
 from relay.core.level import Level
 from relay.core.outcome import Trouble
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.rules import Rule, Rules
 from tests.support.certificates import leaf_of, tlsa_text
@@ -18,11 +17,6 @@ from tests.support.trust import GOOD, MX, world
 
 ASKED = ("floor", "mta-sts", "dane", "pin")
 """Who asks that the copy be protected: its own floor, or the domain, or the operator; then its floor is clear."""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,6 @@ import pytest
 
 from relay.core.level import Level
 from relay.core.outcome import Trouble
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
 from tests.support.meddler import INJECTED, WORDS, Meddler, attempted
@@ -18,11 +17,6 @@ from tests.support.trust import GOOD, MX, world
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 PLAIN = b"MAIL FROM:<evil@evil.example>\r\nRCPT TO:<evil@good.example>\r\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,6 @@ import pytest
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.site import free_port
 from tests.support.net import contexts, transaction
@@ -16,11 +15,6 @@ from tests.support.starttls import starttls_version
 from tests.support.trust import GOOD, MX, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 async def attempt(it, floor, tls_failures=0):

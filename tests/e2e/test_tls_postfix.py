@@ -7,7 +7,6 @@ import pytest
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
 from tests.support.net import contexts, transaction
@@ -27,11 +26,6 @@ class OldPostfix(Postfix):
             settings.write("smtpd_tls_security_level = may\n")
             settings.write("smtpd_tls_protocols = TLSv1\nsmtpd_tls_mandatory_protocols = TLSv1\n")
             settings.write("tls_high_cipherlist = ALL:@SECLEVEL=0\ntls_medium_cipherlist = ALL:@SECLEVEL=0\n")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def certificate(authority, kind):

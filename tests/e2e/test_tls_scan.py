@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from relay.core.level import Level
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
 from relay.demo.site import Site, SiteOptions
@@ -20,11 +19,6 @@ from tests.support.peers import Postfix, require
 from tests.support.trust import GOOD, MX, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(480)]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 async def scan(port, *options, name=MX):

@@ -6,16 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli import main
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.peer import Peer
 
 MESSAGE = b"Subject: hello\n\n.first line\nlast line\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 async def send(port, *arguments, message=MESSAGE, host="127.0.0.1"):

@@ -7,12 +7,7 @@ import threading
 
 import pytest
 
-from relay.demo.authority import Authority, Certificate
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
+from relay.demo.authority import Certificate
 
 
 def handshake(certificate: Certificate, root, name: str, client: Certificate | None = None) -> str:

@@ -7,15 +7,9 @@ import ssl
 import aiosmtplib
 import pytest
 
-from relay.demo.authority import Authority
 from relay.demo.peer import Greylist, Peer, PeerBehaviour, StartTls
 
 MESSAGE = b"Subject: x\r\n\r\n.one\r\n..two\r\nthree\r\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from ipaddress import ip_network
 import pytest
 
 from relay.core.errors import ProblemsError
-from relay.demo.authority import Authority
 from relay.intake.limits import ByteBudget, ConnectionCount, ConnectionLimits
 from relay.intake.tls import server_context
 from relay.smtp.server_limits import SessionLimits
@@ -21,11 +20,6 @@ from tests.support.peers import require
 AUTH = SessionLimits(hostname=HOSTNAME, starttls=True, require_tls=True, auth=True)
 GROUP = b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\nRCPT TO:<a@mail.example>\r\nDATA\r\n"
 MESSAGE = "From: ehr@clinic.example\r\nSubject: x\r\n\r\nbody\r\n"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="module")

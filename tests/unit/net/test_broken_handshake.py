@@ -12,18 +12,12 @@ import pytest
 from relay.core.level import Level
 from relay.core.outcome import Stage, Trouble
 from relay.core.ports import ConnectError
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.options import ConnectorOptions, Route, RouteHost
 from tests.support.net import PATIENT, net, transaction
 
 GOOD, MX = "good.example", "mx.good.example"
 ALERT = bytes.fromhex("15030300020250")  # fatal, internal_error (RFC 8446 section 6)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def reset(writer):

@@ -8,27 +8,15 @@ from relay.core.errors import StoreError
 from relay.core.level import Level, Proof
 from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError, Known
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.net.capability import KIND, Capabilities
 from relay.store import MemoryData, MemoryStore, StoreOptions
 from relay.trust.capability import Observation
-from tests.support.net import contexts
 from tests.support.queue import NOW, ManualClock
 from tests.support.trust import GOOD, MX, Tallied, world
 from tests.support.vault import FakeVault
 
 ALERT, FALLS = ("postern_alerts_total", "tls-downgrade"), ("postern_tls_downgrades_total", GOOD)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 @pytest.fixture(scope="module")

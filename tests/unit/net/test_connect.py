@@ -7,7 +7,6 @@ import pytest
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Stage, Trouble
 from relay.core.ports import ConnectError
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.peer import Peer
 from relay.net.clear import CLEAR_TOTAL, send_in_the_clear
@@ -15,16 +14,6 @@ from relay.net.options import ConnectorOptions, Route, RouteHost
 from tests.support.net import PATIENT, contexts, net, transaction
 
 GOOD, MX = "good.example", "mx.good.example"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 @pytest.fixture(scope="module")

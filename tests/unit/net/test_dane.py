@@ -5,25 +5,13 @@ import pytest
 
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.dns import Trouble as Broken
 from tests.support.certificates import leaf_of, tlsa_text
-from tests.support.net import contexts
 from tests.support.policyhost import answer
 from tests.support.trust import GOOD, MX, world
 
 SIGNED = (GOOD, MX)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import ssl
 
 import pytest
 
-from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer, Trouble
 from relay.net.fetch import FetchError, FetchOptions, HttpsFetcher
 from relay.net.mx import HostFinder, MxOptions
@@ -12,11 +11,6 @@ from tests.support.net import LOOPBACK, contexts
 from tests.support.policyhost import POLICY, PolicyHost, answer, policy_host
 
 NAME = "mta-sts.good.example"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

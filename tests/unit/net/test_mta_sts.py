@@ -7,12 +7,10 @@ from relay.core.errors import StoreError
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
 from relay.core.ports import Known
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.dns import Trouble as Broken
 from relay.net.mta_sts import KIND
 from relay.trust.mta_sts import KeptPolicy, Mode, Policy
-from tests.support.net import contexts
 from tests.support.policyhost import answer
 from tests.support.queue import NOW
 from tests.support.trust import GOOD, MX, world
@@ -22,16 +20,6 @@ FETCHES = "postern_mta_sts_fetches_total"
 
 def a_policy(mode="enforce", mx=MX, max_age=86_400):
     return answer(f"version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: {max_age}\n".encode())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 @pytest.fixture(scope="module")

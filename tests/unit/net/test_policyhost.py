@@ -8,7 +8,6 @@ import ssl
 import pytest
 
 from relay.core.errors import ProblemsError
-from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.intake.tls import server_context
 from relay.net.fetch import FetchOptions, HttpsFetcher
@@ -23,11 +22,6 @@ TWO = Policy(mode=Mode.TESTING, max_age=86_400, mx=("*.two.example",))
 FILES = {"one.example": ONE.text().encode(), "two.example": TWO.text().encode()}
 NAMES = ["mta-sts.one.example", "mta-sts.two.example"]
 WELL_KNOWN = "/.well-known/mta-sts.txt"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,6 @@ import pytest
 from relay.core.address import Address
 from relay.core.errors import PosternError, StoreError
 from relay.core.ports import Known
-from relay.demo.authority import Authority
 from relay.demo.dns import DnsServer
 from relay.demo.dns import Trouble as Broken
 from relay.net.fetch import FetchOptions, HttpsFetcher
@@ -86,11 +85,6 @@ class Desk:
 
     async def rows(self, kind):
         return [one.name for one in await self.store.all_known(kind)]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @contextlib.asynccontextmanager

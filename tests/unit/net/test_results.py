@@ -7,7 +7,6 @@ import pytest
 
 from relay.core.level import Level
 from relay.core.ports import ConnectError
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour, StartTls
 from relay.demo.dns import Trouble as Broken
 from relay.net.rules import Rule, Rules
@@ -20,16 +19,6 @@ from tests.support.trust import GOOD, MX, world
 SIGNED = (GOOD, MX)
 ENFORCE = b"version: STSv1\nmode: enforce\nmx: mx.good.example\nmax_age: 86400\n"
 TESTING = ENFORCE.replace(b"enforce", b"testing")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 @pytest.fixture(scope="module")

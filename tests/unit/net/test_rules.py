@@ -7,7 +7,6 @@ from relay.core.errors import ProblemsError
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
 from relay.demo import session
-from relay.demo.authority import Authority
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.rules import Rule, Rules
 from relay.net.tls import SP800_52R2, TlsOptions, make_contexts
@@ -15,16 +14,6 @@ from relay.trust.dane import public_key_info
 from tests.support.certificates import leaf_of, tlsa_text
 from tests.support.net import contexts
 from tests.support.trust import GOOD, MX, world
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def tls(authority):
-    return contexts(authority)
 
 
 def rule(tls, *destinations, **more):
