@@ -6,27 +6,14 @@ import pytest
 
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
-from relay.core.ports import ConnectError
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.site import free_port
-from tests.support.net import contexts, transaction
+from tests.support.net import contexts
 from tests.support.opensmtpd import OpenSmtpd
 from tests.support.starttls import starttls_version
-from tests.support.trust import GOOD, MX, world
+from tests.support.trust import CERTIFICATES, MX, attempt, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
-
-
-async def attempt(it, floor, tls_failures=0):
-    """The proof of a delivery, or the trouble that kept it."""
-    try:
-        session = await it.connector.connect(GOOD, floor=floor, tls_failures=tls_failures)
-    except ConnectError as error:
-        return error.failures[-1].trouble
-    result = await session.transact(transaction(f"pat@{GOOD}", floor=floor))
-    await session.close()
-    assert result.results[0].delivered
-    return result.proof
 
 
 @contextlib.asynccontextmanager
@@ -42,18 +29,9 @@ async def behind(authority, certificate, **how):
         yield it, server
 
 
-KINDS = {
-    "good": lambda authority: authority.issue(MX),
-    "expired": lambda authority: authority.issue(MX, expired=True),
-    "self-signed": lambda authority: authority.issue(MX, self_signed=True),
-    "wrong-name": lambda authority: authority.issue("mx.other.example"),
-    "private-authority": lambda authority: authority.untrusted.issue(MX),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CERTIFICATES)
 async def test_what_opensmtpd_shows_decides(authority, kind):
-    async with behind(authority, KINDS[kind](authority)) as (it, server):
+    async with behind(authority, CERTIFICATES[kind](authority)) as (it, server):
         assert await starttls_version(server.address, server.port) == "TLSv1.3"
         good = kind == "good"
         best = Level.VERIFIED if good else Level.ENCRYPTED

@@ -6,13 +6,12 @@ import pytest
 
 from relay.core.level import Level, Voucher
 from relay.core.outcome import Trouble
-from relay.core.ports import ConnectError
 from relay.demo.behaviour import PeerBehaviour
 from relay.demo.ports import free_port
-from tests.support.net import contexts, transaction
+from tests.support.net import contexts
 from tests.support.peers import Postfix
 from tests.support.starttls import starttls_version
-from tests.support.trust import GOOD, MX, world
+from tests.support.trust import CERTIFICATES, GOOD, attempt, world
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
@@ -28,35 +27,13 @@ class OldPostfix(Postfix):
             settings.write("tls_high_cipherlist = ALL:@SECLEVEL=0\ntls_medium_cipherlist = ALL:@SECLEVEL=0\n")
 
 
-def certificate(authority, kind):
-    return {
-        "good": lambda: authority.issue(MX),
-        "expired": lambda: authority.issue(MX, expired=True),
-        "self-signed": lambda: authority.issue(MX, self_signed=True),
-        "wrong-name": lambda: authority.issue("mx.other.example"),
-        "private-authority": lambda: authority.untrusted.issue(MX),
-    }[kind]()
-
-
-async def attempt(it, floor, tls_failures=0):
-    """The proof of a delivery, or the trouble that kept it."""
-    try:
-        session = await it.connector.connect(GOOD, floor=floor, tls_failures=tls_failures)
-    except ConnectError as error:
-        return error.failures[-1].trouble
-    result = await session.transact(transaction(f"pat@{GOOD}", floor=floor))
-    await session.close()
-    assert result.results[0].delivered
-    return result.proof
-
-
 @contextlib.asynccontextmanager
 async def behind(authority, kind, *, program=Postfix):
     """``good.example`` with a Postfix as its mail server."""
     async with (
         world(authority, contexts(authority), PeerBehaviour()) as it,
         program(
-            address="127.0.0.1", port=free_port(), domain=GOOD, certificate=certificate(authority, kind)
+            address="127.0.0.1", port=free_port(), domain=GOOD, certificate=CERTIFICATES[kind](authority)
         ) as postfix,
     ):
         it.use_port(postfix.port)

@@ -1,9 +1,11 @@
 """Messages and entries for tests of the queue, and stores to put them in."""
 
+import asyncio
 import itertools
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -12,12 +14,15 @@ from relay.core.change import AuditEvent, Keep, Note
 from relay.core.decision import MethodName, Treatment
 from relay.core.entry import EntryState, QueueEntry, RecipientState
 from relay.core.envelope import ClientSession, Envelope, Message, Origin, Recipient
+from relay.core.errors import StoreUnavailableError
+from relay.core.ports import QueueFilter, QueueStore
 from relay.store import MemoryData, MemoryStore, SqliteStore, StoreOptions
 from relay.store.postgres.options import PostgresOptions
 from relay.store.postgres.store import PostgresStore
 from tests.support.postgres import shared
 from tests.support.vault import FakeVault
 
+T = TypeVar("T")
 NOW = 1_000_000.0
 DAY = 86_400.0
 BODY = b"Subject: planted-subject\r\n\r\nplanted-body\r\n"
@@ -83,6 +88,21 @@ def keeping(name: str = "m1", *, content: bytes = BODY, leased: bool = False, no
     keep = Keep(message=message, content=content, entries=(entry,), leased=frozenset({entry.id} if leased else ()))
     events = (Note(events=(an_event(message_id=name, recipients=["planted-bob@example.org"]),)),) if note else ()
     return (keep, *events), entry
+
+
+async def listed(store: QueueStore) -> list[str]:
+    """The ids of what is in the queue."""
+    return [entry.id async for entry in store.entries(QueueFilter())]
+
+
+async def until_there(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call answers once the database is back."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await call()
+            except StoreUnavailableError:
+                await asyncio.sleep(0.02)
 
 
 class MemoryHarness:

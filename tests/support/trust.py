@@ -1,13 +1,15 @@
 """A domain that publishes what its mail servers' TLS is like, and a connector that heeds it."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
 
+from relay.core.level import Level, Proof
+from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError, Known, Seen
-from relay.demo.authority import Authority
+from relay.demo.authority import Authority, Certificate
 from relay.demo.dns import DnsServer
 from relay.demo.peer import Peer, PeerBehaviour
 from relay.net.capability import Capabilities
@@ -23,12 +25,20 @@ from relay.net.tls import TlsContexts
 from relay.net.vouch import Vouchers
 from relay.store import MemoryData, MemoryStore
 from relay.trust.sessions import SessionResult
-from tests.support.net import LOOPBACK, PATIENT
+from tests.support.net import LOOPBACK, PATIENT, transaction
 from tests.support.policyhost import PolicyHost, policy_host
 from tests.support.queue import ManualClock
 from tests.support.vault import FakeVault
 
 GOOD, MX, STS = "good.example", "mx.good.example", "mta-sts.good.example"
+CERTIFICATES: Mapping[str, Callable[[Authority], Certificate]] = {
+    "good": lambda authority: authority.issue(MX),
+    "expired": lambda authority: authority.issue(MX, expired=True),
+    "self-signed": lambda authority: authority.issue(MX, self_signed=True),
+    "wrong-name": lambda authority: authority.issue("mx.other.example"),
+    "private-authority": lambda authority: authority.untrusted.issue(MX),
+}
+"""What a mail server may show, good and bad."""
 
 
 class Tallied:
@@ -117,6 +127,18 @@ class World:
         session = await self.connector.connect(GOOD, **more)
         await session.close()
         return session.proof
+
+
+async def attempt(it: World, floor: Level, tls_failures: int = 0) -> Proof | Trouble:
+    """The proof of a delivery, or the trouble that kept it."""
+    try:
+        session = await it.connector.connect(GOOD, floor=floor, tls_failures=tls_failures)
+    except ConnectError as error:
+        return error.failures[-1].trouble
+    result = await session.transact(transaction(f"pat@{GOOD}", floor=floor))
+    await session.close()
+    assert result.results[0].delivered
+    return result.proof
 
 
 @contextlib.asynccontextmanager

@@ -539,9 +539,9 @@ async def test_rows_that_could_not_be_forgotten_are_not_archived_twice(tmp_path)
     assert archived(tmp_path) == expected(5)
 
 
-async def test_it_runs_until_it_is_stopped(tmp_path):
-    outbox, signed = Outbox(rows(1, 5)), asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def runs_until_signed(tmp_path, outbox):
+    """Let an archiver run until it has signed a head, and stop it."""
+    signed, loop = asyncio.Event(), asyncio.get_running_loop()
     archiver = make_archiver(
         tmp_path, outbox, sinks=[lambda head: loop.call_soon_threadsafe(signed.set)], sign_interval=0.0
     )
@@ -552,12 +552,17 @@ async def test_it_runs_until_it_is_stopped(tmp_path):
     stop.set()
     await running
     await archiver.close()
+
+
+async def test_it_runs_until_it_is_stopped(tmp_path):
+    outbox = Outbox(rows(1, 5))
+    await runs_until_signed(tmp_path, outbox)
     assert archived(tmp_path) == expected(5)
 
 
 async def test_a_fault_of_ours_does_not_end_the_trail(tmp_path):
-    outbox, signed = Outbox(rows(1, 5)), asyncio.Event()
-    loop, read, faults = asyncio.get_running_loop(), outbox.outbox, [OSError(24, "Too many open files"), KeyError("x")]
+    outbox = Outbox(rows(1, 5))
+    read, faults = outbox.outbox, [OSError(24, "Too many open files"), KeyError("x")]
 
     async def outbox_read(*, limit):
         if faults:
@@ -565,16 +570,7 @@ async def test_a_fault_of_ours_does_not_end_the_trail(tmp_path):
         return await read(limit=limit)
 
     outbox.outbox = outbox_read
-    archiver = make_archiver(
-        tmp_path, outbox, sinks=[lambda head: loop.call_soon_threadsafe(signed.set)], sign_interval=0.0
-    )
-    await archiver.open()
-    stop = asyncio.Event()
-    running = asyncio.create_task(archiver.run(stop))
-    await asyncio.wait_for(signed.wait(), 60)
-    stop.set()
-    await running
-    await archiver.close()
+    await runs_until_signed(tmp_path, outbox)
     assert archived(tmp_path) == expected(5)
 
 

@@ -8,11 +8,10 @@ import pytest
 from relay.core.change import Settle
 from relay.core.errors import ProblemsError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
-from relay.core.ports import QueueFilter
 from relay.store import StoreOptions
 from relay.store.postgres.store import PostgresStore
 from tests.support.postgres import Bouncer
-from tests.support.queue import NOW, ManualClock, PostgresHarness, keeping
+from tests.support.queue import NOW, ManualClock, PostgresHarness, keeping, listed, until_there
 from tests.support.vault import FakeVault
 
 pytestmark = pytest.mark.peers
@@ -31,20 +30,6 @@ async def opened(harness, bouncer, name, **options):
     await store.open(name)
     harness._opened.append(store)
     return store
-
-
-async def listed(store):
-    return [entry.id async for entry in store.entries(QueueFilter())]
-
-
-async def until_there(call):
-    """What a call answers once the database is back."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await call()
-            except StoreUnavailableError:
-                await asyncio.sleep(0.02)
 
 
 async def test_in_session_mode_nodes_share_wake_and_settle(harness):

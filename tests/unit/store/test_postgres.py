@@ -10,7 +10,6 @@ import pytest
 from relay.core.change import Keep, Note, Settle
 from relay.core.errors import CorruptError, ProblemsError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
-from relay.core.ports import QueueFilter
 from relay.store import StoreOptions
 from relay.store.codec import Codec
 from relay.store.postgres.line import Line, connect
@@ -19,7 +18,18 @@ from relay.store.postgres.schema import MIGRATIONS, Migration
 from relay.store.postgres.store import PostgresStore
 from tests.support.cable import Cable
 from tests.support.postgres import Cluster
-from tests.support.queue import BODY, NOW, ManualClock, PostgresHarness, a_message, an_entry, an_event, keeping
+from tests.support.queue import (
+    BODY,
+    NOW,
+    ManualClock,
+    PostgresHarness,
+    a_message,
+    an_entry,
+    an_event,
+    keeping,
+    listed,
+    until_there,
+)
 from tests.support.vault import FakeVault
 
 pytestmark = pytest.mark.peers
@@ -46,20 +56,6 @@ async def opened(harness, name="over-the-cable", *, cable=None, **options):
     await store.open(name)
     harness._opened.append(store)
     return store
-
-
-async def listed(store):
-    return [entry.id async for entry in store.entries(QueueFilter())]
-
-
-async def until_there(call):
-    """What a call answers once the database is back."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await call()
-            except StoreUnavailableError:
-                await asyncio.sleep(0.02)
 
 
 # --- connections that are lost ---
