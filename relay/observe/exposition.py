@@ -13,6 +13,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.multiprocess import mark_process_dead as _forget_gauges
 
+from relay.core.errors import Problem, ProblemsError
 from relay.core.ports import QueueStats
 from relay.observe.catalogue import BY_NAME, OTHER, RECIPIENT_DOMAIN
 from relay.observe.labels import LabelLimits, Labels
@@ -22,6 +23,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _OF_PROCESS: Final = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<pid>\d+)\.db\Z")
 _MERGED: Final = "dead"
 _DESTINATIONS: Final = 50
+_ROOM: Final = 2 * 1024 * 1024
+"""Octets that must be free: figures lie in mapped files, and the kernel kills who writes to one that has no room."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Scrapes may come together, in threads; one folds while no other reads."""
 
@@ -30,11 +33,23 @@ def prepare(directory: Path) -> None:
     """Make the directory, and empty it of what an earlier life left: counters start anew with the system.
 
     Called once by the supervisor before any process counts.
+
+    Raises:
+        ProblemsError: it cannot be written, or there is no room for what the processes count.
     """
-    directory.mkdir(mode=0o770, parents=True, exist_ok=True)
-    for path in directory.iterdir():
-        if path.suffix == ".db" or path.name.startswith("labels-"):
-            path.unlink()
+    try:
+        directory.mkdir(mode=0o770, parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.suffix == ".db" or path.name.startswith("labels-"):
+                path.unlink()
+        status = os.statvfs(directory)
+    except OSError as error:
+        what, hint = f"cannot be used: {error.strerror}", "run_dir must belong to the user Postern runs as"
+        raise ProblemsError(Problem(where=str(error.filename or directory), what=what, hint=hint)) from error
+    free = status.f_bavail * status.f_frsize
+    if free < _ROOM:
+        what = f"{free // 1024} KiB are free there, and the processes keep their figures in it"
+        raise ProblemsError(Problem(where=str(directory), what=what, hint="free some room: 2 MiB at the least"))
 
 
 def mark_process_dead(directory: Path, pid: int) -> None:

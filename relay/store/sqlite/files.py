@@ -7,7 +7,7 @@ from typing import Final
 import apsw
 
 from relay.core.errors import Problem, ProblemsError
-from relay.store.sqlite.faults import Fatal, damaged, is_fatal, translate
+from relay.store.sqlite.faults import Fatal, damaged, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock, LifeLock
 from relay.store.sqlite.schema import check_sqlite, connect, create_file, migrate
 
@@ -69,7 +69,8 @@ class QueueFiles:
         except apsw.Error as error:
             if is_fatal(error):
                 self._fatal(error)
-            raise ProblemsError(Problem(where=str(self.database), what=str(translate(error)))) from error
+            hint = "free some room there" if is_full(error) else ""
+            raise ProblemsError(Problem(where=str(self.database), what=str(translate(error)), hint=hint)) from error
         except BlockingIOError as error:
             raise ProblemsError(
                 Problem(

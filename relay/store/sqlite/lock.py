@@ -1,5 +1,6 @@
 """Locks held by living processes. The kernel drops a flock when its holder dies, however it dies: no clock needed."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -108,18 +109,22 @@ class DirectoryLock:
         try:
             descriptor = os.open(self._path, _FLAGS, 0o600)
         except OSError as error:
-            raise ProblemsError(
-                Problem(
-                    where=str(self._path),
-                    what=f"cannot be opened: {error.strerror}",
-                    hint="the data directory must exist and belong to the user Postern runs as",
-                )
-            ) from error
+            raise self._unusable(error, "opened") from error
+        try:
+            self._claim(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def _claim(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            told = f"{os.getpid()}\n".encode("ascii")
+            os.pwrite(descriptor, told, 0)  # before the old words go: of a full disk the place that they have is enough
+            os.ftruncate(descriptor, len(told))
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            os.close(descriptor)
             raise ProblemsError(
                 Problem(
                     where=str(self._path.parent),
@@ -127,9 +132,17 @@ class DirectoryLock:
                     hint="stop it first, or give this one a data directory of its own",
                 )
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-        self._descriptor = descriptor
+        except OSError as error:
+            raise self._unusable(error, "locked and written") from error
+
+    def _unusable(self, error: OSError, how: str) -> ProblemsError:
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = (
+            "free some room there"
+            if is_full
+            else "the data directory must exist and belong to the user Postern runs as"
+        )
+        return ProblemsError(Problem(where=str(self._path), what=f"cannot be {how}: {error.strerror}", hint=hint))
 
     def release(self) -> None:
         """Give the lock up; the file stays, so that nobody can lock a name that is being removed."""

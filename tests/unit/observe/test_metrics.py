@@ -1,5 +1,6 @@
 """Metrics over several processes: sums, bounded labels, and files that do not pile up."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from relay.core.errors import ProblemsError
 from relay.core.ports import QueueStats
 from relay.observe import log
 from relay.observe.catalogue import BY_NAME, METRICS, RECIPIENT_DOMAIN, Kind, Label
@@ -214,3 +216,15 @@ def test_every_metric_can_be_counted_with_its_labels(directory, metrics):
             assert (f"{metric.name}_count" if metric.kind is Kind.HISTOGRAM else metric.name) in seen
     assert samples(directory)["postern_metric_errors_total", ()] == 1  # its own turn above
     assert len(BY_NAME) == 2 * len(METRICS)
+
+
+def test_a_directory_of_figures_that_cannot_be_used_or_has_no_room_is_told_at_the_start(tmp_path, monkeypatch):
+    """The kernel would end each process that writes to a mapped file without room, and nobody would know why."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProblemsError, match=r"file/metrics: cannot be used: Not a directory \("):
+        prepare(tmp_path / "file" / "metrics")
+    real = os.statvfs(tmp_path)
+    small = os.statvfs_result((real.f_bsize, 4096, *real[2:4], 200, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _path: small)
+    with pytest.raises(ProblemsError, match=r"metrics: 800 KiB are free there.*\(free some room"):
+        prepare(tmp_path / "metrics")

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import random
 import resource
@@ -427,6 +429,34 @@ def test_two_instances_on_one_directory_are_one_clear_error(tmp_path):
 def test_a_directory_that_is_not_there_is_one_clear_error(tmp_path):
     with pytest.raises(ProblemsError, match="cannot be opened"):
         DirectoryLock(tmp_path / "none").acquire()
+
+
+@pytest.mark.parametrize("call", ["flock", "pwrite", "ftruncate"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.ENOLCK])
+def test_a_lock_that_cannot_be_taken_is_one_clear_error_and_is_not_held(tmp_path, monkeypatch, call, number):
+    def fail(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl if call == "flock" else os, call, fail)
+        with pytest.raises(ProblemsError) as caught:
+            DirectoryLock(tmp_path).acquire()
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path / 'postern.lock'}: ")
+    assert os.strerror(number) in told
+    assert ("free some room" in told) == (number == errno.ENOSPC)
+    with DirectoryLock(tmp_path):
+        assert (tmp_path / "postern.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_is_taken_on_a_disk_that_filled_up_meanwhile(tmp_path, monkeypatch):
+    """The words of the one before are written over: they are not given back to a disk that has no room for others."""
+    (tmp_path / "postern.lock").write_text("1234567890123\n")
+    wrote = []
+    monkeypatch.setattr(os, "pwrite", lambda *one, it=os.pwrite: wrote.append(os.fstat(one[0]).st_size) or it(*one))
+    with DirectoryLock(tmp_path):
+        assert (tmp_path / "postern.lock").read_text() == f"{os.getpid()}\n"
+    assert wrote == [14]
 
 
 async def test_a_name_of_life_is_used_by_one_process(tmp_path, opened):
