@@ -83,6 +83,18 @@ def test_well_formed_html_reads_as_the_parser_reads_it(head, body):
     assert lines(html_to_text(source)) == lines(parsed(source))
 
 
+def test_tags_that_touch_are_read_as_one_by_one():
+    """A run of tags means what they mean apart: white space between them stays, a style in their midst is dropped."""
+    source = (
+        "<html><head><style>a > b { c: MRN }</style><title>On it</title></head> \n <body><p title='said'><b>one</b></p>"
+        "<style><!-- x --> y</style><table><tr><td>two</td> <td>three</td></tr></table></body></html>"
+    )
+    text = plain_text(source)
+    assert text is not None
+    assert lines(text) == [["On", "it"], ["one"], ["two", "three"], ["said"]]
+    assert lines(text) == lines(parsed(source))
+
+
 FRAGMENTS = st.sampled_from(
     ["<b>", "</b>", "<p>", "</p>", "<table>", "</table>", "<tr>", "<td>", "<!-- ", " -->", "<!--->", "--!>", "<style>",
      "</style>", "<title>", "</title>", "<script>", "</script>", "<!", "<!x>", "<?y>", "<![CDATA[ ", "]]>", "<", ">",
