@@ -1,9 +1,11 @@
 """``postern run``: prove the configuration, freeze it, and hand the roster to the supervisor."""
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
 from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy, Stamp, stamps
-from relay.config.prove import Extent, missing_routes, prove
+from relay.config.prove import Extent, missing_routes, ports_of, prove, prove_ports
 from relay.config.settings import Settings
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
@@ -86,14 +88,17 @@ def _digest(settings: Settings, names: Sequence[str]) -> str:
     return hashlib.sha256(orjson.dumps(tree, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+_LEAVING: Final = 5.0
+"""Seconds for what listens at our start to leave: processes of a supervisor that was killed are told by the kernel."""
+_LOOK: Final = 0.5
 RUNNING: Final = Extent(ports=False, dns=False, policy=False, store=False, space=False)
 
 
 def _proved(path: Path) -> tuple[Problem, ...]:
     """Prove on this machine what a running system can stumble over; the warnings.
 
-    Ports are ours already at a reload, and a DNS or database that is away for a moment must not keep the mail from
-    being taken; nor a full disk the mail that is on it from leaving.
+    Ports are proved apart: most are ours already at a reload. And a DNS or database that is away for a moment must not
+    keep the mail from being taken; nor a full disk the mail that is on it from leaving.
 
     Raises:
         ProblemsError: the errors.
@@ -113,6 +118,21 @@ class Configuration:
         self._started = self.settings
         self._policy_files: tuple[str, ...] = ()
         self._stamps: tuple[Stamp, ...] = ()
+        self._ports: frozenset[int] = frozenset()  # all that were ever ours: of a change that failed they are so still
+
+    async def claim_ports(self) -> None:
+        """Make sure that nobody listens where our processes will. Those of a killed supervisor get time to leave.
+
+        Raises:
+            ProblemsError: somebody does.
+        """
+        loaded, ends = load_with_places(self._path), time.monotonic() + _LEAVING
+        while problems := prove_ports(loaded):
+            if time.monotonic() > ends:
+                raise ProblemsError(*problems)
+            log.info("waiting for what listens there to leave", problems=[str(problem) for problem in problems])
+            await asyncio.sleep(_LOOK)
+        self._ports = ports_of(loaded.settings)
 
     def load(self) -> Roster:
         """Load, prove and freeze.
@@ -137,6 +157,8 @@ class Configuration:
         if changed:
             what = f"{', '.join(changed)} cannot be changed while running"
             raise ProblemsError(Problem(where=str(self._path), what=what, hint="restart Postern"))
+        if self._ports and (problems := prove_ports(load_with_places(self._path), ours=self._ports)):
+            raise ProblemsError(*problems)
         for warning in _proved(self._path):
             log.warning("configuration", where=warning.where, what=warning.what, hint=warning.hint)
         later = [name for name in _LATER if getattr(settings, name) != getattr(self._started, name)]
@@ -150,6 +172,7 @@ class Configuration:
         finally:
             self._stamps = stamps(self._policy_files)
         self.settings = settings
+        self._ports |= ports_of(settings)
         configure_log(settings, "supervisor")
         return roster
 
@@ -172,6 +195,7 @@ async def run(path: Path) -> int:
         become(settings.user)  # before anything is opened or logged to
     configure_log(settings, "supervisor")
     with DirectoryLock(settings.data_dir):
+        await configuration.claim_ports()
         exposition.prepare(settings.run_dir / "metrics")
         supervisor = Supervisor(
             SupervisorOptions(

@@ -7,7 +7,7 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +42,7 @@ from relay.config.proof_tls import prove_tls
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.config.settings import Settings
 from relay.config.tuning import prove_tuning
+from relay.config.types import IPAddress
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 from relay.delivery.bouncerules import read_rules
@@ -220,23 +221,40 @@ def _listener_files(loaded: Loaded, now: datetime, owners: frozenset[int]) -> It
             yield warning(loaded.where("listeners", number, "legacy_tls"), what, "keep it to the networks that need it")
 
 
-def _listening(loaded: Loaded) -> Iterator[Finding]:
-    settings = loaded.settings
-    running = answers(settings.control.socket)
+def _places(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], IPAddress, int]]:
+    """Where this configuration has its supervised processes listen: the setting, the address, the port."""
     for number, listener in enumerate(settings.listeners):
-        where = loaded.where("listeners", number, "port")
-        yield from prove_listening(listener.address, listener.port, where, running=running)
-    yield from prove_listening(
-        settings.admin.address, settings.admin.port, loaded.where("admin", "port"), running=running
+        yield ("listeners", number, "port"), listener.address, listener.port
+    yield ("admin", "port"), settings.admin.address, settings.admin.port
+    if settings.portal is not None and settings.portal.supervised:
+        yield ("portal", "port"), settings.portal.address, settings.portal.port
+    if settings.tls.publish.address is not None:
+        yield ("tls", "publish", "port"), settings.tls.publish.address, settings.tls.publish.port
+
+
+def ports_of(settings: Settings) -> frozenset[int]:
+    """The ports of the supervised processes."""
+    return frozenset(port for _, _, port in _places(settings))
+
+
+def prove_ports(loaded: Loaded, *, ours: Collection[int] = ()) -> tuple[Problem, ...]:
+    """Why a supervisor's processes could not have the ports alone, ``ours`` apart, which its own listen on already.
+
+    Workers share a port among themselves (``SO_REUSEPORT``), and the kernel would share it with the workers of another
+    installation of the same user as well, and give each a part of the mail.
+    """
+    return tuple(
+        finding.problem
+        for keys, address, port in _places(loaded.settings)
+        if port not in ours
+        for finding in prove_listening(address, port, loaded.where(*keys), running=False)
     )
-    portal = settings.portal
-    if portal is not None and portal.supervised:
-        yield from prove_listening(portal.address, portal.port, loaded.where("portal", "port"), running=running)
-    publish = settings.tls.publish
-    if publish.address is not None:
-        yield from prove_listening(
-            publish.address, publish.port, loaded.where("tls", "publish", "port"), running=running
-        )
+
+
+def _listening(loaded: Loaded) -> Iterator[Finding]:
+    running = answers(loaded.settings.control.socket)
+    for keys, address, port in _places(loaded.settings):
+        yield from prove_listening(address, port, loaded.where(*keys), running=running)
 
 
 def _routes(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:

@@ -95,6 +95,29 @@ def check_a_wrong_configuration(site):
         refused(site, "postern.yaml:", "trust_network")
 
 
+def check_a_second_installation_on_the_same_ports(site, directory):
+    """The kernel would share the ports between the workers of both, and each would get a part of the mail."""
+    settings = yaml.safe_load(site.config.read_text())
+    other = {"data_dir": "data", "run_dir": "run"}
+    settings |= {name: str(directory / folder) for name, folder in other.items()}
+    settings["control"] = settings.get("control", {}) | {"socket": str(directory / "run" / "control.sock")}
+    settings["audit"] = settings.get("audit", {}) | {"dir": str(directory / "data" / "audit")}
+    settings["log"] = settings.get("log", {}) | {"file": str(directory / "log")}
+    directory.mkdir()
+    second = directory / "postern.yaml"
+    second.write_text(yaml.safe_dump(settings))
+    for verb, status in (("run", EX_CONFIG), ("check", 1)):
+        done = subprocess.run(
+            [*site.command(verb), "--config", str(second)], env=site.environment(), capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, (verb, done.stdout, done.stderr)
+        told = [line for line in (done.stderr + done.stdout).splitlines() if "another program listens there" in line]
+        assert len(told) == len(settings["listeners"]) + 1, (verb, done.stderr)
+        assert all(str(second) in line for line in told)
+    assert not (directory / "data" / "queue").exists()
+
+
 async def check_a_full_disk(site, net, load):
     """New mail is refused; what is kept is delivered all the same, and makes room."""
     settings = yaml.safe_load(site.config.read_text())
@@ -119,6 +142,7 @@ async def test_each_fault_is_told_once_and_nothing_is_lost(tmp_path):
         assert len(load.promised) == 10
         await until(lambda: len([line for line in log_lines(site) if line["event"] == "deferred"]) >= 10)
         await asyncio.to_thread(refused, site, str(tmp_path / "data"), "another Postern")
+        await asyncio.to_thread(check_a_second_installation_on_the_same_ports, site, tmp_path / "second")
         assert (await asyncio.to_thread(submit, site.relay, letter(), "box@nowhere.example")).startswith("250")
         await end(site)
         for check in (

@@ -1,6 +1,8 @@
 """A snapshot holds what was proved, under a name of its contents, whatever is edited meanwhile."""
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,42 @@ def test_what_waits_for_a_restart_is_told_at_each_reload_until_then(base, monkey
         assert [what for what in told if "restart" in what] == [
             "audit: not all of it is taken up before the next restart"
         ]
+
+
+async def test_ports_that_others_listen_on_are_refused_at_start_and_reload_and_our_own_are_not(base, monkeypatch):
+    monkeypatch.setattr(supervise, "configure_log", lambda *_: None)
+    monkeypatch.setattr(supervise, "_LEAVING", 0.0)
+    config, inuse = base.parent / "postern.yaml", r"port \d+: another program listens there"
+    with contextlib.ExitStack() as stack:
+        ours, admin, theirs = (stack.enter_context(listening()) for _ in range(3))
+        ports = [one.getsockname()[1] for one in (ours, admin, theirs)]
+        config.write_text(config.read_text().replace("2525", str(ports[0])) + f"admin: {{ port: {ports[1]} }}\n")
+        with pytest.raises(ProblemsError, match=inuse) as caught:
+            await supervise.Configuration(config).claim_ports()
+        assert len(caught.value.problems) == 2
+        ours.close()
+        admin.close()
+        configuration = supervise.Configuration(config)
+        await configuration.claim_ports()
+        ours = stack.enter_context(listening(ports[0]))
+        configuration.load()  # our own listen there by now
+        sound = config.read_text()
+        config.write_text(sound.replace(str(ports[0]), str(ports[2])))
+        with pytest.raises(ProblemsError, match=inuse):
+            configuration.load()
+        theirs.close()
+        configuration.load()  # its workers may fail all the same, and those of before stay
+        config.write_text(sound)
+        configuration.load()
+
+
+def listening(port=0):
+    """A socket that listens as workers do."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", port))
+    one.listen()
+    return one
 
 
 def test_whom_bounces_suppress_is_taken_up_by_a_new_generation(base):
