@@ -112,6 +112,8 @@ _UNSUPPORTED_WHY: Final = {
     (6, 7): "the recipient's mail server takes no internationalised addresses",
     (7, 30): "the recipient's mail server does not promise to keep the message under TLS (REQUIRETLS)",
 }
+_CONVERSIONS: Final = frozenset({2, 3})
+"""Of subject 6 (RFC 3463 section 3.7): the message itself stands in the way, and who adapts it says how."""
 _DETAILED: Final = frozenset(
     {
         Trouble.DNS,
@@ -163,6 +165,8 @@ def _of_rule(failure: Failure, trouble: Trouble) -> Disposition:
         status = failure.status
     if trouble is Trouble.UNSUPPORTED:
         why = _UNSUPPORTED_WHY.get((status.subject, status.detail), why)
+        if failure.stage is Stage.RENDER and status.detail in _CONVERSIONS and failure.detail:
+            why = failure.detail
     elif trouble in _DETAILED and failure.detail:
         why = f"{why}: {failure.detail}"
     return Disposition(

@@ -23,6 +23,7 @@ from relay.mail.downgrade import DowngradeError, downgrade_headers
 
 MAX_LINE: Final = 998
 """Octets a line may have without its CRLF (RFC 5322 section 2.1.1)."""
+_NEEDS_SMTPUTF8: Final = "5.6.7"
 _MAX_DEPTH: Final = 20
 """As deep as the scan looks by default; each level holds the message once more."""
 _IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
@@ -36,7 +37,7 @@ class Impossible:
 
     Attributes:
         status: the enhanced status of the permanent failure (RFC 3463 section 3.7).
-        why: one clause for operators, without content.
+        why: one clause for the sender and operators, without content.
     """
 
     status: str
@@ -76,7 +77,21 @@ def adapt(content: bytes, features: PeerFeatures, *, smtputf8: bool = False) -> 
     try:
         return adapter.entity(content, top=True)
     except _CannotError as error:
-        return error.impossible
+        found = error.impossible
+        if found.status == _NEEDS_SMTPUTF8:
+            return found
+        return Impossible(status=found.status, why=f"{_cause(content, features)}: {found.why}")
+
+
+def _cause(content: bytes, features: PeerFeatures) -> str:
+    """Why the message had to be changed at all."""
+    if has_long_line(content):
+        return (
+            f"the message has a line of more than {MAX_LINE} octets, which no server need take (RFC 5322 section 2.1.1)"
+        )
+    if features.eight_bit_mime:
+        return "the message's header is not ASCII"
+    return "the recipient's mail server takes no 8-bit messages, and this one cannot be converted"
 
 
 def _head(content: bytes) -> bytes:

@@ -19,10 +19,14 @@ _STRUCTURED: Final = frozenset({
     b"list-help", b"list-archive", b"list-owner", b"list-subscribe", b"resent-message-id", b"resent-date",
 })  # fmt: skip
 """Fields in which no encoded word may stand (RFC 2047 section 5)."""
+_TEXT: Final = frozenset({b"subject", b"comments", b"content-description"})
+"""Fields of text, in which an encoded word may stand wherever there is one (RFC 2047 section 5)."""
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z)|<[^<>]*>|[^\s"<>,;:()]+|[,;:()]|\s+|.', re.DOTALL)
 """No piece is tried twice from two beginnings: an open quotation is one to the end, and "<" does not go over "<"."""
 _PARAMETER: Final = re.compile(r';\s*([A-Za-z0-9-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s"]*)')
 _SEPARATORS: Final = frozenset(",;:()")
+_LONGEST_TEXT: Final = 16 * 1024
+"""Octets of a text whose words are encoded for their length alone: what takes long is no subject of a person."""
 _FOLD_AT: Final = 76
 _MAX_LINE: Final = 998
 
@@ -66,8 +70,14 @@ def _field(field: edit.HeaderField, raw: bytes, *, keep_utf8: bool) -> bytes:
     text = field.unfolded.decode("ascii") if field.unfolded.isascii() else _rewritten(field)
     try:
         return edit.encode_field(name, text)
-    except ValueError as error:
-        raise DowngradeError("5.6.3", f"the header {name[:40]} cannot be converted: {error}") from None
+    except ValueError:
+        if (
+            field.name in _TEXT and too_long and len(raw) <= _LONGEST_TEXT
+        ):  # decoded first: an encoded word of 1,000 octets is no word to encode anew
+            return edit.encode_words(name, decode_value(field.unfolded.decode("utf-8", "surrogateescape")))
+    told = name if field.name in _ADDRESSES | _PARAMETERS | _STRUCTURED else "a header"  # others may name anything
+    what = "has a word that no line can hold" if too_long else "has a form that no server takes"
+    raise DowngradeError("5.6.3", f"{told} {what}, and the program that wrote it must write it shorter")
 
 
 def _rewritten(field: edit.HeaderField) -> str:

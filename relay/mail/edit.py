@@ -164,10 +164,11 @@ def encode_field(name: str, value: str) -> bytes:
         raise ValueError("a header value must not hold a line end or NUL")
     if value.isascii():
         return _fold(f"{name}: {value}".rstrip(" ")).encode("ascii") + b"\r\n"
-    return _words(name, value)
+    return encode_words(name, value)
 
 
-def _words(name: str, value: str) -> bytes:
+def encode_words(name: str, value: str) -> bytes:
+    """One header field with its CRLF, its text in RFC 2047 words whatever it is, none longer than a line."""
     text = value.encode("utf-8", "replace").decode("utf-8")
     encoded = Header(text, "utf-8", maxlinelen=_FOLD_AT, header_name=name).encode(linesep="\r\n")
     return f"{name}: {encoded}\r\n".encode("ascii")
@@ -256,7 +257,7 @@ def _subject(text: str) -> bytes:
     try:
         return encode_field("Subject", text)
     except (ValueError, HeaderParseError):
-        return _words("Subject", text)
+        return encode_words("Subject", text)
 
 
 def remove_tags(text: str, tags: Sequence[str]) -> str:

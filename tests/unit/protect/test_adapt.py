@@ -2,12 +2,15 @@
 
 import email
 import email.policy
+from email.header import decode_header, make_header
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.core.outcome import PeerFeatures
+from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
+from relay.core.reply import EnhancedStatus
+from relay.delivery.trouble import disposition
 from relay.mail.adapt import MAX_LINE, Impossible, adapt, has_long_line, to_base64, to_quoted_printable
 
 OLD = PeerFeatures()
@@ -216,12 +219,65 @@ def test_a_structured_header_outside_ascii_is_refused():
     assert refused.status == "5.6.3"
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"References: <" + b"a" * 1200 + b"@x.example>\r\n\r\nx\r\n",
+            ("more than 998 octets", "References has a word"),
+        ),
+        (b"X-Jane-Roe: " + b"a" * 1200 + b"\r\n\r\nx\r\n", ("more than 998 octets", "a header has a word")),
+        (b"Subject: x\r\n" + b"a" * 1200 + b"\r\n\r\nx\r\n", ("more than 998 octets", "over-long and no field")),
+        (
+            message(multipart(b"signed", b"b", part(b"text/plain", b"a" * 1200))),
+            ("more than 998 octets", "would break it"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("features", [MODERN, OLD])
+def test_what_is_too_long_is_told_as_that_and_not_as_8_bit(content, told, features):
+    refused = adapt(content, features)
+    assert isinstance(refused, Impossible)
+    why = disposition(
+        Failure(
+            trouble=Trouble.UNSUPPORTED, stage=Stage.RENDER, status=EnhancedStatus.parse(refused.status),
+            detail=refused.why,
+        )
+    ).why  # fmt: skip
+    assert all(words in why for words in told), why
+    assert "8-bit" not in why
+    assert "extension" not in why
+    assert "Jane" not in why
+
+
+def test_what_is_8_bit_is_told_as_that():
+    refused = adapt("Message-ID: <ü@x>\r\n\r\nx\r\n".encode(), OLD)
+    assert "takes no 8-bit messages" in refused.why
+    assert "a structured header" in refused.why
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a" * 3000, "a" * 3000),
+        ("before " + "b" * 1200 + " after", "before " + "b" * 1200 + " after"),
+        ("=?us-ascii?q?" + "c" * 1200 + "?=", "c" * 1200),
+    ],
+)
+@pytest.mark.parametrize("name", ["Subject", "Comments"])
+def test_text_with_a_word_that_no_line_can_hold_goes_in_encoded_words(name, value, text):
+    """A subject that some program wrote without a blank is no reason to send nothing."""
+    adapted = adapt(f"{name}: {value}\r\n\r\nx\r\n".encode(), MODERN)
+    assert is_sendable(adapted, MODERN)
+    assert str(make_header(decode_header(email.message_from_bytes(adapted)[name]))) == text
+
+
 def test_long_header_lines_are_folded():
     content = b"From: a@b.example\r\nReferences:" + b" <abc@d>" * 300 + b"\r\n\r\nx\r\n"
     adapted = adapt(content, MODERN)
     assert is_sendable(adapted, MODERN)
     assert adapted.replace(b"\r\n <", b" <") == content
-    assert isinstance(adapt(b"Subject: " + b"x" * 2000 + b"\r\n\r\nx\r\n", MODERN), Impossible)
+    assert isinstance(adapt(b"In-Reply-To: " + b"x" * 2000 + b"\r\n\r\nx\r\n", MODERN), Impossible)
 
 
 # --- properties -----------------------------------------------------------
