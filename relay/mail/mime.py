@@ -13,17 +13,12 @@ from typing import Any, Final
 
 from relay.core.labour import BOUNDED, has_many_parameters, labour
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
-from relay.mail.split import read_split
+from relay.mail.split import plain_fields, read_split
 from relay.mail.words import decode_value
 
 __all__ = ["MimeLimits", "read_message", "read_reference"]
 
 _PARSER: Final = BytesParser(policy=BOUNDED)
-_OBSOLETE: Final = re.compile(
-    rb"^(content-[!-9;-~]+|mime-version|subject|from|to|cc|reply-to|sender|date|message-id|received)[ \t]+:",
-    re.IGNORECASE | re.MULTILINE,
-)
-"""White space before a colon (RFC 5322 section 4.5): the standard library sees the end of the header there."""
 _FIELD: Final = re.compile(r"^[!-9;-~]+[ \t]*:", re.MULTILINE)
 _BLANK: Final = re.compile(r"\r?\n\r?\n")
 
@@ -32,17 +27,12 @@ def read_message(content: bytes, limits: MimeLimits) -> MailTree:
     """Read a message. Never raises: what cannot be read is in ``faults`` (law 3)."""
     if len(content) > limits.bytes:
         return MailTree(faults=(("1", "size"),))
-    content = _plain(content)
-    return read_split(content, limits) or _read_plain(content, limits)
-
-
-def _plain(content: bytes) -> bytes:
-    return _OBSOLETE.sub(rb"\1:", content) if b" :" in content or b"\t:" in content else content
+    return read_split(content, limits) or read_reference(content, limits)
 
 
 def read_reference(content: bytes, limits: MimeLimits) -> MailTree:
     """Read a message with the standard library's parser. Never raises."""
-    return _read_plain(_plain(content), limits)
+    return _read_plain(plain_fields(content), limits)
 
 
 def _read_plain(content: bytes, limits: MimeLimits) -> MailTree:

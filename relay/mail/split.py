@@ -7,13 +7,19 @@ message, parameters in an unusual dress) is ``None``, and the reference reads it
 
 import re
 from email.message import Message
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.labour import has_many_parameters
+from relay.core.octets import octet_pattern
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.words import decode_value
 
-_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+_find_bare_cr: Final = octet_pattern(rb"\r(?:[^\n]|\z)").search
+_OBSOLETE: Final = re.compile(
+    rb"^(content-[!-9;-~]+|mime-version|subject|from|to|cc|reply-to|sender|date|message-id|received)[ \t]+:",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""White space before a colon (RFC 5322 section 4.5): the standard library sees the end of the header there."""
 _BLANK: Final = re.compile(rb"\n\r?\n")  # begins with an octet: found as memchr finds
 _HEADER: Final = re.compile(r"([!-9;-~]++):([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)(?:\r?\n|\Z)|(?s:.+)")
 """A header field; or all the rest, where none begins."""
@@ -32,43 +38,59 @@ class _UnusualError(Exception):
 
 def read_split(content: bytes, limits: MimeLimits) -> MailTree | None:
     """Read a message, or give way with ``None``. Never raises."""
-    if _BARE_CR.search(content):
+    if _find_bare_cr(content) is not None:
         return None
     builder = TreeBuilder(limits)
     try:
-        headers, body = _split_header(content, limits)
-        _part(headers, body, "", 1, builder, frozenset())
+        headers, start = _split_header(content, 0, len(content), limits)
+        _part(_Place(content, start, len(content)), headers, "", 1, builder, frozenset())
     except _UnusualError:
         return None
     return builder.tree(tuple((name, decode_value(value)) for name, value in headers))
 
 
-def _split_header(content: bytes, limits: MimeLimits) -> tuple[Headers, bytes]:
-    if content.startswith((b"\r\n", b"\n")):
-        return [], content[2 if content.startswith(b"\r") else 1 :]
-    blank = _BLANK.search(content)
-    block, body = (_without_line_end(content[: blank.start() + 1]), content[blank.end() :]) if blank else (content, b"")
+def plain_fields(content: bytes) -> bytes:
+    """Without white space before the colon of the fields that decide what is read."""
+    return _OBSOLETE.sub(rb"\1:", content) if b" :" in content or b"\t:" in content else content
+
+
+class _Place(NamedTuple):
+    """A part's body where it lies: a large one is not cut out at each level, only when it is decoded."""
+
+    content: bytes
+    start: int
+    end: int
+
+
+def _split_header(content: bytes, start: int, end: int, limits: MimeLimits) -> tuple[Headers, int]:
+    """The fields of a message or part, and where its body begins."""
+    if content.startswith((b"\r\n", b"\n"), start, end):
+        return [], content.index(b"\n", start) + 1
+    blank = _BLANK.search(content, start, end)
+    stop = blank.start() + 1 if blank else end
+    block = content[start : stop - _line_end(content, start, stop)] if blank else content[start:end]
     if len(block) > limits.header_bytes:
         raise _UnusualError
-    lines = block.decode("ascii", "surrogateescape")
+    lines = plain_fields(block).decode("ascii", "surrogateescape")
     found = _HEADER.findall(lines)
     if found and not found[-1][0]:
         raise _UnusualError
-    return [(name.lower(), value.lstrip(" \t")) for name, value in found], body
+    return [(name.lower(), value.lstrip(" \t")) for name, value in found], blank.end() if blank else end
 
 
 def _part(
-    headers: Headers, body: bytes, number: str, depth: int, builder: TreeBuilder, boundaries: frozenset[bytes]
+    place: _Place, headers: Headers, number: str, depth: int, builder: TreeBuilder, boundaries: frozenset[bytes]
 ) -> None:
     if not builder.enter(number, depth):
         return
     fields = {name: value for name, value in reversed(headers)}  # noqa: C416 - the first of equal names counts
     content_type, parameters = _content_type(fields.get("content-type"))
     if content_type.startswith("multipart/"):
-        _multipart(content_type, parameters, fields, body, number, depth, builder, boundaries)
+        _multipart(place, content_type, parameters, fields, number, depth, builder, boundaries)
     elif content_type.startswith("message/"):
         raise _UnusualError
     else:
+        body = place.content[place.start : place.end]
         builder.add(_leaf(content_type, parameters, fields, body, number or "1"))
 
 
@@ -98,10 +120,10 @@ def _parameters(value: str, place: int) -> dict[str, str]:
 
 
 def _multipart(
+    place: _Place,
     content_type: str,
     parameters: dict[str, str],
     fields: dict[str, str],
-    body: bytes,
     number: str,
     depth: int,
     builder: TreeBuilder,
@@ -118,44 +140,55 @@ def _multipart(
     mark = boundary.encode("ascii")
     if mark in boundaries:
         raise _UnusualError
-    closings, pieces = cut(body, mark)
-    contents = pieces[1:]
+    content = place.content
+    closings, pieces = cut(content, mark, place.start, place.end)
+    inner = pieces[1:-1]
     complete = len(closings) >= 2 and closings[-1] and not any(closings[:-1])
-    if not complete or not all(contents[:-1]):  # the reference takes adjacent delimiters for one
+    if not complete or not all(start < end for start, end in inner):  # the reference takes adjacent ones for one
         raise _UnusualError
-    builder.outside(number, pieces[0], contents[-1])
-    for index, piece in enumerate(contents[:-1], 1):
-        headers, inner = _split_header(_without_line_end(piece), builder.limits)
+    before, after = pieces[0], pieces[-1]
+    builder.outside(number, content[before[0] : before[1]], content[after[0] : after[1]])
+    for index, (start, end) in enumerate(inner, 1):
+        end -= _line_end(content, start, end)  # noqa: PLW2901
+        headers, body = _split_header(content, start, end, builder.limits)
         child = f"{number}.{index}" if number else str(index)
-        _part(headers, inner, child, depth + 1, builder, boundaries | {mark})
+        _part(_Place(content, body, end), headers, child, depth + 1, builder, boundaries | {mark})
 
 
-def cut(body: bytes, mark: bytes) -> tuple[list[bool], list[bytes]]:
+def cut(body: bytes, mark: bytes, start: int, stop: int) -> tuple[list[bool], list[tuple[int, int]]]:
     """Cut at the lines that are delimiters (RFC 2046 section 5.1.1): which of them close, and what is around them.
 
     Found by the boundary, not by the beginnings of lines: a large attachment has ten thousand of those.
+
+    Args:
+        body: holds what is to be cut.
+        mark: the boundary.
+        start: where that begins.
+        stop: where it ends.
     """
     delimiter = b"--" + mark
     closings: list[bool] = []
-    pieces: list[bytes] = []
-    start, at = 0, body.find(delimiter)
+    pieces: list[tuple[int, int]] = []
+    first, at = start, body.find(delimiter, start, stop)
     while at >= 0:
-        end = _DELIMITER_END.match(body, at + len(delimiter)) if at == 0 or body[at - 1] == _LF else None
+        end = None
+        if at == start or body[at - 1] == _LF:
+            end = _DELIMITER_END.match(body, at + len(delimiter), stop)
         if end is None:
-            at = body.find(delimiter, at + 1)
+            at = body.find(delimiter, at + 1, stop)
             continue
-        pieces.append(body[start:at])
+        pieces.append((first, at))
         closings.append(end[1] is not None)
-        start = end.end()
-        at = body.find(delimiter, start)
-    return closings, [*pieces, body[start:]]
+        first = end.end()
+        at = body.find(delimiter, first, stop)
+    return closings, [*pieces, (first, stop)]
 
 
-def _without_line_end(piece: bytes) -> bytes:
-    """A delimiter owns the line end before it (RFC 2046 section 5.1.1)."""
-    if piece.endswith(b"\r\n"):
-        return piece[:-2]
-    return piece[:-1] if piece.endswith(b"\n") else piece
+def _line_end(content: bytes, start: int, end: int) -> int:
+    """Octets of the line end at the end: a delimiter owns the one before it (RFC 2046 section 5.1.1)."""
+    if content.endswith(b"\r\n", start, end):
+        return 2
+    return int(content.endswith(b"\n", start, end))
 
 
 def _leaf(content_type: str, parameters: dict[str, str], fields: dict[str, str], body: bytes, number: str) -> Leaf:

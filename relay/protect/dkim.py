@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from relay.core.octets import holds
+
 Algorithm: TypeAlias = Literal["rsa", "ed25519"]
 PrivateKey: TypeAlias = RSAPrivateKey | Ed25519PrivateKey
 
@@ -36,6 +38,8 @@ SIGNED: Final = frozenset((
 
 _WSP_RUN: Final = re.compile(rb"[ \t]+")
 _FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
+_has_two_spaces: Final = holds(b"  ")
+_has_trailing_space: Final = holds(b" \r\n")
 _ALGORITHM_TAG: Final = {"rsa": b"rsa-sha256", "ed25519": b"ed25519-sha256"}
 _PADDING: Final = PKCS1v15()
 _SHA256: Final = hashes.SHA256()
@@ -115,11 +119,11 @@ def relaxed_body(body: bytes) -> bytes:
     """The body in relaxed form (RFC 6376 section 3.4.4)."""
     if b"\t" in body:
         body = body.replace(b"\t", b" ")
-    while b"  " in body:
+    while _has_two_spaces(body):
         body = body.replace(b"  ", b" ")
     if body and not body.endswith(b"\r\n"):
         body += b"\r\n"
-    if b" \r\n" in body:
+    if _has_trailing_space(body):
         body = body.replace(b" \r\n", b"\r\n")
     end = len(body)
     while body.endswith(b"\r\n\r\n", 0, end):

@@ -10,7 +10,7 @@ from typing import Final
 from relay.core.envelope import Recipient
 from relay.core.outcome import Failure, PeerFeatures, Stage, Transaction, Trouble
 from relay.core.reply import EnhancedStatus
-from relay.smtp.endofdata import has_bare_newline
+from relay.smtp.endofdata import has_bare_newline, has_leading_dot
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -83,7 +83,7 @@ def stuff(content: bytes) -> bytes:
 
     RFC 5321 section 4.5.2. An empty message becomes the lone dot.
     """
-    if b"\r\n." in content:
+    if has_leading_dot(content):
         content = content.replace(b"\r\n.", b"\r\n..")
     if content[:1] == b".":
         content = b"." + content

@@ -10,12 +10,15 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from relay.core.octets import holds
 from relay.core.reply import Reply
 
 _END: Final = b"\r\n.\r\n"
-_OTHERS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
 _ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 _DISCARD_FACTOR: Final = 4
+
+has_leading_dot: Final = holds(b"\r\n.")
+"""Whether a line other than the first begins with a dot."""
 
 TOO_BIG: Final = Reply.of(552, "5.3.4", "Message is larger than this server takes")
 BARE_NEWLINE: Final = Reply.of(554, "5.6.0", "Message has a bare CR or LF; lines must end with CRLF")
@@ -100,7 +103,7 @@ class DataReader:
         clean = not has_bare_newline(buffer)
         if not clean and self._bare is BareNewlines.REFUSE:
             return BARE_NEWLINE
-        content = bytes(memoryview(buffer)[2:]) if buffer.find(b"\r\n.") < 0 else unstuff(buffer)
+        content = bytes(memoryview(buffer)[2:]) if not has_leading_dot(buffer) else unstuff(buffer)
         if not clean:
             content = _ANY_NEWLINE.sub(b"\r\n", content)
         if len(content) > self._max_size:
@@ -124,8 +127,10 @@ def unstuff(buffer: bytes | bytearray) -> bytes:
 
 def has_bare_newline(data: bytes | bytearray) -> bool:
     """Whether some CR or LF is not part of a CRLF."""
-    # One pass for both octets: counting a single octet is several times slower than finding pairs.
-    return len(data.translate(None, _OTHERS)) != 2 * data.count(b"\r\n")
+    # Half of the time of counting: what is replaced by as many octets stays in its place, and single octets are found
+    # at the speed of memory.
+    left = data.replace(b"\r\n", b"  ")
+    return b"\r" in left or b"\n" in left
 
 
 def has_long_line(data: bytes, limit: int) -> bool:

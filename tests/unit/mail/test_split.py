@@ -21,4 +21,7 @@ def plain(body, mark):
 @example(b"--ab\r\n--ab\r\nx\r\n--ab--", b"ab")
 @example(b"x--ab\r\n\n--abc\n---a \t", b"-a")
 def test_the_quick_cut_is_the_plain_one(body, mark):
-    assert cut(body, mark) == plain(body, mark)
+    for around in (b"", b"\r\n--ab\r\n", b"x--a"):
+        held = around + body + around
+        closings, places = cut(held, mark, len(around), len(held) - len(around))
+        assert (closings, [held[start:end] for start, end in places]) == plain(body, mark)
