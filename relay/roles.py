@@ -1,5 +1,7 @@
 """The life of one process: start, heartbeat, reload on SIGHUP, drain on SIGTERM; what it does is a service's affair."""
 
+from relay import plainlog  # noqa: F401, I001  before structlog
+
 import argparse
 import asyncio
 import ctypes

@@ -11,7 +11,7 @@ RELAY = ROOT / "relay"
 PURE = {"smtp", "mail", "scan", "policy", "protect", "delivery", "trust"}
 MIDDLE = {"store", "net", "methods", "observe", "config"}
 UPPER = {"intake", "worker", "extract", "portal", "admin", "reputation"}
-TOP = {"app", "supervisor", "crew", "cli", "demo", "roles", "privileges"}
+TOP = {"app", "supervisor", "crew", "cli", "demo", "roles", "privileges", "plainlog"}
 
 ALLOWED = {
     "core": {"core"},

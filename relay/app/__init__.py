@@ -1,11 +1,13 @@
 """The composition root: settings to objects. Only here do concrete classes of all rooms meet."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from relay.app.base import Life, Service, Site
+if TYPE_CHECKING:
+    from relay.app.base import Service
 
 
-def service(role: str, name: str, *, snapshot: Path | None, config: Path | None) -> Service:
+def service(role: str, name: str, *, snapshot: Path | None, config: Path | None) -> "Service":
     """The service of one role process.
 
     Args:
@@ -17,6 +19,8 @@ def service(role: str, name: str, *, snapshot: Path | None, config: Path | None)
     Raises:
         PosternError: what it reads cannot be used.
     """
+    from relay.app.base import Life, Site  # noqa: PLC0415  the supervisor imports from here, and needs no settings
+
     site = Site.of(snapshot=snapshot, config=config)
     life = Life(site=site, name=name)
     if role == "extract":

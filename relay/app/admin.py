@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 import structlog
@@ -34,6 +34,7 @@ from relay.core.errors import PosternError, StoreError
 from relay.core.reply import EnhancedStatus
 from relay.delivery.plan import first_method
 from relay.delivery.trouble import Course, Disposition
+from relay.extract.client import ScanService
 from relay.net.resolver import Found, Resolver
 from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
@@ -147,7 +148,6 @@ class AdminService:
 
     def _parts(self, settings: Settings) -> Parts:
         self._write_notices(settings)
-        self._scanner = scanning.service(settings, self._vault.digest)
         return Parts(
             store=self._store,
             clock=CLOCK,
@@ -163,6 +163,11 @@ class AdminService:
     def _write_notices(self, settings: Settings) -> None:
         self._routes = options.route_table(settings)
         self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
+
+    @cached_property
+    def _scanner(self) -> ScanService:
+        """Loaded when an operator first has a message decided anew: its tables are a fifth of this process's memory."""
+        return scanning.service(self._life.settings, self._vault.digest)
 
     async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:
         report = await self._scanner.scan(content, message.session.client)

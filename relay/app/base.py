@@ -118,6 +118,16 @@ class Life:
 _FORMATS = {LogFormat.AUTO: log.Format.AUTO, LogFormat.JSON: log.Format.JSON, LogFormat.CONSOLE: log.Format.TEXT}
 
 
+def log_options(settings: Settings, process: str) -> log.LogOptions:
+    """How a process logs by these settings."""
+    return log.LogOptions(
+        process=process,
+        level=settings.log.level.value,
+        format=_FORMATS[settings.log.format],
+        file=settings.log.file,
+    )
+
+
 def configure_log(settings: Settings, process: str) -> None:
     """Log as the settings say, under a process's name.
 
@@ -125,14 +135,7 @@ def configure_log(settings: Settings, process: str) -> None:
         ProblemsError: the log file cannot be opened.
     """
     try:
-        log.configure(
-            log.LogOptions(
-                process=process,
-                level=settings.log.level.value,
-                format=_FORMATS[settings.log.format],
-                file=settings.log.file,
-            )
-        )
+        log.configure(log_options(settings, process))
     except OSError as error:
         what, hint = f"the log cannot be opened: {error.strerror}", "see log.file, and who may write there"
         raise ProblemsError(Problem(where=str(settings.log.file), what=what, hint=hint)) from error

@@ -8,7 +8,7 @@ import structlog
 
 from relay.app.queue import Store, node_is_draining
 from relay.core.errors import PosternError
-from relay.store.postgres.store import PostgresStore
+from relay.store import SqliteStore
 
 log = structlog.get_logger("node")
 
@@ -50,7 +50,7 @@ class NodeSwitch:
         Raises:
             PosternError: what serving needs cannot be used.
         """
-        if isinstance(self._store, PostgresStore):
+        if not isinstance(self._store, SqliteStore):
             self._store.on_draining(self._heard)
         await self._turn()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from relay.app import options
 from relay.app.base import CLOCK
@@ -14,9 +14,11 @@ from relay.config.types import AUTO
 from relay.core.ports import Vault
 from relay.store import SqliteStore
 from relay.store.postgres.options import PostgresOptions
-from relay.store.postgres.store import PostgresStore
 
-Store: TypeAlias = SqliteStore | PostgresStore
+if TYPE_CHECKING:
+    from relay.store.postgres.store import PostgresStore
+
+Store: TypeAlias = "SqliteStore | PostgresStore"
 
 SCHEMA: Final = "postern"
 """The database's schema that holds our tables."""
@@ -28,6 +30,8 @@ def build_store(
     """The store that ``store`` names, not yet opened."""
     limits = options.store_options(settings)
     if is_postgres(settings.store):
+        from relay.store.postgres.store import PostgresStore  # noqa: PLC0415  4 MB of driver that most have no use for
+
         return PostgresStore(postgres_options(settings), vault, limits, CLOCK, observe_batch=observe_batch)
     return SqliteStore(settings.data_dir / "queue", settings.run_dir, vault, limits, CLOCK, observe_batch=observe_batch)
 
@@ -72,15 +76,15 @@ def incarnation(settings: Settings, process: str) -> str:
 
 def node_is_draining(store: Store) -> bool:
     """Whether an operator told this node to take no more work; never so where there is but one."""
-    return isinstance(store, PostgresStore) and store.is_draining
+    return not isinstance(store, SqliteStore) and store.is_draining
 
 
 def node_position(store: Store) -> tuple[int, int]:
     """This node's place among those that serve, from 0, and their number."""
-    return store.position if isinstance(store, PostgresStore) else (0, 1)
+    return (0, 1) if isinstance(store, SqliteStore) else store.position
 
 
 def on_nodes(store: Store, hear: Callable[[], None]) -> None:
     """Call ``hear`` when a node begins to serve, or serves no more."""
-    if isinstance(store, PostgresStore):
+    if not isinstance(store, SqliteStore):
         store.on_nodes(hear)

@@ -1,35 +1,38 @@
-"""``postern run``: prove the configuration, freeze it, and hand the roster to the supervisor."""
+"""Proving a configuration for the supervisor, and freezing it: a process that ends when that is done."""
+
+from relay import plainlog  # noqa: F401, I001  before structlog
 
 import asyncio
 import contextlib
 import hashlib
 import os
-import shutil
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import orjson
 import structlog
 
 from relay.app import scanning
 from relay.app import snapshot as snapshots
-from relay.app.base import CLOCK, configure_log
+from relay.app.base import CLOCK, configure_log, log_options
 from relay.app.stock import load_signers, open_vault
 from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
 from relay.config.methods import configured_methods
-from relay.config.policies import RunningPolicy, Stamp, stamps
+from relay.config.policies import RunningPolicy
 from relay.config.prove import Extent, missing_routes, ports_of, prove, prove_ports
 from relay.config.settings import Settings
+from relay.config.snapshot import from_snapshot, snapshot
+from relay.config.stamps import Stamp, stamps
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
-from relay.observe import exposition, notify
+from relay.observe import exposition
 from relay.privileges import become
-from relay.store import DirectoryLock
-from relay.supervisor import Supervisor, SupervisorOptions
 
 log = structlog.get_logger("supervisor")
 
@@ -110,15 +113,28 @@ def _proved(path: Path) -> tuple[Problem, ...]:
 
 
 class Configuration:
-    """The configuration file as the supervisor loads it: at start, and again at each SIGHUP."""
+    """The configuration file as it is loaded at start, and again at each SIGHUP.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        settings: in force; before the first :meth:`load` those of the file.
+        stamps: of the policy files that they were proved with.
+        ports: all that were ever ours: of a change that failed they are so still.
+
+    Args:
+        path: the file.
+        running: the settings in force, if any are.
+        started: those that were in force first.
+        ports: what proofs before left in :attr:`ports`.
+    """
+
+    def __init__(
+        self, path: Path, running: Settings | None = None, started: Settings | None = None, ports: Collection[int] = ()
+    ) -> None:
         self._path = path
-        self.settings = load(path)
-        self._started = self.settings
-        self._policy_files: tuple[str, ...] = ()
-        self._stamps: tuple[Stamp, ...] = ()
-        self._ports: frozenset[int] = frozenset()  # all that were ever ours: of a change that failed they are so still
+        self.settings = running or load(path)
+        self._started = started or self.settings
+        self.stamps: tuple[Stamp, ...] = ()
+        self.ports = frozenset(ports)
 
     async def claim_ports(self) -> None:
         """Make sure that nobody listens where our processes will. Those of a killed supervisor get time to leave.
@@ -132,7 +148,7 @@ class Configuration:
                 raise ProblemsError(*problems)
             log.info("waiting for what listens there to leave", problems=[str(problem) for problem in problems])
             await asyncio.sleep(_LOOK)
-        self._ports = ports_of(loaded.settings)
+        self.ports = ports_of(loaded.settings)
 
     def load(self) -> Roster:
         """Load, prove and freeze.
@@ -157,7 +173,7 @@ class Configuration:
         if changed:
             what = f"{', '.join(changed)} cannot be changed while running"
             raise ProblemsError(Problem(where=str(self._path), what=what, hint="restart Postern"))
-        if self._ports and (problems := prove_ports(load_with_places(self._path), ours=self._ports)):
+        if self.ports and (problems := prove_ports(load_with_places(self._path), ours=self.ports)):
             raise ProblemsError(*problems)
         for warning in _proved(self._path):
             log.warning("configuration", where=warning.where, what=warning.what, hint=warning.hint)
@@ -167,58 +183,74 @@ class Configuration:
         if later:
             what = f"{', '.join(later)}: not all of it is taken up before the next restart"
             log.warning("configuration", where=str(self._path), what=what, hint="restart Postern when it suits")
-        try:
-            roster, self._policy_files = freeze(settings)
-        finally:
-            self._stamps = stamps(self._policy_files)
+        roster, files = freeze(settings)
+        self.stamps = stamps(files)
         self.settings = settings
-        self._ports |= ports_of(settings)
+        self.ports |= ports_of(settings)
         configure_log(settings, "supervisor")
         return roster
 
-    def changed(self) -> bool:
-        """Whether a policy file or one of its lists was edited since it was last looked at."""
-        return self._stamps != stamps(self._policy_files)
 
+def main(path: Path) -> int:
+    """Prove a configuration for the supervisor (:mod:`relay.app.oversee`), which asks and is answered in lines of JSON.
 
-async def run(path: Path) -> int:
-    """Supervise until told to stop; the exit status.
-
-    Raises:
-        ProblemsError: the configuration cannot be used, or another Postern runs on the same directory.
+    It tells first what was proved before; the answer is where the configuration leads (:func:`_bearings`). The second
+    line, if it comes, asks for the proof; the answer is the roster and what the next proof is to be told. In place of
+    either answer stand the problems.
     """
-    configuration = Configuration(path)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may stand between answers
+    with contextlib.suppress(BrokenPipeError):  # the supervisor is gone
+        try:
+            told = orjson.loads(sys.stdin.buffer.readline())
+            running, started = _settings(told["running"]), _settings(told["started"])
+            configuration = Configuration(path, running, started, told["ports"])
+            _say(answers, _bearings(configuration.settings))
+            if sys.stdin.buffer.readline():
+                _say(answers, _complete(configuration, is_first=not told["running"]))
+        except ProblemsError as error:
+            _say(answers, {"problems": [asdict(problem) for problem in error.problems]})
+    return 0
+
+
+def _say(answers: BinaryIO, what: Mapping[str, Any]) -> None:
+    answers.write(orjson.dumps(what, default=str, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _settings(content: str) -> Settings | None:
+    return from_snapshot(content.encode()) if content else None
+
+
+def _bearings(settings: Settings) -> dict[str, Any]:
+    """The few settings that the supervisor needs itself."""
+    return {
+        "data_dir": settings.data_dir,
+        "run_dir": settings.run_dir,
+        "user": settings.user,
+        "watchdog": settings.process.watchdog,
+        "drain": settings.process.drain,
+        "restart_pause": settings.process.restart_pause,
+        "log": asdict(log_options(settings, "supervisor")),
+    }
+
+
+def _complete(configuration: Configuration, *, is_first: bool) -> dict[str, Any]:
     settings = configuration.settings
-    for directory in (settings.data_dir, settings.run_dir):
-        _make(directory, settings.user)
     if settings.user is not None:
-        become(settings.user)  # before anything is opened or logged to
+        become(settings.user)  # as the supervisor did, before anything is opened or logged to
     configure_log(settings, "supervisor")
-    with DirectoryLock(settings.data_dir):
-        await configuration.claim_ports()
+    if is_first:
+        asyncio.run(configuration.claim_ports())
         exposition.prepare(settings.run_dir / "metrics")
-        supervisor = Supervisor(
-            SupervisorOptions(
-                run_dir=settings.run_dir,
-                watchdog=settings.process.watchdog,
-                drain_timeout=settings.process.drain + 15,
-                longest_pause=settings.process.restart_pause,
-            ),
-            configuration.load,
-            notify.notify,
-            changed=configuration.changed,
-        )
-        return await supervisor.run()
+    roster = configuration.load()
+    return {
+        "roster": asdict(roster),
+        "stamps": configuration.stamps,
+        "ports": sorted(configuration.ports),
+        "settings": snapshot(configuration.settings)[1].decode(),
+        "bearings": _bearings(configuration.settings),
+    }
 
 
-def _make(directory: Path, user: str | None) -> None:
-    """Make a directory for the user that Postern will run as; one that is there is left as it is."""
-    try:
-        if not directory.exists():
-            directory.mkdir(mode=0o750, parents=True)
-            if user is not None and os.geteuid() == 0:
-                shutil.chown(directory, user)
-    except (OSError, LookupError) as error:
-        what = f"cannot be made: {error}"
-        hint = "make it, and give it to the user Postern runs as"
-        raise ProblemsError(Problem(where=str(directory), what=what, hint=hint)) from error
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -23,8 +23,10 @@ def command(config: Path, role: str | None, name: str) -> None:
 
     Without --role a supervisor starts every process, replaces those that die, reloads on SIGHUP and drains on SIGTERM.
     """
+    from relay import plainlog  # noqa: F401  before structlog
+
     if role is None:
-        from relay.app.supervise import run
+        from relay.app.oversee import run
         from relay.supervisor import EX_CONFIG
 
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from relay.config.stamps import Stamp, stamps
 from relay.core.address import Address
 from relay.core.decision import Explanation, MethodName, PolicyDecision
 from relay.core.envelope import MessageFacts
@@ -25,9 +26,6 @@ MAX_FILES: Final = 100
 MAX_FILE_OCTETS: Final = 1024 * 1024
 MAX_LIST_OCTETS: Final = 64 * 1024 * 1024
 _BUILTIN: Final = ("consumer-mailbox-providers",)
-
-Stamp = tuple[str, int, int, int]
-"""A file's name, mtime in ns, size and inode; -1 when it is not there."""
 
 
 def load_policy(path: Path, *, methods: frozenset[MethodName], now: float) -> CompiledPolicy:
@@ -137,18 +135,6 @@ def builtin_lists() -> Mapping[str, str]:
     """Contents of the lists that ship with Postern."""
     data = resources.files("relay.policy") / "data"
     return {name: (data / f"{name}.txt").read_text(encoding="utf-8") for name in _BUILTIN}
-
-
-def stamps(names: tuple[str, ...]) -> tuple[Stamp, ...]:
-    """What tells whether any of the files changed since."""
-    found = []
-    for name in names:
-        try:
-            status = Path(name).stat()
-            found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
-        except OSError:
-            found.append((name, -1, -1, -1))
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

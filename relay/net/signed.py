@@ -6,8 +6,6 @@ from email.parser import BytesHeaderParser
 from email.policy import compat32
 from typing import Final
 
-import dkim
-
 from relay.core.address import normalise_domain
 from relay.core.errors import AddressError, StoreUnavailableError
 from relay.net.resolver import Found, Resolver
@@ -54,6 +52,8 @@ async def is_signed_by_its_author(content: bytes, resolver: Resolver, *, tlsrpt:
 
 
 def _verifies(content: bytes, number: int, keys: dict[bytes, bytes], *, tlsrpt: bool) -> bool:
+    import dkim  # noqa: PLC0415  4 MB that a process which gets no report does without
+
     try:
         message = dkim.DKIM(content, tlsrpt=tlsrpt)
         return bool(message.verify(number, dnsfunc=lambda name, **_: keys.get(_dotted(name))))

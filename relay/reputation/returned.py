@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relay.core.labour import BOUNDED, labour
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
 from relay.mail.words import decode_value
-from relay.reputation.formats import COPY_BELOW, FORMATS, BounceFormat
+
+if TYPE_CHECKING:
+    from relay.reputation.formats import BounceFormat
 
 LIMIT: Final = 1024 * 1024
 """Octets of a returned message that are read: reports stand at its beginning."""
@@ -316,6 +318,8 @@ def _is_automatic(headers: list[tuple[str, str]]) -> bool:
 
 
 def _unstructured(parts: _Parts) -> Returned:
+    from relay.reputation.formats import COPY_BELOW, FORMATS  # noqa: PLC0415  4 MB of patterns for the first of these
+
     text = "\n".join(parts.texts)
     copy = COPY_BELOW.search(text)
     said = f"{text[: copy.start()] if copy and copy.start() > 0 else text}\n"
@@ -328,7 +332,7 @@ def _unstructured(parts: _Parts) -> Returned:
     return Returned(kind=Kind.OTHER)
 
 
-def _entries(form: BounceFormat, text: str) -> list[ReturnedRecipient]:
+def _entries(form: "BounceFormat", text: str) -> list[ReturnedRecipient]:
     apart = form.reason.search(text) if form.reason is not None else None
     for pattern in form.entries:
         found: dict[str, ReturnedRecipient] = {}

@@ -6,18 +6,18 @@ import pytest
 
 from relay.app.node import NodeSwitch
 from relay.core.errors import Problem, ProblemsError
-from relay.store import MemoryStore
+from relay.store import SqliteStore, StoreOptions
 from tests.support.queue import ManualClock
 from tests.support.vault import FakeVault
 
 
 class Switched:
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, directory):
         self.draining = False
         self.faults = 0
         self.turns = asyncio.Queue()
         monkeypatch.setattr("relay.app.node.node_is_draining", lambda _store: self.draining)
-        store = MemoryStore(FakeVault(), ManualClock())
+        store = SqliteStore(directory, directory, FakeVault(), StoreOptions(), ManualClock())  # never opened
         self.switch = NodeSwitch(store, self.serve, self.cease, again=0.0)
 
     async def serve(self):
@@ -36,8 +36,8 @@ class Switched:
 
 
 @pytest.fixture
-def it(monkeypatch):
-    return Switched(monkeypatch)
+def it(monkeypatch, tmp_path):
+    return Switched(monkeypatch, tmp_path)
 
 
 async def test_it_serves_and_ceases_as_told(it):

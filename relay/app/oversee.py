@@ -1,0 +1,205 @@
+"""``postern run``: lock the data directory, have the configuration proved, and hand the roster to the supervisor.
+
+What proves a configuration has to load all that the other processes load, the scan's tables included: 50 MB that the
+supervisor would keep for nothing until the next reload. So a process of its own proves, writes the snapshot and ends
+(``relay.app.supervise``), and this module imports nothing of what it needs.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from relay.config.stamps import stamps
+from relay.core.errors import Problem, ProblemsError
+from relay.crew import Roster
+from relay.observe import log as logs
+from relay.observe import notify
+from relay.privileges import become
+from relay.store.sqlite.lock import DirectoryLock
+from relay.supervisor import Supervisor, SupervisorOptions
+
+
+class _Proof:
+    """One process that reads and proves a configuration, and its two answers: where it leads, and what it comes to.
+
+    Args:
+        path: the configuration file.
+        told: what became of the proofs before: the settings in force as ``running``, those in force first as
+            ``started``, both empty at the start, and our ``ports``.
+    """
+
+    def __init__(self, path: Path, told: dict[str, Any]) -> None:
+        self._path = path
+        self._process = subprocess.Popen(  # noqa: S603  this Python, with arguments of our own
+            [sys.executable, "-m", "relay.app.supervise", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        self._tell(told)
+        self.bearings = self._answer()
+
+    def complete(self) -> dict[str, Any]:
+        """Become the configured user, prove and freeze.
+
+        Raises:
+            ProblemsError: everything that is wrong.
+        """
+        try:
+            self._tell({"go": True})
+            return self._answer()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Let the process go."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.write(orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                pass  # it has ended: the answer that does not come tells
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline() if self._process.stdout is not None else b""
+        if not line.endswith(b"\n"):
+            self.end()
+            what = f"the process that proves it ended with status {self._process.returncode}"
+            raise ProblemsError(Problem(where=str(self._path), what=what, hint="its output says why"))
+        answer: dict[str, Any] = orjson.loads(line)
+        if "problems" in answer:
+            self.end()
+            raise ProblemsError(*(Problem(**problem) for problem in answer["problems"]))
+        return answer
+
+
+class Configuration:
+    """The configuration file as the supervisor knows it: proved at the start, and again at each reload.
+
+    Attributes:
+        bearings: the few settings that the supervisor itself needs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin to read it.
+
+        Raises:
+            ProblemsError: it cannot be read, or what is wrong with its values.
+        """
+        self._path = path
+        self._told: dict[str, Any] = {"running": "", "started": "", "ports": []}
+        self._proof: _Proof | None = _Proof(path, self._told)
+        self.bearings = self._proof.bearings
+        self._stamps = stamps(())
+
+    def load(self) -> Roster:
+        """Prove and freeze it.
+
+        Raises:
+            ProblemsError: everything that is wrong.
+        """
+        proof, self._proof = self._proof or _Proof(self._path, self._told), None
+        try:
+            answer = proof.complete()
+        finally:
+            self._stamps = stamps(tuple(stamp[0] for stamp in self._stamps))  # one refusal for each edit
+        self._stamps = tuple((name, *rest) for name, *rest in answer["stamps"])
+        running = answer["settings"]
+        self._told = {
+            "running": running,
+            "started": self._told["started"] or running,
+            "ports": answer["ports"],
+        }
+        self.bearings = answer["bearings"]
+        configure_log(self.bearings)
+        roster = answer["roster"]
+        return Roster(**roster | {"snapshot": Path(roster["snapshot"])})
+
+    def changed(self) -> bool:
+        """Whether a policy file or one of its lists was edited since it was last looked at."""
+        return self._stamps != stamps(tuple(stamp[0] for stamp in self._stamps))
+
+    def close(self) -> None:
+        """Let go of a proof that was not asked for."""
+        if self._proof is not None:
+            self._proof.end()
+
+
+def configure_log(bearings: dict[str, Any]) -> None:
+    """Log as the settings say, under the supervisor's name.
+
+    Raises:
+        ProblemsError: the log file cannot be opened.
+    """
+    file = bearings["log"]["file"]
+    options = logs.LogOptions(
+        process="supervisor",
+        level=bearings["log"]["level"],
+        format=logs.Format(bearings["log"]["format"]),
+        file=Path(file) if file else None,
+    )
+    try:
+        logs.configure(options)
+    except OSError as error:
+        what, hint = f"the log cannot be opened: {error.strerror}", "see log.file, and who may write there"
+        raise ProblemsError(Problem(where=str(file), what=what, hint=hint)) from error
+
+
+async def run(path: Path) -> int:
+    """Supervise until told to stop; the exit status.
+
+    Raises:
+        ProblemsError: the configuration cannot be used, or another Postern runs on the same directory.
+    """
+    configuration = Configuration(path)
+    try:
+        return await _run(configuration)
+    finally:
+        configuration.close()
+
+
+async def _run(configuration: Configuration) -> int:
+    bearings = configuration.bearings
+    data_dir, run_dir, user = Path(bearings["data_dir"]), Path(bearings["run_dir"]), bearings["user"]
+    for directory in (data_dir, run_dir):
+        _make(directory, user)
+    if user is not None:
+        become(user)  # before anything is opened or logged to
+    configure_log(bearings)
+    with DirectoryLock(data_dir):
+        supervisor = Supervisor(
+            SupervisorOptions(
+                run_dir=run_dir,
+                watchdog=bearings["watchdog"],
+                drain_timeout=bearings["drain"] + 15,
+                longest_pause=bearings["restart_pause"],
+            ),
+            configuration.load,
+            notify.notify,
+            changed=configuration.changed,
+        )
+        return await supervisor.run()
+
+
+def _make(directory: Path, user: str | None) -> None:
+    """Make a directory for the user that Postern will run as; one that is there is left as it is."""
+    try:
+        if not directory.exists():
+            directory.mkdir(mode=0o750, parents=True)
+            if user is not None and os.geteuid() == 0:
+                shutil.chown(directory, user)
+    except (OSError, LookupError) as error:
+        what = f"cannot be made: {error}"
+        hint = "make it, and give it to the user Postern runs as"
+        raise ProblemsError(Problem(where=str(directory), what=what, hint=hint)) from error

@@ -1,0 +1,93 @@
+"""The supervisor has configurations proved in a process of their own, and loads nothing of what that needs."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from relay.app import oversee
+from relay.core.errors import ProblemsError
+from tests.support.configs import furnish
+from tests.unit.app.test_snapshot import CONFIG
+
+HEAVY = ["pydantic", "psycopg", "dkim", "rich", "apsw", "cryptography", "re2", "relay.scan", "relay.config.settings"]
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory):
+    return furnish(tmp_path_factory.mktemp("etc"))
+
+
+@pytest.fixture
+def config(furnished, tmp_path, monkeypatch):
+    monkeypatch.setattr(oversee, "configure_log", lambda _bearings: None)
+    shutil.copytree(furnished, tmp_path / "postern", symlinks=True)
+    path = tmp_path / "postern.yaml"
+    path.write_text(CONFIG.format(base=tmp_path / "postern").replace("port: 2525", "port: 0"))
+    return path
+
+
+@pytest.fixture
+def configuration(config):
+    made = oversee.Configuration(config)
+    yield made
+    made.close()
+
+
+def loaded(*modules):
+    """Which of the heavy modules a new process has after it imported these."""
+    script = f"import sys, {', '.join(modules)}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.split())
+
+
+def test_a_supervisor_loads_neither_settings_nor_scan_nor_database():
+    assert loaded("relay.plainlog", "relay.app.oversee") == set()
+
+
+def test_a_worker_loads_no_driver_and_no_verifier_that_most_have_no_use_for():
+    modules = loaded("relay.plainlog", "relay.roles", "relay.app.worker", "relay.app.admin")
+    assert {"rich", "psycopg", "dkim"} & modules == set()
+    assert "apsw" in modules
+
+
+def test_rich_is_found_by_who_wants_it_after_it_was_hidden_from_the_log():
+    script = "import relay.plainlog, structlog.dev, rich.console; print(structlog.dev.rich)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "None"
+
+
+def test_a_reload_knows_what_was_proved_before(configuration, config):
+    first = configuration.load()
+    assert (first.workers, first.snapshot.parent.name) == (2, "config")
+    assert not configuration.changed()
+    sound = config.read_text()
+    config.write_text(sound.replace("postern/data", "postern/elsewhere"))
+    with pytest.raises(ProblemsError, match="data_dir cannot be changed while running"):
+        configuration.load()
+    config.write_text(sound.replace("workers: 2", "workers: 3"))
+    assert configuration.load().workers == 3
+
+
+def test_an_edited_policy_is_noticed_and_told_as_wrong_once(configuration, config):
+    configuration.load()
+    policy = config.parent / "postern" / "policies" / "main.yaml"
+    policy.write_text(policy.read_text() + "nonsense: [\n")
+    assert configuration.changed()
+    with pytest.raises(ProblemsError, match=r"main\.yaml") as caught:
+        configuration.load()
+    assert all(problem.what for problem in caught.value.problems)
+    assert not configuration.changed()
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_with_its_place(tmp_path):
+    with pytest.raises(ProblemsError, match=r"postern\.yaml"):
+        oversee.Configuration(tmp_path / "postern.yaml")
+
+
+def test_a_proof_that_dies_is_a_problem(configuration):
+    configuration._proof._process.kill()
+    with pytest.raises(ProblemsError, match=r"the process that proves it ended with status -9"):
+        configuration.load()
+    assert configuration.load().workers == 2  # the next is asked anew
