@@ -1,8 +1,8 @@
 """``postern proof``: a page about one message that a compliance officer can file."""
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +16,34 @@ from relay.core.errors import PosternError
 if TYPE_CHECKING:
     from relay.observe.proof import Copy, Step, Story
     from relay.observe.trail import Report
+    from relay.protect.sealing import RingVault
 
 _PORTAL: Final = (
     "the portal: the message was sealed there, and could be read over HTTPS alone by who proved that they read the "
     "mailbox; what travelled as below was a notice without its content"
 )
+_ALONE: Final = "what {node} did: what other nodes of its store did stands in their trails (add each with --trail)"
+_TOGETHER: Final = "what the nodes did whose trails are named here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the trails tell.
+
+    Attributes:
+        story: of the message.
+        reports: the directory of each trail that was read, and whether it is whole; this node's own first.
+        node: this node's name where others may have had to do with the message, empty where it is the only one.
+    """
+
+    story: "Story"
+    reports: Sequence[tuple[Path, "Report"]]
+    node: str
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether other nodes may have done what no trail here tells of."""
+        return bool(self.node) and len(self.reports) == 1
 
 
 @click.command(name="proof")
@@ -29,47 +52,84 @@ _PORTAL: Final = (
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "as_html", is_flag=True, help="Print a page to be filed; print it from a browser for PDF.")
 @click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
-def command(message_id: str, config: Path, *, as_json: bool, as_html: bool, mailboxes: bool) -> None:
+@click.option(
+    "--trail",
+    "trails",
+    multiple=True,
+    metavar="DIR",
+    help="A copy of another node's audit trail; once for each node.",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+def command(
+    message_id: str, config: Path, *, as_json: bool, as_html: bool, mailboxes: bool, trails: tuple[Path, ...]
+) -> None:
     """Show how a message was protected, from the audit trail.
 
     Tells who gave it, what was decided by which version of which rule, how each copy travelled and where it ended, and
     whether the trail that says so is whole. The exit status is 1 when the trail is not.
     """
     one_form(as_json=as_json, as_html=as_html)
-    story, report = _read(message_id, config, mailboxes=mailboxes)
+    found = _read(message_id, config, trails, mailboxes=mailboxes)
     if as_json:
-        chain = {
-            "whole": not report.faults, "records": report.link.count, "hash": report.link.hash.hex(),
-            "heads": report.heads, "unsigned": report.unsigned, "faults": [str(fault) for fault in report.faults],
-        }  # fmt: skip
-        click.echo(orjson.dumps({**asdict(story), "trail": chain}, option=orjson.OPT_INDENT_2))
+        chains = [_chain(directory, report) for directory, report in found.reports]
+        others = {"node": found.node, "other_trails": chains[1:], "other_nodes_missing": found.is_partial}
+        click.echo(orjson.dumps({**asdict(found.story), "trail": chains[0], **others}, option=orjson.OPT_INDENT_2))
     elif as_html:
-        click.echo(_page(story, report), nl=False)
+        click.echo(_page(found), nl=False)
     else:
-        _print(story, report)
-    if report.faults:
+        _print(found)
+    if any(report.faults for _, report in found.reports):
         raise SystemExit(1)
 
 
-def _read(message_id: str, config: Path, *, mailboxes: bool) -> tuple["Story", "Report"]:
+def _chain(directory: Path, report: "Report") -> dict[str, Any]:
+    return {
+        "directory": str(directory), "whole": not report.faults, "records": report.link.count,
+        "hash": report.link.hash.hex(), "heads": report.heads, "unsigned": report.unsigned,
+        "faults": [str(fault) for fault in report.faults],
+    }  # fmt: skip
+
+
+def _read(message_id: str, config: Path, trails: Sequence[Path], *, mailboxes: bool) -> _Found:
     import os
 
     from relay.config.keyfiles import load_ring
     from relay.config.load import load
+    from relay.config.store import is_postgres
     from relay.observe.proof import tell
-    from relay.observe.trail import show, verify
+    from relay.observe.trail import verify
     from relay.protect.chain import public_keys
     from relay.protect.sealing import RingVault
 
     settings = load(config)
     ring = load_ring(settings.keys_dir)
-    vault = RingVault(ring, os.urandom)
-    records = show(settings.audit.dir, vault=vault, message_id=message_id, mailboxes=mailboxes)
-    story = tell(records, message_id)
+    vault, keys = RingVault(ring, os.urandom), public_keys(ring)
+    directories = list(dict.fromkeys([settings.audit.dir, *trails]))
+    story = tell(_records(directories, vault, message_id, mailboxes=mailboxes), message_id)
+    node = settings.node if is_postgres(settings.store) else ""
     if story is None:
-        raise PosternError(f"{message_id}: the audit trail tells of no such message (what is new takes some seconds)")
-    heads = settings.audit.heads_file
-    return story, verify(settings.audit.dir, vault=vault, keys=public_keys(ring), heads=heads)
+        elsewhere = "; another node may have taken it: add its trail with --trail" if node and not trails else ""
+        told = f"the audit trail tells of no such message (what is new takes some seconds){elsewhere}"
+        raise PosternError(f"{message_id}: {told}")
+    heads = [settings.audit.heads_file, *[None] * len(trails)]  # where others keep theirs is not known here
+    reports = [
+        (one, verify(one, vault=vault, keys=keys, heads=kept)) for one, kept in zip(directories, heads, strict=False)
+    ]
+    return _Found(story=story, reports=reports, node=node)
+
+
+def _records(
+    directories: Sequence[Path], vault: "RingVault", message_id: str, *, mailboxes: bool
+) -> list[dict[str, Any]]:
+    """The records about a message from all trails, in order: decisions first, for the nodes' clocks may differ."""
+    from relay.observe.trail import show
+
+    found = [
+        record for one in directories for record in show(one, vault=vault, message_id=message_id, mailboxes=mailboxes)
+    ]
+    if len(directories) > 1:
+        found.sort(key=lambda record: (record["kind"] not in {"accepted", "refused", "decided"}, record["at"]))
+    return found
 
 
 # --- telling -----------------------------------------------------------
@@ -111,7 +171,9 @@ def _decision(copy: "Copy") -> list[tuple[str, str]]:
     return rows
 
 
-def _end(copy: "Copy") -> list[tuple[str, str]]:
+def _end(copy: "Copy", *, is_partial: bool = False) -> list[tuple[str, str]]:
+    if not copy.fate and is_partial:
+        return [("ended", "not by this node: it is in the queue, or another node's trail tells")]
     if not copy.fate:
         return [("ended", "not yet: it is in the queue")]
     facts = copy.fate
@@ -153,39 +215,45 @@ def _step(step: "Step") -> str:
     return f"{step.kind}: {told}" if told else step.kind
 
 
-def _trail(report: "Report") -> list[tuple[str, str]]:
+def _trail(directory: Path, report: "Report") -> list[tuple[str, str]]:
     whole = "whole" if not report.faults else f"NOT whole: {len(report.faults)} faults, see postern audit verify"
     return [
+        ("kept in", str(directory)),
         ("the trail is", whole),
         ("head of the chain", f"{report.link.hash.hex()} after {report.link.count} records"),
         ("signed heads", f"{report.heads}; {report.unsigned} records after the last of them"),
     ]
 
 
-def _sections(story: "Story", report: "Report") -> list[tuple[str, list[tuple[str, str]]]]:
+def _sections(found: _Found) -> list[tuple[str, list[tuple[str, str]]]]:
+    story = found.story
     sections = [("Acceptance", _acceptance(story))]
     for copy in story.copies:
         way = [(_moment(step.at), _step(step)) for step in copy.steps]
-        sections.append((f"Copy {copy.number + 1}: {copy.recipient}", [*_decision(copy), *way, *_end(copy)]))
+        end = _end(copy, is_partial=found.is_partial)
+        sections.append((f"Copy {copy.number + 1}: {copy.recipient}", [*_decision(copy), *way, *end]))
     if story.others:
         sections.append(("Besides", [(_moment(step.at), _step(step)) for step in story.others]))
-    return [*sections, ("Audit trail", _trail(report)), ("What the words mean", meanings(story))]
+    trails = [row for directory, report in found.reports for row in _trail(directory, report)]
+    if found.node:
+        trails.append(("it tells of", _ALONE.format(node=found.node) if found.is_partial else _TOGETHER))
+    return [*sections, ("Audit trail", trails), ("What the words mean", meanings(story))]
 
 
-def _print(story: "Story", report: "Report") -> None:
-    for title, rows in _sections(story, report):
+def _print(found: _Found) -> None:
+    for title, rows in _sections(found):
         click.echo(f"\n{title}" if title != "Acceptance" else title)
         for name, value in rows:
             click.echo(f"  {name:<24} {value}")
 
 
-def _page(story: "Story", report: "Report") -> str:
+def _page(found: _Found) -> str:
     from relay.cli import page
 
     parts = [page.note(f"Made from the audit trail on {_moment(dt.datetime.now(dt.UTC).timestamp())}.")]
-    for title, rows in _sections(story, report):
+    for title, rows in _sections(found):
         parts += [page.heading(title), page.facts(rows)]
-    return page.page(f"Proof of protection: {story.message_id}", parts)
+    return page.page(f"Proof of protection: {found.story.message_id}", parts)
 
 
 def _moment(seconds: Any) -> str:

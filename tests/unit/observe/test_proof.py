@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from relay.cli import main
 from relay.cli.proof import _protection
 from relay.cli.proof_words import meanings
-from relay.config.keyfiles import create_ring
+from relay.config.keyfiles import create_ring, load_ring
 from relay.core.change import AuditEvent
 from relay.core.decision import MethodName
 from relay.core.fate import FateKind
@@ -90,12 +90,16 @@ def config(tmp_path):
         f"hostname: relay.clinic.example\ndata_dir: {data}\nkeys_dir: {keys}\nlisteners:\n"
         "  - {name: ehr, kind: submission, address: 127.0.0.1, port: 0, certificate: tls/good.pem, key: tls/good.key}\n"
     )
-    log = SegmentLog(data / "audit", vault=RingVault(ring, os.urandom), ring=lambda: ring, clock=lambda: NOON)
+    write(data / "audit", ring, history())
+    return file
+
+
+def write(directory, ring, events):
+    log = SegmentLog(directory, vault=RingVault(ring, os.urandom), ring=lambda: ring, clock=lambda: NOON)
     log.open()
-    log.append([OutboxRow(seq=number, events=(one,)) for number, one in enumerate(history(), 1)])
+    log.append([OutboxRow(seq=number, events=(one,)) for number, one in enumerate(events, 1)])
     log.sign()
     log.close()
-    return file
 
 
 def run(config, *arguments):
@@ -189,3 +193,51 @@ def test_what_follows_in_the_portal_is_the_end_and_what_it_travelled_on_stays():
     (copy,) = tell(records, "m1").copies
     assert (copy.fate["fate"], copy.ended_at, copy.protection) == ("read", NOON + 3, PROOF)
     assert [step.kind for step in copy.steps] == ["portal", "notified", "portal"]
+
+
+@pytest.fixture
+def nodes(config, tmp_path):
+    """This node took the message and delivered a copy; another one, whose clock is behind, delivered the rest."""
+    config.write_text(config.read_text() + "store: postgresql://postern@127.0.0.1/postern\nnode: relay1\n")
+    waits = [{"numbers": [1], "why": "no route", "host": "", "reply": "", "status": ""}]
+    theirs = [
+        event("attempt", -5, entry="m1.2", waits=waits, state="ready"),
+        event("held", -4, entry="m1.2", reason="asked for"),
+        event("fate", -3, entry="m1.2", numbers=[1], fate="delivered", reply="250 Ok", why="", proof=PROOF),
+    ]
+    write(tmp_path / "relay2", load_ring(tmp_path / "ring"), theirs)
+    return config, tmp_path / "relay2"
+
+
+def test_one_node_s_trail_does_not_say_of_a_copy_that_it_waits(nodes):
+    """Another node may have delivered it long ago: what this trail does not know it does not say."""
+    config, _ = nodes
+    told = run(config, "m1").output
+    assert "not yet: it is in the queue" not in told
+    assert "not by this node" in told
+    assert "what relay1 did" in told
+    plain = json.loads(run(config, "m1", "--json").output)
+    assert (plain["node"], plain["other_nodes_missing"], plain["other_trails"]) == ("relay1", True, [])
+    assert "another node may have taken it" in run(config, "m9").stderr
+
+
+def test_the_trails_of_several_nodes_tell_one_story(nodes):
+    config, other = nodes
+    done = run(config, "m1", "--trail", str(other))
+    assert done.exit_code == 0, done.output
+    assert "not by this node" not in done.output
+    assert done.output.count("the trail is             whole") == 2
+    plain = json.loads(run(config, "m1", "--json", "--trail", str(other)).output)
+    assert plain["copies"][1]["fate"]["fate"] == "delivered"
+    assert {step["kind"] for step in plain["copies"][1]["steps"]} == {"attempt", "held", "switched"}
+    assert plain["other_nodes_missing"] is False
+    assert [one["directory"] for one in plain["other_trails"]] == [str(other)]
+
+
+def test_another_node_s_trail_that_is_not_whole_shows_in_the_exit_status(nodes):
+    config, other = nodes
+    segment = segment_path(other, segment_days(other)[0])
+    segment.write_bytes(segment.read_bytes()[:-40])
+    done = run(config, "m1", "--trail", str(other))
+    assert done.exit_code == 1
+    assert str(segment) in done.output
