@@ -37,6 +37,11 @@ class Copy:
     told: frozenset[str]
     until: float
 
+    @property
+    def is_ones_own(self) -> bool:
+        """Whether its return address was shown to one recipient alone, so that nobody else could speak for them."""
+        return len(self.sent.recipients) == 1
+
     def is_told(self, number: int, what: str) -> bool:
         """Whether this came back before for this recipient."""
         return f"{number}-{what}" in self.told
@@ -57,7 +62,7 @@ class Copy:
         for state in self.sent.recipients:
             if key and key in (state.recipient.address.key, _original(state)):
                 return state, True
-        return (self.sent.recipients[0], False) if len(self.sent.recipients) == 1 else (None, False)
+        return (self.sent.recipients[0], False) if self.is_ones_own else (None, False)
 
 
 def _original(state: RecipientState) -> str:

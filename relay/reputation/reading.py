@@ -191,6 +191,8 @@ class ReportReader:
         outcome.tell("returned", sent.message_id, **facts, status=_safe_status(one.recipient.status))
         if verdict is None or what != "failed" or not exact or not self._options.hard_bounce:
             return
+        if not copy.is_ones_own:
+            return  # each of its recipients saw the address, and could write in another's name
         if verdict.action is BounceAction.SUPPRESS and verdict.permanent:
             said = ordinary(one.recipient.reason)
             evidence = f"{said} ({verdict.klass.value}, rule {verdict.rule}, {sent.message_id}, came back later)"
@@ -247,7 +249,7 @@ class ReportReader:
         outcome.changes.append(copy.mark(state.number, "complained"))
         numbers = [state.number]
         outcome.tell("returned", copy.sent.message_id, entry=copy.sent.entry_id, numbers=numbers, outcome="complaint")
-        if self._options.complaint:
+        if self._options.complaint and copy.is_ones_own:
             evidence = f"feedback report of type {_word(returned.feedback_type)} about {copy.sent.message_id}"
             stream = copy.sent.stream
             await self._suppress(outcome, copy, state, Cause.COMPLAINT, evidence, self._options.complaint, stream)

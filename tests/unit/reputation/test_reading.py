@@ -227,8 +227,18 @@ async def test_a_mailbox_that_only_a_forwarding_system_names_is_told_and_not_sup
     assert await it.listed.find(Address.parse(PAT)) == []
 
 
-async def test_the_original_recipient_names_it_too(it):
+async def test_nobody_is_suppressed_by_who_got_the_same_copy(it):
+    """Sue sees the return address of the copy that Pat got as well; what is sent there in Pat's name may be hers."""
     address = await it.sent(PAT, SUE)
+    _, kept = await it.read(address, dsn(PAT))
+    assert PAT in to_sender(kept)  # who sent it hears of it all the same
+    handled, _ = await it.read("fbl@clinic.example", complaint(address, PAT), ReportKind.COMPLAINT)
+    assert "complaint about" in handled.why
+    assert await it.listed.find(Address.parse(PAT)) == []
+
+
+async def test_the_original_recipient_names_it_too(it):
+    address = await it.sent(PAT)
     await it.read(address, dsn("new@elsewhere.example", original=PAT))
     assert len(await it.listed.find(Address.parse(PAT))) == 1
 
@@ -348,12 +358,13 @@ async def test_a_complaint_suppresses_the_stream_it_is_about(it, stream):
     assert "before" in (await it.read("fbl@clinic.example", complaint(address), ReportKind.COMPLAINT))[0].why
 
 
-async def test_a_complaint_of_one_of_several_must_say_whose_it_is(it):
+async def test_a_complaint_of_one_of_several_is_counted_for_whom_it_names(it):
     address = await it.sent(PAT, SUE)
     await it.read("fbl@clinic.example", complaint(address), ReportKind.COMPLAINT)
-    assert await it.listed.find(Address.parse(SUE)) == []
     await it.read("fbl@clinic.example", complaint(address, SUE), ReportKind.COMPLAINT)
-    assert len(await it.listed.find(Address.parse(SUE))) == 1
+    handled, _ = await it.read("fbl@clinic.example", complaint(address, SUE), ReportKind.COMPLAINT)
+    assert "the same recipient complained before" in handled.why
+    assert len(it.counted("complaints")) == 3
 
 
 @pytest.mark.parametrize("path", ["ehr@clinic.example", "", f"r-x@{DOMAIN}", "not an address"])
