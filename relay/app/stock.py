@@ -1,7 +1,6 @@
 """What roles take off the shelf: vault, signing keys, scan engine, DSN writer."""
 
-import os
-
+from relay.app.entropy import ENTROPY
 from relay.config.keyfiles import configured_signing_keys, load_ring
 from relay.config.settings import Settings
 from relay.core.address import Address
@@ -20,7 +19,7 @@ def open_vault(settings: Settings) -> RingVault:
     """
     directory = settings.keys_dir
     # A message sealed by a process that reloaded a moment earlier names a version this one does not know yet.
-    return RingVault(load_ring(directory), os.urandom, reload=lambda: load_ring(directory))
+    return RingVault(load_ring(directory), ENTROPY, reload=lambda: load_ring(directory))
 
 
 def load_signers(settings: Settings) -> SignerSet:

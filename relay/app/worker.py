@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import ssl
 import time
@@ -14,6 +13,7 @@ import structlog
 from relay.app import options, scanning
 from relay.app.base import CLOCK, Life, every
 from relay.app.belonging import prove_ring
+from relay.app.entropy import ENTROPY
 from relay.app.node import NodeSwitch
 from relay.app.pages import keep_freed_memory, use_huge_pages
 from relay.app.portal_worker import WorkerPortal
@@ -65,7 +65,7 @@ _CHANCE: Final = random.SystemRandom()
 
 def new_id(now: float) -> str:
     """A queue id."""
-    return queue_id(now, os.urandom(ENTROPY_BYTES))
+    return queue_id(now, ENTROPY(ENTROPY_BYTES))
 
 
 class WorkerService:
@@ -205,7 +205,7 @@ class WorkerService:
             bounce=self._notices.refused,
             tell=self._notices.decided,
             clock=CLOCK,
-            entropy=os.urandom,
+            entropy=ENTROPY,
             reports=self._returns.desk,
         )
         return Acceptor(options.accept_options(settings), parts)
