@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable
-from itertools import combinations
 from typing import Final
 
 _LONG: Final = 13
@@ -37,9 +36,10 @@ def _reach(name: str) -> int:
 def _shortened(name: str, slips: int) -> set[str]:
     """The name with up to ``slips`` characters left out: texts within that distance share one of these."""
     found = {name}
-    for number in range(1, slips + 1):
-        for gone in combinations(range(len(name)), number):
-            found.add("".join(letter for place, letter in enumerate(name) if place not in gone))
+    last = {name}
+    for _ in range(slips):
+        last = {text[:place] + text[place + 1 :] for text in last for place in range(len(text))}
+        found |= last
     return found
 
 
@@ -65,8 +65,9 @@ class Neighbours:
             or len(domain) > self._longest + 2
         ):
             return ""
-        for short in sorted(_shortened(domain, 2 if len(domain) >= _LONG - 2 else 1)):
-            for member in self._index.get(short, ()):
+        index = self._index
+        for short in sorted([one for one in _shortened(domain, 2 if len(domain) >= _LONG - 2 else 1) if one in index]):
+            for member in index[short]:
                 if distance(domain, member) <= _reach(member):
                     return member
         return ""

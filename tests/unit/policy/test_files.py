@@ -1,5 +1,6 @@
 """Files on disk: includes, lists, the tests inside, and the reload of a running policy."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -304,6 +305,17 @@ def test_the_shipped_list_of_personal_mail_services_is_sound():
 )
 def test_distance(left, right, slips):
     assert near.distance(left, right) == near.distance(right, left) == slips
+
+
+@given(name=st.text("abc.", max_size=9), slips=st.integers(0, 2))
+def test_what_is_left_of_a_name_with_letters_left_out(name, slips):
+    places = range(len(name))
+    left = {
+        "".join(letter for place, letter in enumerate(name) if place not in gone)
+        for number in range(slips + 1)
+        for gone in itertools.combinations(places, number)
+    }
+    assert near._shortened(name, slips) == left
 
 
 def test_the_index_of_neighbours_agrees_with_comparing_every_member():
