@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Final
 
 
 class Level(IntEnum):
@@ -27,7 +28,10 @@ class Level(IntEnum):
     @property
     def word(self) -> str:
         """The word policies, proofs and metrics use."""
-        return self.name.lower()
+        return _WORDS[self]
+
+
+_WORDS: Final = tuple(level.name.lower() for level in Level)
 
 
 class Voucher(Enum):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 
 class Phi(IntEnum):
@@ -15,7 +16,10 @@ class Phi(IntEnum):
     @property
     def word(self) -> str:
         """The word policies, audit and metrics use."""
-        return self.name.lower()
+        return _WORDS[self]
+
+
+_WORDS: Final = tuple(phi.name.lower() for phi in Phi)
 
 
 class FindingGroup(StrEnum):

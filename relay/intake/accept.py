@@ -16,7 +16,7 @@ from relay.core.errors import AddressError, StoreError, StoreFullError
 from relay.core.ids import ENTROPY_BYTES, queue_id
 from relay.core.phi import Finding, FindingGroup, PhiVerdict
 from relay.core.ports import Clock, Metrics, PolicyEngine, QueueStore, Scanner, ScanReport
-from relay.core.reply import Reply
+from relay.core.reply import EnhancedStatus, Reply
 from relay.intake.clients import Client
 from relay.intake.entries import (
     Plan,
@@ -47,6 +47,7 @@ def _tell_nobody(_message: Message, _decisions: Sequence[PolicyDecision]) -> Seq
 
 
 _TOLD_RULES: Final = 10  # rules named in a message's log line; the audit trail names them all
+_TAKEN: Final = EnhancedStatus(2, 0, 0)
 LOOP: Final = Reply.of(554, "5.4.6", "Too many hops: the message is looping")
 BIG_HEADER: Final = Reply.of(552, "5.3.4", "The header is larger than this server takes")
 FULL: Final = Reply.of(452, "4.3.1", "No room for another message; try again later")
@@ -301,7 +302,7 @@ class Acceptor:
             self._parts.hand.give_up(len(leased))
             raise
         self._parts.hand.hand_over([Claimed(entry=entry, message=message, content=content) for entry in leased])
-        return Reply.of(250, "2.0.0", f"Ok: queued as {message.id}")
+        return Reply(250, _TAKEN, (f"Ok: queued as {message.id}",))
 
     def _tell(
         self,

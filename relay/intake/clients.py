@@ -91,6 +91,7 @@ def contains(networks: tuple[Network, ...], address: str) -> bool:
     return any(parsed in network for network in networks)
 
 
+@functools.lru_cache(maxsize=4096)  # some systems connect for every message
 def canonical(address: str) -> IPAddress:
     """An IP address without scope, IPv4-mapped ones as IPv4.
 

@@ -16,7 +16,7 @@ from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.deadline import SessionDeadline
 from relay.intake.limits import NO_ROOM, Place, Share
-from relay.intake.rights import authenticate, largest, may_begin, may_receive
+from relay.intake.rights import authenticate, largest, may_begin, may_receive, who
 from relay.intake.tls import describe, reason, upgrade
 from relay.smtp.server import ServerSession
 from relay.smtp.server_events import (
@@ -46,9 +46,9 @@ class Connection(asyncio.Protocol):
     """Lives as long as its transport. All options and rooms are the listener's."""
 
     __slots__ = (
-        "_closing", "_deadline", "_draining", "_early", "_eof", "_listener", "_loop", "_paused", "_pending", "_place",
-        "_reports", "_session", "_share", "_task", "_transport", "address", "client", "identity", "tls_cipher",
-        "tls_version",
+        "_closing", "_deadline", "_described", "_draining", "_early", "_eof", "_listener", "_loop", "_paused",
+        "_pending", "_place", "_reports", "_session", "_share", "_task", "_transport", "address", "client",
+        "identity", "tls_cipher", "tls_version",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", loop: asyncio.AbstractEventLoop, place: Place | None = None) -> None:
@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._paused = self._closing = self._draining = self._eof = False
         self._place = place
         self._reports: bool | None = None
+        self._described: ClientSession | None = None
         self.address = ""
         self.client: Client | None = None
         self.identity = self.tls_version = self.tls_cipher = ""
@@ -164,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._drive(self._session.greet(say.SHUTTING_DOWN if self._draining else None))
 
     def _identify(self, client: Client | None) -> None:
-        self.client = client
+        self.client, self._described = client, None
         limits = self._listener.options.limits
         self._session.max_size = largest(self._listener, client)
         self._session.max_recipients = limits.max_recipients
@@ -225,6 +226,10 @@ class Connection(asyncio.Protocol):
             self._pause_reading()
 
     def _ignore(self, event: Event) -> list[Event]:  # noqa: ARG002 - one signature for all events
+        return []
+
+    def _on_helo(self, event: Helo) -> list[Event]:  # noqa: ARG002
+        self._described = None
         return []
 
     def _on_refused(self, event: Refused) -> list[Event]:
@@ -341,21 +346,13 @@ class Connection(asyncio.Protocol):
         self.tls_version, self.tls_cipher = describe(transport)
         self._listener.tls_begun(self.address, self.tls_version)
         self._session.tls_started()
+        self._described = None
 
     def describe(self) -> ClientSession:
-        """Who gives us this message."""
-        client = self.client
-        return ClientSession(
-            client=client.name if client is not None else "",
-            tenant=client.tenant if client is not None else "",
-            listener=self._listener.options.name,
-            network=self.address,
-            identity=self.identity,
-            helo=self._session.helo,
-            tls_version=self.tls_version,
-            tls_cipher=self.tls_cipher,
-            esmtp=self._session.extended,
-        )
+        """Who gives us this message; the same object until something of it changes."""
+        if self._described is None:
+            self._described = who(self, self._listener.options.name, self._session)
+        return self._described
 
     # --- the rest -----------------------------------------------------------
 
@@ -385,7 +382,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     _ACTIONS: ClassVar[dict[type[Event], Callable[..., list[Event]]]] = {
-        Helo: _ignore,
+        Helo: _on_helo,
         StartTls: _on_starttls,
         AuthRequest: _on_auth,
         Mail: _on_mail,

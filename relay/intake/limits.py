@@ -1,5 +1,6 @@
 """What a worker's intake holds at a time: connections and octets (law 6)."""
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ NO_ROOM: Final = Reply.of(452, "4.3.1", "Too much mail in flight; try again late
 _IPV6_SITE: Final = 64  # bits: one site owns a whole /64, so it counts as one address
 
 
+@functools.lru_cache(maxsize=4096)  # asked for each connection
 def address_key(address: str) -> str:
     """The address under which a peer is counted: IPv4 as it is, IPv6 by its /64."""
     parsed = canonical(address)

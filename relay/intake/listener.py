@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -25,6 +25,8 @@ from relay.intake.tls import LEGACY_VERSIONS
 from relay.smtp.server_limits import SessionLimits
 
 log = structlog.get_logger("intake")
+
+_SHOWN_AFTER: Final = 0.25  # seconds
 
 
 class Accept(Protocol):
@@ -124,6 +126,7 @@ class Listener:
         self._open: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | ImplicitServer | None = None
+        self._shows = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -224,14 +227,14 @@ class Listener:
         """A counted connection begins."""
         self._open.add(connection)
         self._empty.clear()
-        self.gauge()
+        self._count_open()
 
     def left(self, connection: Connection) -> None:
         """A counted connection ended."""
         self._open.discard(connection)
         if not self._open:
             self._empty.set()
-        self.gauge()
+        self._count_open()
 
     def refused(self, address: str, verb: str, reply: Reply) -> None:
         """Count and log a refusal. ``verb`` is a command that exists, or empty."""
@@ -258,9 +261,17 @@ class Listener:
         task.add_done_callback(self._work.discard)
 
     def gauge(self) -> None:
-        """Show how much there is of what is bounded."""
-        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
+        """Show in a moment how many octets are in flight: who reads the number does so every few seconds."""
+        if not self._shows:
+            self._shows = True
+            asyncio.get_running_loop().call_later(_SHOWN_AFTER, self._show)
+
+    def _show(self) -> None:
+        self._shows = False
         self.metrics.set("in_flight_bytes", self.budget.used)
+
+    def _count_open(self) -> None:
+        self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})
 
     def client_by_network(self, address: str) -> Client | None:
         """The client that this listener takes a peer for without AUTH."""

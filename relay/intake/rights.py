@@ -4,14 +4,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from relay.core.envelope import ClientSession
 from relay.core.reply import Reply
 from relay.intake import replies as say
 from relay.intake.clients import Client
 from relay.intake.limits import NO_ROOM
 from relay.intake.reports import ALONE, REPORTS_ONLY
+from relay.smtp.server import ServerSession
 from relay.smtp.server_events import AuthRequest, Mail, Rcpt
 
 if TYPE_CHECKING:
+    from relay.intake.connection import Connection
     from relay.intake.listener import Listener
 
 log = structlog.get_logger("intake")
@@ -80,6 +83,22 @@ def _suppressed(listener: "Listener", client: Client | None, event: Rcpt) -> Rep
         listener.metrics.count("suppressed_recipients", {"recipient_domain": domain})
         log.info("suppressed recipient refused", listener=listener.options.name, domain=domain)
     return refusal
+
+
+def who(peer: "Connection", listener: str, session: ServerSession) -> ClientSession:
+    """What is known of a peer, for the messages it sends."""
+    client = peer.client
+    return ClientSession(
+        client=client.name if client is not None else "",
+        tenant=client.tenant if client is not None else "",
+        listener=listener,
+        network=peer.address,
+        identity=peer.identity,
+        helo=session.helo,
+        tls_version=peer.tls_version,
+        tls_cipher=peer.tls_cipher,
+        esmtp=session.extended,
+    )
 
 
 async def authenticate(listener: "Listener", address: str, event: AuthRequest) -> Client | Reply:

@@ -27,7 +27,7 @@ from relay.smtp.server_events import (
     Turn,
 )
 from relay.smtp.server_limits import SessionLimits
-from relay.smtp.server_state import COMMANDS, FOREIGN, IDLE_COMMANDS, MOVES, State, out_of_place
+from relay.smtp.server_state import COMMANDS, FOREIGN, IDLE_COMMANDS, IN_TRANSACTION, MOVES, State, out_of_place
 from relay.smtp.server_transaction import OpenTransaction, Over
 from relay.smtp.wire import CommandError, decode_line, neuter_helo, parse_mail, parse_rcpt
 
@@ -385,7 +385,7 @@ class ServerSession:
 
     def _forget(self) -> None:
         self._mail.clear()
-        if self.state in {State.MAIL, State.RCPT, State.DATA}:
+        if self.state in IN_TRANSACTION:
             self.state = State.GREETED
 
     def _close(self, reply: Reply | None, reason: str) -> list[Event]:

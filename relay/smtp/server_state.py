@@ -30,6 +30,8 @@ class State(Enum):
     """Said 220 to STARTTLS: the next byte that counts comes through TLS."""
     CLOSED = auto()
 
+    __hash__ = object.__hash__  # Enum's own is a function in Python
+
 
 _ANYWHERE: Final = ("NOOP", "VRFY", "EXPN", "HELP")
 
@@ -59,6 +61,9 @@ MOVES: Final[Mapping[State, Mapping[str, State]]] = {
 
 WITHOUT_TLS: Final = frozenset({"EHLO", "HELO", "STARTTLS", "NOOP", "QUIT"})
 """What a listener that requires TLS answers before it (RFC 3207 section 4); HELO leads nowhere and may be asked."""
+
+IN_TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA})
+"""Where forgetting leads back to ``GREETED``."""
 
 COMMANDS: Final = frozenset(verb for moves in MOVES.values() for verb in moves)
 """Every command that exists."""

@@ -66,6 +66,7 @@ def neuter_helo(text: str) -> str:
     return _HELO_UNSAFE.sub("?", text[:_MAX_HELO])
 
 
+@functools.lru_cache(maxsize=256)  # clients name few senders
 def parse_mail(argument: str, *, secure: bool = False) -> Mail:
     """Read what follows ``MAIL``; ``secure``: over TLS, where REQUIRETLS is offered (RFC 8689 section 2).
 

@@ -13,13 +13,15 @@ import typing
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 import orjson
 import structlog
 
 from relay.core.address import Address
 from relay.core.change import AuditEvent, Remember
+from relay.core.decision import Treatment
 from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import CorruptError, SealError
@@ -32,6 +34,11 @@ FACTS = "facts"
 ENTRY = "entry"
 OUTBOX = "outbox"
 MEMO = "memo"
+
+_TREATMENTS: Final = 256
+"""Encoded treatments that are kept: a policy has few."""
+_ENTRY_FIELDS: Final = tuple(field.name for field in dataclasses.fields(QueueEntry))
+_entry_values: Final = attrgetter(*_ENTRY_FIELDS)
 
 _T = TypeVar("_T")
 _Decoder = Callable[[Any], Any]
@@ -46,6 +53,7 @@ class Codec:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        self._treatments: dict[int, tuple[Treatment, orjson.Fragment]] = {}
 
     def seal_body(self, message_id: str, content: bytes) -> bytes:
         """The content, sealed under its message's id."""
@@ -68,7 +76,23 @@ class Codec:
 
     def seal_entry(self, entry: QueueEntry) -> bytes:
         """The entry whole: its treatment, recipients and reason must not be read nor altered on disk."""
-        return self._vault.seal(ENTRY, entry.id, dump(entry))
+        return self._vault.seal(ENTRY, entry.id, self._entry(entry))
+
+    def _entry(self, entry: QueueEntry) -> bytes:
+        """What :func:`dump` makes of an entry, its treatment encoded once: a policy gives the same to many."""
+        treatment = entry.treatment
+        known = self._treatments.get(id(treatment))
+        if known is None:
+            if len(self._treatments) >= _TREATMENTS:
+                self._treatments.clear()
+            # The treatment is held too, so that its id stays its own.
+            known = self._treatments[id(treatment)] = (treatment, orjson.Fragment(dump(treatment)))
+        fields = dict(zip(_ENTRY_FIELDS, _entry_values(entry), strict=True))
+        fields["treatment"] = known[1]
+        try:
+            return orjson.dumps(fields, default=_plain_set)
+        except orjson.JSONEncodeError:
+            return dump(entry)
 
     def open_entry(self, entry_id: str, sealed: bytes) -> QueueEntry:
         """The entry whose id this is."""

@@ -96,7 +96,7 @@ def wake_time(entry: QueueEntry) -> float:
 
 def content_size(unit: UnitOfWork) -> int:
     """Octets of message content in a unit, the largest message's."""
-    return max((len(change.content) for change in unit if isinstance(change, Keep)), default=0)
+    return max([len(change.content) for change in unit if isinstance(change, Keep)], default=0)
 
 
 def is_new_mail(unit: UnitOfWork) -> bool:
@@ -139,7 +139,7 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
                 wakes_at = min([wakes_at, *free])
                 steps.append(settled)
     touched = [entry_id for step in steps for entry_id in _touched(step)]
-    if len(set(touched)) < len(touched):
+    if len(touched) > 1 and len(set(touched)) < len(touched):
         raise StoreError("a unit of work changes an entry twice")
     outbox = codec.seal_events(events) if events else None
     return PreparedUnit(

@@ -355,6 +355,18 @@ async def test_a_lost_connection_does_not_stop_a_message_from_being_kept():
 
 
 @both_loops
+async def test_each_message_comes_from_who_its_sender_said_it_is():
+    taker = Taker()
+    again = GROUP.partition(b"\r\n")[2]
+    async with listening(accept=taker) as listener, connected(listener) as (reader, writer):
+        writer.write(GROUP + b"one\r\n.\r\n" + again + b"two\r\n.\r\nEHLO lab\r\n" + again + b"three\r\n.\r\n")
+        writer.write_eof()
+        await rest(reader)
+    sessions = [session for session, *_ in taker.taken]
+    assert [(session.helo, session.esmtp) for session in sessions] == [("ehr", False)] * 2 + [("lab", True)]
+
+
+@both_loops
 async def test_half_closed_peers_get_all_their_answers():
     taker = Taker()
     async with listening(accept=taker) as listener, connected(listener) as (reader, writer):

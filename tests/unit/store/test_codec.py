@@ -14,6 +14,7 @@ from relay.core.decision import HeaderEdit, MethodName, Treatment
 from relay.core.entry import QueueEntry, RecipientState
 from relay.core.envelope import Attachment, ClientSession, Envelope, Message, Recipient
 from relay.core.errors import CorruptError
+from relay.core.level import Level
 from relay.core.phi import Finding, PhiVerdict
 from relay.protect.keyring import KeyRing
 from relay.protect.sealing import RingVault
@@ -118,6 +119,15 @@ def test_messages_come_back_equal(codec, message):
 @given(entry=ENTRIES)
 def test_entries_come_back_equal(codec, entry):
     assert codec.open_entry(entry.id, codec.seal_entry(entry)) == entry
+
+
+def test_an_entry_is_stored_as_it_is_whoever_had_its_treatment_before():
+    vault = FakeVault()
+    codec = Codec(vault)
+    treatments = [Treatment(rule=f"rule-{number}", floor=Level.VERIFIED) for number in range(600)]
+    for treatment in (*treatments, *treatments[-3:], *treatments[:3]):
+        entry = an_entry(a_message(), treatment=treatment)
+        assert vault.open("entry", entry.id, codec.seal_entry(entry)) == dump(entry)
 
 
 @given(events=st.lists(EVENTS, max_size=3).map(tuple))
