@@ -27,7 +27,7 @@ def main() -> None:
     import atheris
 
     arguments = _arguments()
-    with atheris.instrument_imports(include=["relay"]):
+    with atheris.instrument_imports(include=["relay", "starlette", "python_multipart"]):
         from tests.fuzz.targets import TARGETS
 
     target, found = TARGETS[arguments.target], set()
@@ -71,9 +71,12 @@ def seed(target: str, work: Path) -> None:
 
 
 def made_for(target: str) -> list[bytes]:
-    """Files of the format that an extractor's target reads."""
+    """Files of the format that an extractor's target reads; requests, for the portal's."""
     from tests.fuzz.extractors import SEEDS as MADE
+    from tests.fuzz.portal import SEEDS as PAGES
 
+    if target == "portal":
+        return PAGES
     kind = target.removeprefix("extract_")
     return [data for seeds in MADE.values() for data in seeds] if kind == "anything" else MADE.get(kind, [])
 

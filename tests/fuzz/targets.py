@@ -22,6 +22,7 @@ from relay.reputation.returned import MAX_RECIPIENTS, read_returned
 from relay.smtp.server_limits import SessionLimits
 from relay.trust import mta_sts, tlsrpt
 from tests.fuzz.extractors import EXTRACTORS
+from tests.fuzz.portal import portal
 from tests.support.session import Driver
 
 LIMITS = MimeLimits(depth=8, parts=64)
@@ -156,5 +157,6 @@ TARGETS = {
     target.__name__: target
     for target in (
         smtp_server, mime, outgoing, policy, returned_mail, reports, published_policies, scan, stored,
+        portal,
     )
 } | EXTRACTORS  # fmt: skip

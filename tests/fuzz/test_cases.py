@@ -6,9 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz import portal
 from tests.fuzz.targets import TARGETS
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*/*"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended():
+    yield
+    portal.end()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.parent.name}-{case.name}")
@@ -24,6 +31,7 @@ PIECES = st.sampled_from(
         b"Status: 5.1.1\r\n", b"Content-Transfer-Encoding: base64\r\n", b"rules:\n  - ", b"id: x\n", b"when: {", b"}",
         b"version: STSv1\r\n", b"mode: enforce\r\n", b"mx: *.example\r\n", b"Subject: =?utf-8?q?=FF?=\r\n", b"\xff\xfe",
         b"<feedback>", b'{"policies":[', b"PK\x03\x04", b"\x1f\x8b\x08",
+        b"POST /inbox/@D/reply\ncookie: @S\n", b"content-type: multipart/form-data; boundary=b\n\n", b"csrf=@C&text=",
     ]
 )  # fmt: skip
 OCTETS = st.lists(PIECES | st.binary(max_size=20), max_size=12).map(b"".join)
