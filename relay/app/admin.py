@@ -89,13 +89,7 @@ class AdminService:
             raise
         self._policy = RunningPolicy(settings.policy, methods=configured_methods(settings), clock=CLOCK)
         self._resolver = Resolver(options.resolver_options(settings))
-        self._outward = Outward.of(
-            settings,
-            self._resolver,
-            self._store,
-            self._metrics,
-            tell=self._tell,
-        )
+        self._outward = Outward.of(settings, self._resolver, self._store, self._metrics)
         self._received = received(settings, self._store, self._metrics)
         self._expiry = ExpiryWatch(self._tell, self._metrics, CLOCK)
         self._portal = await AdminPortal.open(settings, self._metrics)

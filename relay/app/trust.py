@@ -12,7 +12,7 @@ from relay.config.tls import CipherPreset, TlsRuleSettings
 from relay.core.address import Address
 from relay.core.ports import ConnectError, Knowledge, Metrics
 from relay.delivery.routing import ROUTE_PREFIX, RouteTable
-from relay.net.capability import Capabilities, Tell
+from relay.net.capability import Capabilities
 from relay.net.connect import SmtpConnector
 from relay.net.dane import TlsaFinder
 from relay.net.fetch import FetchOptions, HttpsFetcher
@@ -53,7 +53,6 @@ class Outward:
         resolver: Resolver,
         knowledge: Knowledge,
         metrics: Metrics | None,
-        tell: Tell | None = None,
         *,
         writer: str = "",
     ) -> Self:
@@ -71,7 +70,7 @@ class Outward:
         if sts.enabled:
             how = PolicyCacheOptions(refresh=sts.refresh)
             policies = PolicyCache(resolver, fetcher, knowledge, CLOCK, how, metrics=metrics)
-        capabilities = Capabilities(knowledge, tell=tell, metrics=metrics)
+        capabilities = Capabilities(knowledge, metrics=metrics)
         sessions = None
         if writer and settings.tls.reports.sender is not None:
             sessions = SessionTally(knowledge, writer, CLOCK, metrics=metrics)

@@ -27,7 +27,6 @@ from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.address import Address
-from relay.core.change import Note
 from relay.core.decision import MethodName, Treatment
 from relay.core.errors import PosternError
 from relay.core.ids import ENTROPY_BYTES, queue_id
@@ -135,7 +134,6 @@ class WorkerService:
             self._resolver,
             self._store,
             self._metrics,
-            tell=lambda event: self._store.commit((Note(events=(event,)),)),
             writer=incarnation(settings, self._life.name),
         )
         providers, rules = load_providers(), load_classifier(settings.bounces.rules)

@@ -250,13 +250,14 @@ class Knowledge(Protocol):
             StoreError: it cannot be read now.
         """
 
-    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+    async def learn(self, known: Known, *, over: Seen = "anything", events: tuple[AuditEvent, ...] = ()) -> bool:
         """Keep it, in the place of what was known before; whether it was kept.
 
         Args:
             known: what to keep.
             over: keep it only while this, by its value, is what is known (``None``: nothing is), so that of several
                 processes that go on from the same one alone is told that it did. By itself: in any case.
+            events: go to the audit trail in the same commit, if it is kept.
 
         Raises:
             StoreError: it cannot be kept now.

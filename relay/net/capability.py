@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 import structlog
@@ -21,16 +21,12 @@ _IN_FLIGHT: Final = 256
 _TRIES: Final = 8
 """How often an observation is put to what is known while others write: each time at least one of them got through."""
 
-Tell = Callable[[AuditEvent], Awaitable[None]]
-"""Keeps an audit event."""
-
 
 class Capabilities:
     """What servers can do. :meth:`saw` never waits: connecting must not."""
 
-    def __init__(self, knowledge: Knowledge, *, tell: Tell | None = None, metrics: Metrics | None = None) -> None:
+    def __init__(self, knowledge: Knowledge, *, metrics: Metrics | None = None) -> None:
         self._knowledge = knowledge
-        self._tell = tell
         self._metrics = metrics
         self._at_hand: OrderedDict[str, Capability] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -71,7 +67,7 @@ class Capabilities:
                 learnt = await self._learn(name, seen)
                 if learnt is not None:
                     self._remember(name, learnt.now)
-                    await self._raise(learnt)
+                    self._raise(learnt)
                     return
             error = "others write it down again and again"
         except StoreError as fault:
@@ -82,13 +78,14 @@ class Capabilities:
         """What the observation leads to; ``None``: another process wrote of the same server meanwhile.
 
         From the store, not from memory, and in the place of what it led on from alone: of all that see a server fall,
-        one raises the alarm.
+        one raises the alarm; and that it is raised is kept with it, or neither.
         """
         stored = await self._knowledge.known(KIND, name)
         learnt = learn(_decoded(stored) if stored is not None else None, seen)
         now = learnt.now
         fresh = Known(kind=KIND, name=name, value=now.encode(), until=now.until)
-        return learnt if not learnt.write or await self._knowledge.learn(fresh, over=stored) else None
+        events = (AuditEvent(kind="alert", at=now.seen_at, facts=_alarm(now)),) if learnt.fell else ()
+        return learnt if not learnt.write or await self._knowledge.learn(fresh, over=stored, events=events) else None
 
     def _remember(self, name: str, capability: Capability) -> None:
         self._at_hand[name] = capability
@@ -96,19 +93,24 @@ class Capabilities:
         while len(self._at_hand) > _AT_HAND:
             self._at_hand.popitem(last=False)
 
-    async def _raise(self, learnt: Learnt) -> None:
+    def _raise(self, learnt: Learnt) -> None:
         now = learnt.now
-        facts = {"domain": now.domain, "host": now.host, "best": now.best, "level": now.level, "why": now.failure}
         if learnt.rose:
-            log.info("a server can what it could before", **facts)
+            log.info("a server can what it could before", **_facts(now))
         if not learnt.fell:
             return
         if self._metrics is not None:
             self._metrics.count("postern_alerts_total", {"kind": "tls-downgrade"})
             self._metrics.count("postern_tls_downgrades_total", {"recipient_domain": now.domain})
-        log.error("alert", alert="tls-downgrade", **facts)
-        if self._tell is not None:
-            await self._tell(AuditEvent(kind="alert", at=now.seen_at, facts={"alert": "tls-downgrade", **facts}))
+        log.error("alert", **_alarm(now))
+
+
+def _facts(now: Capability) -> dict[str, str]:
+    return {"domain": now.domain, "host": now.host, "best": now.best, "level": now.level, "why": now.failure}
+
+
+def _alarm(now: Capability) -> dict[str, str]:
+    return {"alert": "tls-downgrade", **_facts(now)}
 
 
 def _name(domain: str, host: str) -> str:

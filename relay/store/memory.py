@@ -317,7 +317,7 @@ class MemoryStore:
         known = self._data.known.get((kind, name))
         return known if known is not None and known.until > self._clock() else None
 
-    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+    async def learn(self, known: Known, *, over: Seen = "anything", events: tuple[AuditEvent, ...] = ()) -> bool:
         """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
         there = self._data.known.get((known.kind, known.name))
         if isinstance(over, Known):
@@ -327,6 +327,9 @@ class MemoryStore:
         if not is_so:
             return False
         self._data.known[(known.kind, known.name)] = known
+        if events:
+            self._data.seq += 1
+            self._data.outbox[self._data.seq] = self._codec.seal_events(events)
         return True
 
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200) -> Sequence[Known]:

@@ -1,6 +1,6 @@
 """What a domain's mail servers can do, remembered, so that one that suddenly can less is noticed."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Final, Self
 
 import orjson
@@ -85,7 +85,8 @@ class Capability:
             ValueError: it did not write this.
         """
         try:
-            found = cls(**orjson.loads(data))
+            known = orjson.loads(data)  # of a newer version on another node, perhaps: what it adds is passed over
+            found = cls(**{one.name: known[one.name] for one in fields(cls) if one.name in known})
             Level.from_word(found.best), Level.from_word(found.level)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError("a remembered capability cannot be read") from error

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from relay.core.change import AuditEvent, Note
 from relay.core.ports import Known
 from relay.store import StoreOptions
 from tests.support.queue import HARNESSES, KINDS, NOW, ManualClock
@@ -57,6 +58,23 @@ async def test_what_is_known_is_replaced_only_while_it_is_what_was_seen(harness)
     late = a_fact(value=b"late", lasts=120)
     assert await store.learn(late, over=None), "what is past its time is not known"
     assert await other.known("mta-sts", "good.example") == late
+
+
+async def test_what_is_told_of_it_is_kept_with_it_or_neither(harness):
+    store = await harness.open()
+    first, second = (a_fact(name, value=b"1") for name in ("one.example", "two.example"))
+    told = [AuditEvent(kind="alert", at=NOW, facts={"host": name}) for name in ("a", "b", "c", "d")]
+    assert await store.learn(first, over=None, events=(told[0], told[1]))
+    assert not await store.learn(first, over=None, events=(told[3],)), "it is known already"
+    mail = Note(events=(AuditEvent(kind="accepted", at=NOW, message_id="m"),))
+    at_once = [store.learn(second, events=(told[2],)), store.commit((mail,)), store.learn(first, events=(told[3],))]
+    await asyncio.gather(*at_once, store.commit((mail,)))
+    rows = await store.outbox(limit=50)
+    hosts = [event.facts["host"] for row in rows for event in row.events if event.kind == "alert"]
+    assert hosts[:2] == ["a", "b"]
+    assert sorted(hosts[2:]) == ["c", "d"]
+    assert len(rows) == 5
+    assert len({row.seq for row in rows}) == 5
 
 
 async def test_of_two_that_replace_the_same_at_once_one_does(harness):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from relay.core.change import AuditEvent
 from relay.core.level import Level, Proof
 from relay.core.outcome import Trouble
 from relay.core.ports import ConnectError, Known, Seen
@@ -63,6 +64,7 @@ class BrokenStore:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
+        self.events: list[AuditEvent] = []
         self.error: Exception | None = None
 
     async def known(self, kind: str, name: str) -> Known | None:
@@ -70,10 +72,12 @@ class BrokenStore:
             raise self.error
         return await self.store.known(kind, name)
 
-    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+    async def learn(self, known: Known, *, over: Seen = "anything", events: tuple[AuditEvent, ...] = ()) -> bool:
         if self.error:
             raise self.error
-        return await self.store.learn(known, over=over)
+        kept = await self.store.learn(known, over=over, events=events)
+        self.events += events if kept else ()
+        return kept
 
     async def all_known(self, kind: str, *, after: str = "", limit: int = 200):
         return await self.store.all_known(kind, after=after, limit=limit)
@@ -151,7 +155,6 @@ async def world(
     secure: tuple[str, ...] = (),
     rules: Rules = NO_RULES,
     monotonic=None,
-    tell=None,
 ) -> AsyncIterator[World]:
     zone = {GOOD: {"MX": [f"10 {MX}."]}, MX: {"A": ["127.0.0.1"]}, STS: {"A": ["127.0.0.1"]}}
     clock, metrics, sessions = ManualClock(), Tallied(), list[SessionResult]()
@@ -166,7 +169,7 @@ async def world(
         fetcher = HttpsFetcher(finder, tls.verifying, FetchOptions(port=host.port, timeout=60))
         more = {"monotonic": monotonic} if monotonic else {}
         policies = PolicyCache(resolver, fetcher, store, clock, PolicyCacheOptions(), metrics=metrics, **more)
-        capabilities = Capabilities(store, tell=tell, metrics=metrics)
+        capabilities = Capabilities(store, metrics=metrics)
         connector = SmtpConnector(
             ConnectorOptions(helo="relay.clinic.example", deadlines=PATIENT, port=peer.port),
             finder,

@@ -42,6 +42,15 @@ _LEARN: Final = """
 _RELEARN: Final = """
     UPDATE known SET value = %(value)b::bytea, until = %(until)b::float8
     WHERE kind = %(kind)b::text AND name = %(name)b::text AND value = %(seen)b::bytea"""
+_HALF: Final = 1 << (PLACE_SHIFT - 1)
+_TOLD: Final = f"""
+    WITH own AS (
+        SELECT ((pg_current_xact_id()::text::int8 + (SELECT base FROM places)) << {PLACE_SHIFT}) + {_HALF} AS half)
+    INSERT INTO outbox(place, node, sealed)
+    SELECT coalesce((SELECT min(place) FROM outbox WHERE place >= half AND place < half + {_HALF}), half + {_HALF}) - 1,
+           %b::text, %b::bytea
+    FROM own"""  # noqa: S608 - constants of our own
+"""The places of a transaction that its units leave free, from the last on downwards."""
 _UNLEARN: Final = """
     DELETE FROM known WHERE (kind, name) IN (
         SELECT kind, name FROM known ORDER BY until LIMIT greatest(0, (SELECT count(*) FROM known) - %b::int8))"""
@@ -76,15 +85,28 @@ async def relax(connection: Connection) -> None:
     await connection.execute("SET synchronous_commit TO off")
 
 
-async def learn(connection: Connection, known: Known, over: Seen = "anything", now: float = 0.0) -> bool:
-    """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept."""
+async def learn(
+    connection: Connection,
+    known: Known,
+    over: Seen = "anything",
+    now: float = 0.0,
+    told: tuple[str, bytes] | None = None,
+) -> bool:
+    """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept.
+
+    Then ``told``, a node and sealed audit events, goes to that node's outbox.
+    """
     values: dict[str, Any] = {"kind": known.kind, "name": known.name, "value": known.value, "until": float(known.until)}
     if isinstance(over, Known):
         sql, values["seen"] = _RELEARN, over.value
     else:
         sql, values["over"] = _LEARN, None if over == "anything" else float(now)
     cursor = await connection.execute(sql, values)
-    return cursor.rowcount > 0
+    if not cursor.rowcount:
+        return False
+    if told is not None:
+        await connection.execute(_TOLD, told)
+    return True
 
 
 async def forget(connection: Connection, kind: str, name: str) -> None:

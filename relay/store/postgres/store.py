@@ -305,9 +305,10 @@ class PostgresStore:
         """Add to a fixed-window counter; the sum in the window that ``now`` lies in, this addition included."""
         return await self._reader.count(self._codec.counter(counter), window, now + self._pulse.behind, add)
 
-    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+    async def learn(self, known: Known, *, over: Seen = "anything", events: tuple[AuditEvent, ...] = ()) -> bool:
         """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
-        return await self._writer.submit(lambda line, _: housekeeping.learn(line, known, over, self._clock()))
+        told = (self._postgres.node, self._codec.seal_events(events)) if events else None
+        return await self._writer.submit(lambda line, _: housekeeping.learn(line, known, over, self._clock(), told))
 
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

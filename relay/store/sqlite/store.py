@@ -281,10 +281,11 @@ class SqliteStore:
         name = self._codec.counter(counter)
         return await self._writer.submit(lambda tables: tables.count(name, window, now, add))
 
-    async def learn(self, known: Known, *, over: Seen = "anything") -> bool:
+    async def learn(self, known: Known, *, over: Seen = "anything", events: tuple[AuditEvent, ...] = ()) -> bool:
         """Keep what was learnt of another domain, in the place of what was known before, or of this alone."""
         now = self._clock()
-        return await self._writer.submit(lambda tables: tables.learn(known, over, now))
+        told = self._codec.seal_events(events) if events else None
+        return await self._writer.submit(lambda tables: tables.learn(known, over, now, told))
 
     async def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

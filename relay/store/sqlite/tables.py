@@ -292,15 +292,20 @@ class Tables:
         ).fetchall()
         return int(rows[0][0])
 
-    def learn(self, known: Known, over: Seen = "anything", now: float = 0.0) -> bool:
-        """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept."""
+    def learn(self, known: Known, over: Seen = "anything", now: float = 0.0, told: bytes | None = None) -> bool:
+        """Keep what was learnt of another domain, if ``over`` is what is known of it; whether it was kept.
+
+        Then ``told``, sealed audit events, goes to the outbox.
+        """
         values: dict[str, Any] = {"kind": known.kind, "name": known.name, "value": known.value, "until": known.until}
         if isinstance(over, Known):
             sql, values["seen"] = _RELEARN, over.value
         else:
             sql, values["over"] = _LEARN, None if over == "anything" else now
-        # Read to its end, as in ``count``.
-        return bool(self._execute(sql, values).fetchall())
+        is_kept = bool(self._execute(sql, values).fetchall())  # read to its end, as in ``count``
+        if is_kept and told is not None:
+            self._execute("INSERT INTO outbox(sealed) VALUES(?)", (told,))
+        return is_kept
 
     def forget(self, kind: str, name: str) -> None:
         """Know it no more."""

@@ -51,14 +51,9 @@ async def test_a_delivery_teaches_what_the_server_can_do(authority, tls, good):
     ],
 )
 async def test_a_server_that_could_and_now_cannot_raises_one_alarm(authority, tls, good, change, floor, level):
-    events = []
-
-    async def tell(event):
-        events.append(event)
-
     if "certificate" in change:
         change = {"certificate": authority.issue("mx.other.example")}
-    async with world(authority, tls, good, tell=tell) as it:
+    async with world(authority, tls, good) as it:
         await it.proof(floor=Level.VERIFIED)
         await known(it)
         it.peer.behaviour = replace(good, **change)
@@ -68,7 +63,7 @@ async def test_a_server_that_could_and_now_cannot_raises_one_alarm(authority, tl
             (found,) = await known(it)
         assert (found.level, found.best, found.downgraded_at) == (level, "verified", NOW)
         assert it.metrics.counts[ALERT] == it.metrics.counts[FALLS] == 1
-        assert [(event.kind, event.facts["alert"], event.facts["host"]) for event in events] == [
+        assert [(event.kind, event.facts["alert"], event.facts["host"]) for event in it.store.events] == [
             ("alert", "tls-downgrade", MX)
         ]
         it.peer.behaviour = good
@@ -106,12 +101,8 @@ class Meeting(MemoryStore):
 
 
 async def test_one_alarm_when_all_workers_see_the_fall_at_once():
-    store, metrics, events = Meeting(FakeVault(), ManualClock(), StoreOptions(), MemoryData()), Tallied(), []
-
-    async def tell(event):
-        events.append(event)
-
-    workers = [Capabilities(store, tell=tell, metrics=metrics) for _ in range(3)]
+    store, metrics = Meeting(FakeVault(), ManualClock(), StoreOptions(), MemoryData()), Tallied()
+    workers = [Capabilities(store, metrics=metrics) for _ in range(3)]
 
     async def all_see(level):
         store.party = asyncio.Barrier(len(workers))
@@ -123,7 +114,7 @@ async def test_one_alarm_when_all_workers_see_the_fall_at_once():
     for falls in (1, 2):
         await all_see(Level.VERIFIED)
         await all_see(Level.CLEAR)
-        assert metrics.counts[ALERT] == metrics.counts[FALLS] == len(events) == falls
+        assert metrics.counts[ALERT] == metrics.counts[FALLS] == len(await store.outbox(limit=9)) == falls
 
 
 async def test_a_server_that_cannot_be_reached_is_no_downgrade(authority, tls, good):

@@ -1,3 +1,4 @@
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,10 @@ def test_over_any_story_alarms_and_levels_fit_together(steps):
 def test_what_is_damaged_says_so(junk):
     with pytest.raises(ValueError):  # noqa: PT011  whatever its words
         Capability.decode(junk)
+
+
+def test_what_a_newer_version_wrote_of_a_server_is_read_by_an_older_one():
+    """During an upgrade nodes share the memory: forgetting what a server could do would lose the alarm of its fall."""
+    known = learn(None, seen(Level.VERIFIED)).now
+    newer = orjson.loads(known.encode()) | {"added": {"later": 1}}
+    assert Capability.decode(orjson.dumps(newer)) == known
