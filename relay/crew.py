@@ -36,8 +36,8 @@ class Roster:
 
 
 def role_command(role: Role, name: str, snapshot: Path) -> Sequence[str]:
-    """The command line of one role's process."""
-    return (sys.executable, "-m", "relay.roles", role.value, "--name", name, "--snapshot", str(snapshot))
+    """The command line of one role's process: of the directory we were started in, it takes no code (``-P``)."""
+    return (sys.executable, "-P", "-m", "relay.roles", role.value, "--name", name, "--snapshot", str(snapshot))
 
 
 @dataclass(slots=True, eq=False)

@@ -5,23 +5,32 @@ supervisor would keep for nothing until the next reload. So a process of its own
 (``relay.app.supervise``), and this module imports nothing of what it needs.
 """
 
+import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from relay.config.stamps import stamps
-from relay.core.errors import Problem, ProblemsError
+from relay.core.errors import PosternError, Problem, ProblemsError
 from relay.crew import Roster
 from relay.observe import log as logs
 from relay.observe import notify
 from relay.privileges import become
 from relay.store.sqlite.lock import DirectoryLock
 from relay.supervisor import Supervisor, SupervisorOptions
+
+_PATIENCE: Final = 120.0
+"""Seconds for each answer of a proof, which takes few: a file system that is away must not keep us from stopping."""
+
+
+class ProofError(PosternError):
+    """The process that proves gave no answer. This says nothing of the configuration: the next proof may well pass."""
 
 
 class _Proof:
@@ -36,7 +45,8 @@ class _Proof:
     def __init__(self, path: Path, told: dict[str, Any]) -> None:
         self._path = path
         self._process = subprocess.Popen(  # noqa: S603  this Python, with arguments of our own
-            [sys.executable, "-m", "relay.app.supervise", str(path)],
+            # -P: we may be root, in anybody's directory, and take no code from there
+            [sys.executable, "-P", "-m", "relay.app.supervise", str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us
@@ -49,6 +59,7 @@ class _Proof:
 
         Raises:
             ProblemsError: everything that is wrong.
+            ProofError: it died, or did not answer in time.
         """
         try:
             self._tell({"go": True})
@@ -60,8 +71,13 @@ class _Proof:
         """Let the process go."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
-        self._process.wait()
+                with contextlib.suppress(BrokenPipeError):  # what it did not take before it died
+                    pipe.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _tell(self, what: dict[str, Any]) -> None:
         if self._process.stdin is not None:
@@ -72,16 +88,27 @@ class _Proof:
                 pass  # it has ended: the answer that does not come tells
 
     def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout is not None else b""
+        line = self._line()
         if not line.endswith(b"\n"):
             self.end()
-            what = f"the process that proves it ended with status {self._process.returncode}"
-            raise ProblemsError(Problem(where=str(self._path), what=what, hint="its output says why"))
+            status = self._process.returncode
+            raise ProofError(
+                f"{self._path}: the process that proves it ended with status {status}: its output says why"
+            )
         answer: dict[str, Any] = orjson.loads(line)
         if "problems" in answer:
             self.end()
             raise ProblemsError(*(Problem(**problem) for problem in answer["problems"]))
         return answer
+
+    def _line(self) -> bytes:
+        if self._process.stdout is None:
+            return b""
+        if not select.select([self._process.stdout], [], [], _PATIENCE)[0]:
+            self._process.kill()
+            self.end()
+            raise ProofError(f"{self._path}: it could not be proved in {_PATIENCE:.0f} s: is a disk or share away?")
+        return self._process.stdout.readline()
 
 
 class Configuration:
@@ -96,6 +123,7 @@ class Configuration:
 
         Raises:
             ProblemsError: it cannot be read, or what is wrong with its values.
+            ProofError: nobody could tell.
         """
         self._path = path
         self._told: dict[str, Any] = {"running": "", "started": "", "ports": []}
@@ -108,6 +136,7 @@ class Configuration:
 
         Raises:
             ProblemsError: everything that is wrong.
+            ProofError: nobody could tell.
         """
         proof, self._proof = self._proof or _Proof(self._path, self._told), None
         try:
@@ -161,6 +190,7 @@ async def run(path: Path) -> int:
 
     Raises:
         ProblemsError: the configuration cannot be used, or another Postern runs on the same directory.
+        ProofError: whether it can be used could not be told.
     """
     configuration = Configuration(path)
     try:

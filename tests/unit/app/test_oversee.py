@@ -1,5 +1,6 @@
 """The supervisor has configurations proved in a process of their own, and loads nothing of what that needs."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 
 from relay.app import oversee
 from relay.core.errors import ProblemsError
+from relay.crew import Role, role_command
+from relay.supervisor import EX_CONFIG
 from tests.support.configs import furnish
 from tests.unit.app.test_snapshot import CONFIG
 
@@ -86,8 +89,29 @@ def test_a_file_that_cannot_be_read_is_a_problem_with_its_place(tmp_path):
         oversee.Configuration(tmp_path / "postern.yaml")
 
 
-def test_a_proof_that_dies_is_a_problem(configuration):
-    configuration._proof._process.kill()
-    with pytest.raises(ProblemsError, match=r"the process that proves it ended with status -9"):
+def test_a_proof_that_dies_says_nothing_of_the_configuration(configuration):
+    process = configuration._proof._process
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it takes no question any more
+    with pytest.raises(oversee.ProofError, match=r"the process that proves it ended with status -9"):
         configuration.load()
     assert configuration.load().workers == 2  # the next is asked anew
+
+
+def test_a_proof_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(oversee, "_PATIENCE", 0.25)
+    path = tmp_path / "postern.yaml"
+    os.mkfifo(path)  # as a share that is away: whoever reads it waits
+    with pytest.raises(oversee.ProofError, match=r"postern\.yaml: it could not be proved in 0 s"):
+        oversee.Configuration(path)
+
+
+def test_no_code_is_taken_from_the_directory_it_is_started_in(config, tmp_path, monkeypatch):
+    """It may be anybody's, and who proves or starts first is root."""
+    (tmp_path / "orjson.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    configuration = oversee.Configuration(config)
+    assert configuration.load().workers == 2
+    command = role_command(Role.ADMIN, "admin", tmp_path / "none")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "snapshot cannot be read" in done.stdout + done.stderr) == (EX_CONFIG, True)
