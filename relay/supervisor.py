@@ -334,15 +334,16 @@ class Supervisor:
             return
         old, self._roster = self._roster, roster
         try:
-            if (roster.listeners, roster.workers) != (old.listeners, old.workers):
+            if has_new := (roster.listeners, roster.workers) != (old.listeners, old.workers):
                 await self._replace_workers()
-                await self._renew_helper()
         except (PosternError, TimeoutError) as error:
             self._roster = old
             log.error("the new workers do not run, the old ones stay", problems=str(error))
             return
-        if roster.portal != old.portal:
-            await self._renew_portal()
+        if has_new:  # it reads its limits and the scan's tuning at its start alone
+            await self._renew(Role.EXTRACT)
+        if roster.portal != old.portal:  # it takes its settings up at its start alone, and no two share its port
+            await self._renew(Role.PORTAL, wanted=bool(roster.portal))
         for place in self._places:
             self._inform(place)
         log.info("reloaded", snapshot=roster.snapshot.name)
@@ -365,27 +366,20 @@ class Supervisor:
         if ready:
             await self._close(outgoing)
 
-    async def _renew_helper(self) -> None:
-        """Start the extraction helper anew: it reads its limits and the scan's tuning at its start alone.
+    async def _renew(self, role: Role, *, wanted: bool = True) -> None:
+        """Start the one process of a role anew, or end it.
 
-        While none runs, what needs it is judged as unreadable: protection rises, it never falls.
+        One that cannot run is tried again and again, as any process is: neither mail nor the next reload waits for it.
+        While no helper runs, what needs it is judged as unreadable: protection rises, it never falls.
         """
-        await self._close([place for place in self._places if place.role is Role.EXTRACT])
-        await self._up([self._open(Role.EXTRACT.value, Role.EXTRACT)])
-
-    async def _renew_portal(self) -> None:
-        """Start the portal anew, or end it: it takes its settings up at its start alone, and no two share its port.
-
-        One that cannot run is tried again and again, as any process is: mail does not wait for it.
-        """
-        await self._close([place for place in self._places if place.role is Role.PORTAL])
-        if not self._roster.portal:
+        await self._close([place for place in self._places if place.role is role])
+        if not wanted:
             return
         try:
             async with asyncio.timeout(self._options.start_timeout):
-                await self._up([self._open(Role.PORTAL.value, Role.PORTAL)])
+                await self._up([self._open(role.value, role)])
         except (PosternError, TimeoutError) as error:
-            log.error("the portal does not run with its new settings", problems=str(error))
+            log.error("it does not run with the new settings", child=role.value, problems=str(error) or "not in time")
 
     def _inform(self, place: Place) -> None:
         """Let the place's process, and those that follow it, know the roster in force."""

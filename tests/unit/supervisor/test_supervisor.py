@@ -466,3 +466,24 @@ async def test_children_end_with_a_supervisor_that_is_killed(tmp_path):
         await ended.wait()
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def test_a_helper_that_does_not_start_anew_keeps_no_further_reload_away(system, monkeypatch):
+    """A reload that mends it must be heard: until then what needs the helper is judged as unreadable."""
+
+    async def renew(role, *, wanted=True, it=system.supervisor._renew):
+        patience = system.options.start_timeout
+        options(system, start_timeout=0.3)  # the helper alone has so little time
+        await it(role, wanted=wanted)
+        options(system, start_timeout=patience)
+
+    monkeypatch.setattr(system.supervisor, "_renew", renew)
+    system.start()
+    await system.ready()
+    system.roster = system.snapshot("two", listeners="other", extract="exit:1")
+    system.reload()
+    await system.hear("extract", "start", None, "two", count=3)
+    system.roster = system.snapshot("three", listeners="third")
+    system.reload()
+    await system.hear("extract", "start", None, "three")
+    assert await system.stop() == 0
