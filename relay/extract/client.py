@@ -1,6 +1,7 @@
 """The scanner that intake sees: small messages on the spot, the rest in the helper, and an answer in any case."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Final
 from relay.core.labour import labour
 from relay.core.ports import ScanReport
 from relay.extract.engine import DEFERRED, Reading, ScanEngine, unreadable_report
-from relay.extract.wire import LENGTH, MAX_CLIENT, decode_report, rekey, request_head
+from relay.extract.request import MemoryFile, receive_exactly, send_request
+from relay.extract.wire import LENGTH, decode_report, rekey
 
 _MAX_REPLY: Final = 16 * 1024 * 1024
 _SMALL: Final = 16 * 1024
+_PIECE: Final = 1024 * 1024
+"""Octets that are written into memory before others have their turn."""
 _LABOUR: Final = 200_000
 """What reading a message on the event loop may cost; see :func:`relay.core.labour.labour`."""
 
@@ -74,17 +78,20 @@ class ScanService:
             return self._without_helper(content, client, "crash")
 
     async def _ask(self, content: bytes, client: str) -> ScanReport:
-        reader, writer = await asyncio.open_unix_connection(str(self._socket_path))
-        try:
-            writer.write(request_head(client.encode()[:MAX_CLIENT], len(content)))
-            writer.write(content)
-            await writer.drain()
-            size = int.from_bytes(await reader.readexactly(LENGTH), "big")
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
+            await loop.sock_connect(link, str(self._socket_path))
+            with MemoryFile() as file:
+                whole = memoryview(content)
+                for start in range(0, len(content), _PIECE):
+                    if start:
+                        await asyncio.sleep(0)
+                    file.write(whole[start : start + _PIECE])
+                send_request(link, client.encode(), file.descriptor)
+            size = int.from_bytes(await receive_exactly(loop, link, LENGTH), "big")
             if size > _MAX_REPLY:
                 raise ValueError("the helper's reply is over its limit")
-            return decode_report(await reader.readexactly(size))
-        finally:
-            writer.close()
+            return decode_report(await receive_exactly(loop, link, size))
 
     def _without_helper(self, content: bytes, client: str, reason: str) -> ScanReport:
         """Judge the beginning on the spot: the header and the first part usually lie there."""

@@ -8,9 +8,11 @@ A job process that crashes, hangs or runs over its CPU time or memory is killed 
 import asyncio
 import contextlib
 import encodings
+import gc
 import importlib
 import os
 import pkgutil
+import resource
 import signal
 import socket
 from dataclasses import dataclass, field, replace
@@ -24,14 +26,14 @@ from relay.extract.budget import AttachmentLimits
 from relay.extract.engine import EngineLimits, ScanEngine, load_judge, unreadable_report
 from relay.extract.extractor import Extractor
 from relay.extract.formats.ocr import PictureReader
-from relay.extract.wire import LENGTH, MAX_CLIENT, encode_report, frame, request_head
+from relay.extract.request import Request, read_memory_file, receive, receive_exactly, send_request
+from relay.extract.wire import LENGTH, encode_report, frame
 from relay.scan.tuning import Tuning
 
 _LOG: Final = structlog.get_logger("postern.extract")
 _PICTURE_MEMORY: Final = 1024 * 1024 * 1024  # octets of address space that reading pictures takes besides
 _MAX_REPLY: Final = 16 * 1024 * 1024
-_READ_AHEAD: Final = 1024 * 1024
-"""Octets of a request that are taken before anybody waits for them: of a large one few pieces, not many."""
+_ACCEPT_AGAIN: Final = 1.0  # seconds until the next try, where too many files were open to take a connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class ExtractLimits:
         cpu_seconds: CPU time of one job.
         memory: octets of address space of a job process.
         content: octets of a message taken.
-        request_seconds: wall time for a client to send its request.
+        request_seconds: wall time for a client to send its request, and to take the reply.
         uid, gid: run as these when started as root; ``None``: as started.
         engine: limits of reading and judging.
         attachments: limits over the attachments of one message.
@@ -67,39 +69,28 @@ class ExtractLimits:
 class _Job:
     """A forked process that answers one request at a time over a socket pair."""
 
-    def __init__(self, engine: ScanEngine, limits: ExtractLimits, close: list[socket.socket]) -> None:
+    def __init__(self, engine: ScanEngine, limits: ExtractLimits) -> None:
         ours, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
-            _run_job(engine, limits, theirs, [ours, *close])
+            _run_job(engine, limits, theirs)
         theirs.close()
         ours.settimeout(0)
         self._socket = ours
 
-    async def ask(self, content: bytes, client: bytes) -> bytes:
-        """The reply's payload.
+    async def ask(self, descriptor: int, client: bytes) -> bytes:
+        """The reply's payload on the message that this memory file holds.
 
         Raises:
             EOFError: the process died.
             OSError: likewise.
         """
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._socket, request_head(client, len(content)))
-        await loop.sock_sendall(self._socket, content)
-        size = int.from_bytes(await self._exactly(LENGTH), "big")
+        send_request(self._socket, client, descriptor)
+        size = int.from_bytes(await receive_exactly(loop, self._socket, LENGTH), "big")
         if size > _MAX_REPLY:
             raise EOFError
-        return await self._exactly(size)
-
-    async def _exactly(self, size: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = bytearray()
-        while len(data) < size:
-            piece = await loop.sock_recv(self._socket, min(size - len(data), 1 << 20))
-            if not piece:
-                raise EOFError
-            data += piece
-        return bytes(data)
+        return await receive_exactly(loop, self._socket, size)
 
     def kill(self) -> None:
         """End the process and collect it."""
@@ -108,22 +99,21 @@ class _Job:
         os.waitpid(self.pid, 0)
 
 
-def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket, close: list[socket.socket]) -> NoReturn:
+def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket) -> NoReturn:
     """The job process: never returns to the parent's loop."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        for other in close:
-            other.close()
+        _let_go_of_all_but(link)
         link.settimeout(None)
         sandbox.die_with_parent()
         sandbox.limit_memory(limits.memory)
         sandbox.limit_files()
         sandbox.give_up(_CONFINEMENT)
         while True:
-            client, content = _read_frame(link), _read_frame(link)
+            client, content = _next_request(link)
             sandbox.allow_cpu(limits.cpu_seconds)
-            link.sendall(frame(_answer(engine, content, client.decode(errors="replace"))))
+            link.sendall(frame(_answer(engine, content, client)))
     except BaseException:  # noqa: BLE001 - whatever it was, the parent sees the end of the stream and starts another
         os._exit(1)
     os._exit(0)
@@ -154,42 +144,44 @@ def _answer(engine: ScanEngine, content: bytes, client: str) -> bytes:
         return encode_report(unreadable_report("memory"))
 
 
-def _read_frame(link: socket.socket) -> bytes:
-    return _read_exactly(link, int.from_bytes(_read_exactly(link, LENGTH), "big"))
+def _let_go_of_all_but(link: socket.socket) -> None:
+    """No other client's message or connection, nor another job's, is within reach of what reads a stranger's file."""
+    gc.freeze()  # nothing of the parent's is ever collected here, which would close what has its number by then
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.closerange(3, link.fileno())
+    os.closerange(link.fileno() + 1, most)
 
 
-def _read_exactly(link: socket.socket, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size:
-        piece = link.recv(size, socket.MSG_WAITALL)  # all of it, as a rule: nothing is copied again
-        if not piece:
-            os._exit(0)
-        pieces.append(piece)
-        size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _next_request(link: socket.socket) -> tuple[str, bytes]:
+    request = Request()
+    try:
+        while request.take(link):
+            pass
+        return (request.client or b"").decode(errors="replace"), read_memory_file(request.descriptor)
+    finally:
+        request.close()
 
 
 class _Pool:
     """Job processes, at most ``limits.jobs``; a free one is kept warm."""
 
-    def __init__(self, engine: ScanEngine, limits: ExtractLimits, listener: socket.socket) -> None:
+    def __init__(self, engine: ScanEngine, limits: ExtractLimits) -> None:
         self._engine = engine
         self._limits = limits
-        self._listener = listener
         self._slots = asyncio.Semaphore(limits.jobs)
         self._idle: list[_Job] = []
 
-    async def scan(self, content: bytes, client: bytes) -> bytes:
-        """The reply for a message, whatever becomes of the job."""
+    async def scan(self, descriptor: int, client: bytes) -> bytes:
+        """The reply for the message in a memory file, whatever becomes of the job."""
         async with self._slots:
-            job = self._idle.pop() if self._idle else _Job(self._engine, self._limits, [self._listener])
+            job = self._idle.pop() if self._idle else _Job(self._engine, self._limits)
             try:
                 async with asyncio.timeout(self._limits.seconds):
-                    reply = await job.ask(content, client)
+                    reply = await job.ask(descriptor, client)
             except (EOFError, OSError) as error:
                 job.kill()
                 reason = "timeout" if isinstance(error, TimeoutError) else "crash"
-                _LOG.warning("extraction failed", reason=reason, octets=len(content))
+                _LOG.warning("extraction failed", reason=reason, octets=os.fstat(descriptor).st_size)
                 return encode_report(unreadable_report(reason))
             except BaseException:
                 job.kill()
@@ -229,18 +221,34 @@ async def serve(socket_path: Path, limits: ExtractLimits | None = None, ready: a
     missing = sandbox.give_up(steps) + _try_confinement()
     if missing:
         _LOG.warning("the kernel or user does not allow every limit of the helper", missing=missing)
-    pool = _Pool(engine, limits, listener)
-    server = await asyncio.start_unix_server(
-        lambda reader, writer: _handle(pool, limits, reader, writer), sock=listener, limit=_READ_AHEAD
-    )
+    pool = _Pool(engine, limits)
+    handling: set[asyncio.Task[None]] = set()
     try:
         if ready is not None:
             ready.set()
-        await server.serve_forever()
+        while True:
+            task = asyncio.create_task(_handle(pool, limits, await _accept(listener)))
+            handling.add(task)
+            task.add_done_callback(handling.discard)
     finally:
-        server.close()
+        listener.close()
+        for task in handling:
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)
         pool.close()
         _remove(socket_path)
+
+
+async def _accept(listener: socket.socket) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            link, _ = await loop.sock_accept(listener)
+        except OSError as error:
+            _LOG.warning("a connection cannot be taken", why=error.strerror)
+            await asyncio.sleep(_ACCEPT_AGAIN)
+        else:
+            return link
 
 
 def _picture_reader() -> PictureReader | None:
@@ -282,24 +290,19 @@ def _listen(path: Path, limits: ExtractLimits) -> socket.socket:
     return listener
 
 
-async def _handle(
-    pool: _Pool, limits: ExtractLimits, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def _handle(pool: _Pool, limits: ExtractLimits, link: socket.socket) -> None:
+    request = Request()
     try:
         async with asyncio.timeout(limits.request_seconds):
-            length = int.from_bytes(await reader.readexactly(LENGTH), "big")
-            if length > MAX_CLIENT:
-                return
-            client = await reader.readexactly(length)
-            size = int.from_bytes(await reader.readexactly(LENGTH), "big")
-            if size > limits.content:
-                writer.write(frame(encode_report(unreadable_report("size"))))
-                await writer.drain()
-                return
-            content = await reader.readexactly(size)
-        writer.write(frame(await pool.scan(content, client)))
-        await writer.drain()
-    except (OSError, EOFError):
+            await receive(link, request)
+        if os.fstat(request.descriptor).st_size > limits.content:
+            reply = encode_report(unreadable_report("size"))
+        else:
+            reply = await pool.scan(request.descriptor, request.client or b"")
+        async with asyncio.timeout(limits.request_seconds):
+            await asyncio.get_running_loop().sock_sendall(link, frame(reply))
+    except (OSError, EOFError, ValueError):
         _LOG.info("a request for a scan was given up by its client")
     finally:
-        writer.close()
+        request.close()
+        link.close()

@@ -1,6 +1,7 @@
 """The helper's wire format: one request and one reply a connection, in frames: a length in four octets, then so many.
 
-A request is two frames, the name of the client whose mail it is and the message. The reply is one: JSON of a
+A request is one frame, the name of the client whose mail it is, and comes with a descriptor of the message
+(:mod:`relay.extract.request`). The reply is one frame: JSON of a
 :class:`~relay.core.ports.ScanReport`. A finding's digest is the plain SHA-256 of its kind and normalised value: the
 socket is private (mode 0600) and carries the message itself anyway, so the hash tells nobody anything new. Whoever
 receives it puts the key on (``rekey``) before it goes anywhere else, and gets what a scan on the spot would give.
@@ -20,18 +21,9 @@ LENGTH: Final = 4
 """Octets of the length, big-endian."""
 
 
-MAX_CLIENT: Final = 1024
-"""Octets of a client's name in a request."""
-
-
 def frame(payload: bytes) -> bytes:
     """The length, then the payload."""
     return len(payload).to_bytes(LENGTH, "big") + payload
-
-
-def request_head(client: bytes, size: int) -> bytes:
-    """What goes before a message of ``size`` octets: the message itself is large, and is not copied to join it."""
-    return frame(client) + size.to_bytes(LENGTH, "big")
 
 
 def encode_report(report: ScanReport) -> bytes:

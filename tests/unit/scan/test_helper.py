@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,8 @@ from relay.core.phi import Phi
 from relay.extract.client import ScanService, ScanServiceLimits
 from relay.extract.engine import ScanEngine, load_judge
 from relay.extract.helper import ExtractLimits, serve
-from relay.extract.wire import decode_report, frame
+from relay.extract.request import MemoryFile
+from relay.extract.wire import decode_report, frame, rekey
 from relay.scan.tuning import parse_tuning
 from tests.support import documents
 from tests.support.laborious import laborious
@@ -177,6 +179,80 @@ async def test_an_over_long_request_is_refused_unread(engine, tmp_path):
     async with helper(tmp_path / "s", ExtractLimits(content=10)):
         report = await in_helper(engine, tmp_path / "s").scan(CONTENT)
     assert "unreadable: size" in report.verdict.counts()
+
+
+class Nosy:
+    """An engine that tells which descriptors are within its reach."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def scan(self, content, client):
+        held = 0
+        for number in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                held += 1
+        return replace(self.real.scan(content, client), subject=str(held))
+
+
+async def test_a_job_holds_nothing_but_its_own_line(engine, tmp_path, monkeypatch):
+    """Forked while others wait, it has neither their messages nor their connections, nor another job's."""
+    monkeypatch.setattr("relay.extract.helper.ScanEngine", lambda *parts: Nosy(ScanEngine(*parts)))
+    limits = ExtractLimits(jobs=2, seconds=60.0, cpu_seconds=60, request_seconds=60.0)
+    async with helper(tmp_path / "s", limits):
+        service = in_helper(engine, tmp_path / "s", deadline=90.0)
+        with socket.socket(socket.AF_UNIX) as waiting, MemoryFile() as file:
+            waiting.connect(str(tmp_path / "s"))
+            socket.send_fds(waiting, [b"\0"], [file.descriptor])
+            reports = await asyncio.gather(*(service.scan(CONTENT) for _ in range(4)))
+    assert [report.subject for report in reports] == ["1"] * 4
+
+
+async def begun(path, octets, files):
+    """A connection on which octets were sent, with so many descriptors of ``CONTENT``."""
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(str(path))
+    with MemoryFile() as file:
+        file.write(memoryview(CONTENT))
+        if octets:
+            socket.send_fds(link, [octets], [file.descriptor] * files)
+    link.setblocking(False)
+    return await asyncio.open_unix_connection(sock=link)
+
+
+@pytest.mark.parametrize(
+    ("octets", "files"),
+    [(b"", 0), (b"\0\0\0\0", 0), (frame(b"x" * 1025), 1), (frame(b"x") + b"y", 1), (b"\xff" * 4, 1), (b"\0\0", 1)],
+)
+async def test_what_is_no_request_is_given_up_and_the_next_is_served(engine, tmp_path, octets, files):
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60)):
+        reader, writer = await begun(tmp_path / "s", octets, files)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        assert (await in_helper(engine, tmp_path / "s", deadline=90.0).scan(CONTENT)) == engine.scan(CONTENT)
+
+
+async def test_a_request_may_come_octet_by_octet(engine, tmp_path):
+    request = frame(b"lab")
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60)):
+        reader, writer = await begun(tmp_path / "s", request[:1], 1)
+        for octet in request[1:]:
+            writer.write(bytes([octet]))
+            await writer.drain()
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        report = decode_report(await reader.readexactly(size))
+        writer.close()
+    assert rekey(report, digest) == engine.scan(CONTENT)
+
+
+async def test_a_message_of_many_pieces_comes_whole(engine, tmp_path):
+    content = CONTENT + b"and so on and on\r\n" * 200_000 + b"\r\nMRN: 4471829\r\n"
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=120.0, cpu_seconds=120)):
+        report = await in_helper(engine, tmp_path / "s", deadline=120.0).scan(content)
+    assert {"date-of-birth", "mrn"} <= report.verdict.counts().keys()
 
 
 HELPER = """
