@@ -10,7 +10,7 @@ from relay.core.level import Level, Proof
 from relay.core.outcome import Failure, PeerFeatures, Stage, Trouble
 from relay.core.ports import Clock, Metrics
 from relay.net.assurance import Assurance
-from relay.net.handshake import Handshake, HostError, dial
+from relay.net.handshake import Handshake, HostError
 from relay.net.memory import UnverifiedHosts
 from relay.net.mx import Host
 from relay.net.options import ConnectorOptions, Route
@@ -96,12 +96,8 @@ class Reacher:
         """One connection, begun so that it can reach ``level``; what it reached is judged when it stands."""
         options = self._options
         own = (target.route and target.route.source_addresses) or options.source_addresses
-        sock = await dial(
-            target.address, target.port, host=target.host.name, source=_source(target.address, own),
-            deadline=options.deadlines.connect,
-        )  # fmt: skip
-        source = str(sock.getsockname()[0])
-        shake = Handshake(sock, host=target.host.name, helo=options.helo, deadlines=options.deadlines)
+        shake = Handshake(host=target.host.name, helo=options.helo, deadlines=options.deadlines)
+        source = await shake.connect(target.address, target.port, source=_source(target.address, own))
         try:
             return await self._open(shake, target, level, fault, source)
         except HostError as error:
@@ -130,7 +126,7 @@ class Reacher:
             proof = replace(proof, downgraded=True)
         _check(proof, target, fault)
         if target.route is not None and target.route.username:
-            await _login(shake, target.route, proof)
+            await _login(shake, target.route, proof, features)
         session = SmtpSession(self._context(proof, features))
         session.attach(shake.release(session))
         self._count_open(1)
@@ -184,11 +180,11 @@ def _check(proof: Proof, target: Target, fault: Fault | None) -> None:
         raise HostError(_below(target, detail), fault=fault, proof=proof)
 
 
-async def _login(shake: Handshake, route: Route, proof: Proof) -> None:
+async def _login(shake: Handshake, route: Route, proof: Proof, features: PeerFeatures) -> None:
     if proof.level < Level.VERIFIED:
         detail = "a password is sent only over a verified connection"
         raise HostError(Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.AUTH, detail=detail, host=proof.host))
-    await shake.login(route.username, route.password)
+    await shake.login(route.username, route.password, features)
 
 
 def _tls_name(target: Target) -> str:

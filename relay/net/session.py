@@ -1,7 +1,6 @@
 """A live session with a peer: transactions over a connection whose level was judged once and is checked each time."""
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from relay.core.outcome import (
 from relay.core.ports import Metrics
 from relay.net.clear import send_in_the_clear
 from relay.net.deadlines import Deadlines
+from relay.net.link import Link
+from relay.net.timer import Timer
 from relay.smtp.client import FENCED, ClientTransaction, State
 
 _PIECE: Final = 65_536  # octets given to the transport at a time
@@ -47,7 +48,7 @@ class SmtpSession(asyncio.Protocol):
         self._metrics = context.metrics
         self._ended = context.ended
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._link: Link | None = None
         self._tls: ssl.SSLObject | None = None
         self._machine: ClientTransaction | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -56,14 +57,13 @@ class SmtpSession(asyncio.Protocol):
         self._quitting = False
         self._paused = False
         self._unsent = memoryview(b"")
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0
+        self._timer = Timer(self._loop, self._on_timer)
         self._end = 0.0
 
-    def attach(self, transport: asyncio.Transport) -> None:
-        """Take the transport that now calls this protocol."""
-        self._transport = transport
-        self._tls = transport.get_extra_info("ssl_object")
+    def attach(self, link: Link) -> None:
+        """Take the connection that now calls this protocol."""
+        self._link = link
+        self._tls = link.tls
         self._alive = True
 
     # --- DeliverySession ---
@@ -81,7 +81,7 @@ class SmtpSession(asyncio.Protocol):
     @property
     def alive(self) -> bool:
         """Whether another transaction may be tried on it."""
-        return self._alive and self._transport is not None and not self._transport.is_closing()
+        return self._alive and self._link is not None and not self._link.is_closing
 
     async def transact(self, transaction: Transaction) -> TransactionResult:
         """Send one transaction. Never raises for what the peer does.
@@ -93,38 +93,32 @@ class SmtpSession(asyncio.Protocol):
         """
         if self._machine is not None:
             raise RuntimeError("a session carries one transaction at a time")
-        transport = self._transport
-        if transport is None or not self.alive:
+        link = self._link
+        if link is None or not self.alive:
             return self._refuse(transaction, Trouble.NETWORK, "the connection has ended")
         if self._proof.level < transaction.floor:
             floor, level = transaction.floor.word, self._proof.level.word
             return self._refuse(transaction, Trouble.BELOW_FLOOR, f"the floor is {floor}, the connection {level}")
         if self._proof.level is Level.CLEAR:
             return await send_in_the_clear(self._exchange, transaction, self._metrics)
-        if self._tls is None or transport.get_extra_info("ssl_object") is not self._tls:
+        if self._tls is None or link.tls is not self._tls:
             self._drop()
             return self._refuse(transaction, Trouble.BELOW_FLOOR, "the connection is not the one that was judged")
         return await self._exchange(transaction)
 
     async def close(self) -> None:
         """QUIT politely and briefly."""
-        transport = self._transport
-        if transport is None:
+        link = self._link
+        if link is None:
             return
         if self.alive and self._machine is None:
             self._quitting = True
-            transport.write(b"QUIT\r\n")
+            link.write(b"QUIT\r\n")
+            self._timer.set(self._loop.time() + self._deadlines.quit)
         else:
-            transport.abort()
+            link.abort()
         self._alive = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._deadlines.quit):
-                await asyncio.shield(self._closed)
-        if not self._closed.done():
-            transport.abort()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._deadlines.quit):
-                    await asyncio.shield(self._closed)
+        await asyncio.shield(self._closed)
 
     # --- one transaction ---
 
@@ -144,9 +138,7 @@ class SmtpSession(asyncio.Protocol):
                 raise
             finally:
                 self._machine = self._waiter = None
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
+                self._timer.stop()
             if not machine.reusable:
                 self._drop()
         return TransactionResult(results=machine.results, proof=self._proof, reusable=self.alive)
@@ -159,32 +151,32 @@ class SmtpSession(asyncio.Protocol):
     def _drop(self) -> None:
         self._alive = False
         self._unsent = memoryview(b"")
-        if self._transport is not None:
-            self._transport.abort()
+        if self._link is not None:
+            self._link.abort()
 
     # --- sending ---
 
     def _send(self, data: bytes) -> None:
-        if len(data) <= _PIECE and not self._paused and not self._unsent and self._transport is not None:
-            self._transport.write(data)
+        if len(data) <= _PIECE and not self._paused and not self._unsent and self._link is not None:
+            self._link.write(data)
             return
         self._unsent = memoryview(bytes(self._unsent) + data) if self._unsent else memoryview(data)
         self._pump()
 
     def _pump(self) -> None:
-        while self._unsent and not self._paused and self._transport is not None:
+        while self._unsent and not self._paused and self._link is not None:
             if len(self._unsent) <= _PIECE and self._machine is not None and not self._machine.may_end:
                 self._finish(self._machine, FENCED)
                 return
             piece, self._unsent = self._unsent[:_PIECE], self._unsent[_PIECE:]
-            self._transport.write(piece)
+            self._link.write(piece)
 
     @property
     def _all_sent(self) -> bool:
-        transport = self._transport
-        return not self._unsent and transport is not None and transport.get_write_buffer_size() == 0
+        link = self._link
+        return not self._unsent and link is not None and link.unsent == 0
 
-    # --- deadlines: one timer, moved on by setting a number ---
+    # --- deadlines ---
 
     def _watch(self, machine: ClientTransaction) -> None:
         if machine.state is State.RSET:
@@ -193,20 +185,13 @@ class SmtpSession(asyncio.Protocol):
             span = self._deadlines.block
         else:
             span = self._deadlines.of(machine.stage)
-        self._deadline = min(self._loop.time() + span, self._end)
-        if self._timer is None or self._timer.when() > self._deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
+        self._timer.set(min(self._loop.time() + span, self._end))
 
     def _on_timer(self) -> None:
-        self._timer = None
-        if self._machine is None:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._on_timer)
-            return
-        self._finish(self._machine, f"no answer in time at {self._machine.stage}")
+        if self._machine is not None:
+            self._finish(self._machine, f"no answer in time at {self._machine.stage}")
+        elif self._link is not None:
+            self._link.abort()  # it does not answer QUIT
 
     def _finish(self, machine: ClientTransaction, lost: str = "") -> None:
         if lost:
@@ -223,8 +208,8 @@ class SmtpSession(asyncio.Protocol):
         if machine is None or machine.done:
             if not self._quitting:
                 self._drop()
-            elif self._transport is not None:
-                self._transport.close()
+            elif self._link is not None:
+                self._link.close()
             return
         out = machine.receive(data, all_sent=self._all_sent)
         if machine.state is State.DONE:
@@ -244,7 +229,8 @@ class SmtpSession(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._alive = False
-        self._transport = None
+        self._timer.stop()
+        self._link = None
         self._tls = None
         if self._machine is not None:
             self._finish(self._machine, f"the connection was lost{f' ({type(exc).__name__})' if exc else ''}")

@@ -22,29 +22,58 @@ def run(loop, coroutine):
         return runner.run(coroutine)
 
 
+class Ear(asyncio.Protocol):
+    """Notes what it hears, and that the connection ended."""
+
+    def __init__(self):
+        self.heard = b""
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data):
+        self.heard += data
+
+    def connection_lost(self, exc):
+        self.ended.set_result(exc)
+
+
 async def failure(port, deadline=60.0):
     with pytest.raises(HostError) as caught:
-        await dial("127.0.0.1", port, host="mx.example", source=None, deadline=deadline)
+        await dial("127.0.0.1", port, Ear(), host="mx.example", source=None, deadline=deadline)
     return caught.value.failure.detail
 
 
 @LOOPS
-def test_it_stands_and_can_be_used_by_a_transport(loop):
+def test_it_stands_and_carries_words_both_ways(loop):
     async def use():
         listener, port = listening()
         with listener:
-            sock = await dial("127.0.0.1", port, host="mx.example", source="127.0.0.9", deadline=60.0)
+            ear = Ear()
+            link = await dial("127.0.0.1", port, ear, host="mx.example", source="127.0.0.9", deadline=60.0)
             accepted, (source, _) = listener.accept()
             with accepted:
-                _, writer = await asyncio.open_connection(sock=sock)
-                writer.write(b"x")
-                await writer.drain()
+                link.write(b"x")
                 said = await asyncio.to_thread(accepted.recv, 1)
-                writer.close()
-                await writer.wait_closed()
-        return said, source
+                accepted.sendall(b"y")
+                accepted.shutdown(socket.SHUT_WR)
+                assert await asyncio.wait_for(ear.ended, 60) is None
+        return said, ear.heard, source, link.is_closing
 
-    assert run(loop, use()) == (b"x", "127.0.0.9")
+    assert run(loop, use()) == (b"x", b"y", "127.0.0.9", True)
+
+
+@LOOPS
+def test_it_says_where_it_comes_from(loop):
+    async def use():
+        listener, port = listening()
+        with listener:
+            ear = Ear()
+            link = await dial("127.0.0.1", port, ear, host="mx.example", source="127.0.0.9", deadline=60.0)
+            source = link.source
+            link.abort()
+            await asyncio.wait_for(ear.ended, 60)
+        return source, link.source
+
+    assert run(loop, use()) == ("127.0.0.9", "")
 
 
 @LOOPS
