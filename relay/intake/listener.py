@@ -261,7 +261,7 @@ class Listener:
         task.add_done_callback(self._work.discard)
 
     def gauge(self) -> None:
-        """Show in a moment how many octets are in flight: who reads the number does so every few seconds."""
+        """Show how many octets are in flight, in a moment and until there are none: it is read every few seconds."""
         if not self._shows:
             self._shows = True
             asyncio.get_running_loop().call_later(_SHOWN_AFTER, self._show)
@@ -269,6 +269,8 @@ class Listener:
     def _show(self) -> None:
         self._shows = False
         self.metrics.set("in_flight_bytes", self.budget.used)
+        if self.budget.used:
+            self.gauge()
 
     def _count_open(self) -> None:
         self.metrics.set("connections_open", len(self._open), {"listener": self.options.name})

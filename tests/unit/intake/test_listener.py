@@ -16,6 +16,7 @@ from relay.smtp.server_limits import SessionLimits
 from tests.support.intake import HOSTNAME, SECRET, Taker, client, listening, options, rooms
 from tests.support.loops import both_loops
 from tests.support.peers import require
+from tests.support.turns import until
 
 AUTH = SessionLimits(hostname=HOSTNAME, starttls=True, require_tls=True, auth=True)
 GROUP = b"HELO ehr\r\nMAIL FROM:<ehr@clinic.example>\r\nRCPT TO:<a@mail.example>\r\nDATA\r\n"
@@ -352,6 +353,22 @@ async def test_a_lost_connection_does_not_stop_a_message_from_being_kept():
         taker.gate.set()
         await asyncio.wait_for(draining, 60)
     assert shared.budget.used == 0
+
+
+@both_loops
+async def test_octets_in_flight_are_shown_until_there_are_none(monkeypatch):
+    monkeypatch.setattr("relay.intake.listener._SHOWN_AFTER", 0.0)
+    taker, seen = Taker(), []
+    taker.gate = asyncio.Event()
+    async with listening(accept=taker) as listener, connected(listener) as (_, writer):
+        tell = listener.metrics.set
+        monkeypatch.setattr(
+            listener.metrics, "set", lambda name, *rest: (tell(name, *rest), seen.append((name, rest[0])))
+        )
+        writer.write(GROUP + b"x\r\n.\r\n")
+        await until(lambda: ("in_flight_bytes", 3) in seen)
+        taker.gate.set()
+        await until(lambda: ("in_flight_bytes", 0) in seen)  # the connection is still there, and says no more
 
 
 @both_loops
