@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from relay.core.labour import BOUNDED, has_many_parameters, labour
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
-from relay.mail.split import plain_fields, read_split
+from relay.mail.split import DECISIVE, plain_fields, read_split
 from relay.mail.words import decode_value
 
 __all__ = ["MimeLimits", "read_message", "read_reference"]
@@ -60,7 +60,7 @@ def _headers(message: "Message[str, str]") -> Iterator[tuple[str, str]]:
 def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuilder) -> None:
     if not builder.enter(number, depth):
         return
-    if _hides_fields(part) or _hides_parameters(part):
+    if _hides_fields(part) or _hides_parameters(part) or _is_ambiguous(part):
         builder.fault(number or "1", "malformed")
     if part.is_multipart():  # asking for the payload of a leaf would decode it, and fail for some charsets
         payload: Any = part.get_payload()
@@ -88,6 +88,11 @@ def _hides_fields(part: "Message[str, str]") -> bool:
 def _hides_parameters(part: "Message[str, str]") -> bool:
     """Whether it has more parameters than are looked at."""
     return any(name.lower().startswith("content-") and has_many_parameters(value) for name, value in part.raw_items())
+
+
+def _is_ambiguous(part: "Message[str, str]") -> bool:
+    """Whether it says twice, and not the same, how it is read: some programs take the first field, some the last."""
+    return any(len({" ".join(str(value).split()) for value in part.get_all(name, ())}) > 1 for name in DECISIVE)
 
 
 def _inner_message(

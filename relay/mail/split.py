@@ -15,6 +15,8 @@ from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.words import decode_value
 
 _find_bare_cr: Final = octet_pattern(rb"\r(?:[^\n]|\z)").search
+DECISIVE: Final = ("content-type", "content-transfer-encoding")
+"""Fields that say how a part is read."""
 _OBSOLETE: Final = re.compile(
     rb"^(content-[!-9;-~]+|mime-version|subject|from|to|cc|reply-to|sender|date|message-id|received)[ \t]+:",
     re.IGNORECASE | re.MULTILINE,
@@ -84,6 +86,8 @@ def _part(
     if not builder.enter(number, depth):
         return
     fields = {name: value for name, value in reversed(headers)}  # noqa: C416 - the first of equal names counts
+    if len(fields) < len(headers) and _says_twice(headers):
+        raise _UnusualError
     content_type, parameters = _content_type(fields.get("content-type"))
     if content_type.startswith("multipart/"):
         _multipart(place, content_type, parameters, fields, number, depth, builder, boundaries)
@@ -92,6 +96,12 @@ def _part(
     else:
         body = place.content[place.start : place.end]
         builder.add(_leaf(content_type, parameters, fields, body, number or "1"))
+
+
+def _says_twice(headers: Headers) -> bool:
+    """Whether a field that says how the part is read comes more than once."""
+    names = [name for name, _ in headers]
+    return any(names.count(name) > 1 for name in DECISIVE)
 
 
 def _content_type(value: str | None) -> tuple[str, dict[str, str]]:

@@ -104,6 +104,35 @@ def test_a_broken_or_unknown_encoding_is_a_fault_and_the_octets_are_kept(raw, la
     assert b"219-45-9876" in data
 
 
+TWICE = [
+    (b"Content-Type: text/plain", b"Content-Type: text/html"),
+    (b"Content-Type: application/pdf", b"Content-Type : text/plain"),
+    (b"Content-Type: text/plain; charset=utf-8", b"Content-Type: text/plain; charset=utf-7"),
+    (b"Content-Type: multipart/mixed; boundary=b", b"Content-Type: multipart/mixed; boundary=c"),
+    (b"Content-Transfer-Encoding: 7bit", b"Content-Transfer-Encoding: base64"),
+]
+
+
+@pytest.mark.parametrize(("first", "last"), TWICE)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_part_that_says_twice_how_it_is_read_is_not_trusted_to_be_read(first, last, inside):
+    """The scan takes the first field, a mail program perhaps the last: it then shows what nobody looked at."""
+    part = first + b"\r\n" + last + b"\r\n\r\ntext\r\n"
+    content = b"Subject: x\r\nMIME-Version: 1.0\r\n" + part
+    if inside:
+        content = b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n" + part + b"--m--\r\n"
+    tree = read_message(content, LIMITS)
+    assert ("1", "malformed") in tree.faults
+    assert tree == read_reference(content, LIMITS)
+
+
+@pytest.mark.parametrize(("first", "last"), TWICE)
+def test_a_part_that_says_the_same_twice_is_read(first, last):
+    del last
+    content = first + b"\r\n" + first.replace(b": ", b":\r\n ") + b"\r\n\r\n--b\r\n\r\ntext\r\n--b--\r\n"
+    assert not read_message(content, LIMITS).faults
+
+
 header_lines = st.sampled_from(
     [
         b"Content-Type: text/plain", b"Content-Type: text/html; charset=utf-8", b"Content-Type: rubbish",
