@@ -7,6 +7,7 @@ or put in, and nothing else moves. ``content`` has CRLF line ends throughout.
 import functools
 import re
 from collections.abc import Iterator, Sequence
+from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import Header
 from typing import Final, NamedTuple
@@ -20,6 +21,7 @@ _FIELD: Final = re.compile(rb"[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 _NAME: Final = re.compile(r"[!-9;-~]{1,76}\Z")
 _SIMPLE_FROM: Final = re.compile(rb'[ \t]*(?:[^<>@,:;"()\\]*<)?[^<>@,:;"()\\\s]{1,64}@([A-Za-z0-9.-]{1,255})>?[ \t]*\Z')
 _OBSOLETE: Final = re.compile(rb"^([!-9;-~]+)[ \t]+:", re.MULTILINE)
+_UTF8: Final = Charset("utf-8")
 _FOLD_AT: Final = 76  # RFC 5322 section 2.1.1 asks for lines of at most 78
 _MAX_LINE: Final = 998
 
@@ -170,8 +172,18 @@ def encode_field(name: str, value: str) -> bytes:
 def encode_words(name: str, value: str) -> bytes:
     """One header field with its CRLF, its text in RFC 2047 words whatever it is, none longer than a line."""
     text = value.encode("utf-8", "replace").decode("utf-8")
+    if (word := _one_word(text, _FOLD_AT - len(name) - 2)) is not None:
+        return f"{name}: {word}\r\n".encode("ascii")
     encoded = Header(text, "utf-8", maxlinelen=_FOLD_AT, header_name=name).encode(linesep="\r\n")
     return f"{name}: {encoded}\r\n".encode("ascii")
+
+
+def _one_word(text: str, room: int) -> str | None:
+    """As the standard library writes a short text; ``None`` where that is more than one word of this length."""
+    if len(text) > room or not text.isprintable() or text[:1] == " " or text[-1:] == " " or not text:
+        return None
+    word = _UTF8.header_encode(text)
+    return word if len(word) <= room else None
 
 
 def _fold(line: str) -> str:

