@@ -72,6 +72,7 @@ BODY: Final = (
         regex=rb"\b(?:(?:my|his|her|your|their|our|both|s)\s+(?:" + _SIDE + rb"\s+){0,2}|(?:left|right|new|bad)\s+)"
         rb"(" + _PART + rb"\b[^.!?\n]{1,45}?\b(?:" + _FIRM + b"|" + _LOOSE + rb"))\b",
         words=dict.fromkeys(_PARTS - _BUSY, ANY),
+        led=_SIDES | frozenset(b"my his her your their our both s".split()),
         before=24,
         after=64,
         group=FindingGroup.HEALTH,

@@ -1,9 +1,9 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, count, islice
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -12,25 +12,24 @@ from relay.scan import bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
-from relay.scan.lexicon import Lexicon, Phrase, Phrases
-from relay.scan.model import Hit, Weights
+from relay.scan.lexicon import Lexicon, Phrase, Phrases, words_of
+from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
-from relay.scan.shapes import ShapeFinder, ShapeSearch, WordProbes
+from relay.scan.shapes import PairProbes, ShapeFinder, ShapeSearch, WordProbes
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _CAPITALS_END: Final = 91
+_DENSE: Final = 20  # different terms of one word in some thousand characters
 _HEALTH: Final = FindingGroup.HEALTH
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
+_IS_KNOWN: Final = itemgetter(1)
 _START: Final = itemgetter(2)
 _END: Final = itemgetter(3)
 _MOST_MARKED: Final = 200
 _MARKED: Final = b"\1" * _MOST_MARKED
-_PLACES: Final = tuple(range(4096))
-"""The indexes of most messages' words: to count anew is to make each number anew."""
 _NO_PHRASES: Final = Phrases(())
-_NOTHING: Final[frozenset[bytes]] = frozenset()
 _new = tuple.__new__  # makes a named tuple without the detour over its signature: there are hundreds in a message
 
 
@@ -45,32 +44,32 @@ class FindLimits:
     words: int = 20_000
 
 
-class _Alone(NamedTuple):
-    """What a word is by itself: a term, told by its kind, weight and specially protected kind; an anchor; a name."""
+class _Word(NamedTuple):
+    """What is known of a word: one look-up tells it, and all of it lies together, as it is seldom in a cache.
 
+    Attributes:
+        padded: it with a space before and after.
+        size: its length.
+        beside: words of which one stands beside it in its phrases and pairs: most anchors stand beside none of those.
+        phrases: those of which it is the anchor.
+        pairs: the shapes of which it is the anchor beside certain words.
+        is_passed: whether it is nothing by itself, only an anchor: without a word of ``beside`` it is passed over.
+        term: it as a term, told by its kind, weight and specially protected kind.
+        probes: the shapes of which it is the anchor whatever stands beside it.
+        is_sign, is_name, is_label: the head of a table or a mark of a zone; a name or title; a label of a name.
+    """
+
+    padded: bytes
+    size: int
+    beside: frozenset[bytes]
+    phrases: Phrases
+    pairs: PairProbes | None
+    is_passed: bool
     term: tuple[str, float, str] | None
     probes: WordProbes | None
     is_sign: bool
     is_name: bool
     is_label: bool
-
-
-class _Word(NamedTuple):
-    """What is known of a word: one look-up tells it.
-
-    Attributes:
-        padded: it with a space before and after.
-        size: its length.
-        phrases: those of which it is the anchor.
-        beside: the words beside it in them: most anchors stand beside none of those, and are passed over.
-        alone: what it is by itself, if anything.
-    """
-
-    padded: bytes
-    size: int
-    phrases: Phrases
-    beside: frozenset[bytes]
-    alone: _Alone | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,25 +110,37 @@ class Finder:
         self._excludes = excludes
         self._limits = limits or FindLimits()
         lexicon, names, shapes = instruments.lexicon, instruments.names, instruments.shapes
+        terms: dict[Term, tuple[str, float, str]] = {}  # each kept once
         self._words = {
-            word: self._word(word)
-            for word in lexicon.vocabulary | names.vocabulary | shapes.words.keys() | tables.ANCHORS | zones.MARKS
+            word: self._word(word, terms)
+            for word in lexicon.vocabulary
+            | names.vocabulary
+            | shapes.words.keys()
+            | shapes.pairs.keys()
+            | tables.ANCHORS
+            | zones.MARKS
         }
         self._known = self._words.get
 
-    def _word(self, word: bytes) -> _Word:
+    def _word(self, word: bytes, terms: dict[Term, tuple[str, float, str]]) -> _Word:
         use = self._use
-        term = use.lexicon.singles.get(word)
-        alone = _Alone(
-            (term.kind, term.weight, term.sensitive) if term is not None else None,
+        term, pairs = use.lexicon.singles.get(word), use.shapes.pairs.get(word)
+        phrases = use.lexicon.anchored.get(word, _NO_PHRASES)
+        beside = frozenset(phrases.before) | phrases.after.keys()
+        if pairs is not None:
+            beside |= pairs.before.keys() | pairs.after.keys()
+        alone = (
+            terms.setdefault(term, (term.kind, term.weight, term.sensitive)) if term is not None else None,
             use.shapes.words.get(word),
             word in tables.ANCHORS or word in zones.MARKS,
             word in use.names.vocabulary,
             word in LABELS,
         )
-        phrases = use.lexicon.anchored.get(word, _NO_PHRASES)
-        beside = frozenset(phrases.before.keys() | phrases.after.keys()) if phrases is not _NO_PHRASES else _NOTHING
-        return _Word(b" %b " % word, len(word), phrases, beside, alone if any(alone) else None)
+        return _Word(b" %b " % word, len(word), beside, phrases, pairs, not any(alone), *alone)
+
+    def is_dense(self, text: str) -> bool:
+        """Whether a text names so many different things of health as records do, and little else."""
+        return len(self._use.lexicon.singles.keys() & words_of(text)) >= _DENSE
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
@@ -211,28 +222,26 @@ class Finder:
         cells: list[Hit] = []
         said: dict[bytes, int] = {}
         upto = after = seen = table_end = 0
-        known: list[Any] = list(map(self._known, words))
-        indexes = _PLACES if len(known) <= len(_PLACES) else count()
-        those = islice(zip(compress(indexes, known), filter(None, known), strict=False), self._limits.words)
-        for index, (needle, size, phrases, beside, alone) in those:
-            phrase = None
-            if index >= upto and (words[index - 1] in beside or words[index + 1] in beside):
-                phrase = phrases.around(words, index)
-            if alone is None:
-                if phrase is None:
+        known: Iterator[Any] = filter(_IS_KNOWN, enumerate(map(self._known, words)))
+        for index, entry in islice(known, self._limits.words):
+            needle, size, beside, phrases, pairs, is_passed, term, probes, is_sign, is_name, is_label = entry
+            is_near = words[index - 1] in beside or words[index + 1] in beside
+            phrase = phrases.around(words, index) if is_near and index >= upto else None
+            if is_passed:
+                if phrase is None and (pairs is None or not is_near):
                     continue
                 for _ in range(words[seen:index].count(words[index])):
                     after = padded.find(needle, after) + size  # where it was passed over
             place = padded.find(needle, after)
             after, seen = place + size, index + 1
-            if alone is not None:
-                term, probes, is_sign, is_name, is_label = alone
-                if probes is not None:
-                    search.at_word(probes, words, index, place)
-                if is_sign:
-                    table_end = self._sign(data, words[index], place, table_end, marked, cells)
-                if index < upto:
-                    continue
+            if pairs is not None and is_near:
+                search.at_pair(pairs, words, index, place)
+            if probes is not None:
+                search.at_word(probes, words, index, place)
+            if is_sign:
+                table_end = self._sign(data, words[index], place, table_end, marked, cells)
+            if index < upto:
+                continue
             if phrase is not None:
                 _add_phrase(hits, tokens, place, phrase)
                 upto = index - phrase.before + phrase.size

@@ -9,10 +9,10 @@ from relay.scan.persons import NAME, PERSONS, YEARS
 from relay.scan.shape import ANY, SIGN, Shape, after_any
 
 _MONTH: Final = rb"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
-DATE: Final = (
-    rb"(?:\d{1,2}[-/. ]{1,3}\d{1,2}[-/. ]{1,3}\d{2,4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}"
-    rb"|" + _MONTH + rb"\.?[ ,]{1,3}\d{1,2}(?:st|nd|rd|th)?[ ,]{1,3}'?\d{2,4}|\d{1,2}(?:st|nd|rd|th)?(?: of)?[ -]{1,3}"
-    + _MONTH + rb"[ ,.-]{1,3}\d{2,4})"
+_DATE: Final = rb"\d{1,2}[-/. ]{1,3}\d{1,2}[-/. ]{1,3}\d{2,4}|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}"
+_DATE_WITH_MONTH: Final = (
+    _MONTH + rb"\.?[ ,]{1,3}\d{1,2}(?:st|nd|rd|th)?[ ,]{1,3}'?\d{2,4}|\d{1,2}(?:st|nd|rd|th)?(?: of)?[ -]{1,3}"
+    + _MONTH + rb"[ ,.-]{1,3}\d{2,4}"
 )  # fmt: skip
 _SEP: Final = rb"[\s:#.=|>*_()\"'-]{0,12}(?:is[\s:#]{1,3}|no\.?[\s:#]{1,3}|number[\s:#]{1,3})?#?"
 _VALUE: Final = rb"([a-z0-9][a-z0-9]?[a-z0-9-]{2,23})"
@@ -233,9 +233,17 @@ NUMBERS: Final = (
 PLACES_AND_DATES: Final = (
     Shape(
         kind="date",
-        regex=rb"\b(" + DATE + rb")\b",
-        words=_MONTHS,
+        regex=rb"\b(" + _DATE + rb")\b",
         middle=(1, 2),
+        before=3,
+        after=18,
+        valid=validate.is_date,
+        refine=validate.date_kind,
+    ),
+    Shape(
+        kind="date",
+        regex=rb"\b(" + _DATE_WITH_MONTH + rb")\b",
+        words=_MONTHS,
         before=14,
         after=40,
         digits=(14, 18),

@@ -13,6 +13,9 @@ from relay.scan.model import SUBJECT, Hit, Passage, Weights
 from relay.scan.weigh import Weigher
 
 _GAP: Final = "\n\n\n"
+_LONG: Final = 48_000  # characters of a text of which it pays to look at the beginning first
+_BEGINNING: Final = 16_000
+_SAMPLE: Final = 6_000  # of it, by which is told whether that may be enough
 _HEALTH: Final = FindingGroup.HEALTH
 _Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
 """A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
@@ -76,7 +79,8 @@ class Judge:
         """
         texts = [passage.text for passage in passages]
         starts = list(accumulate([len(text) + len(_GAP) for text in texts], initial=0))[:-1]
-        hits = self._finder.find(_GAP.join(texts))
+        subject = texts[0] if passages and passages[0].part == SUBJECT else ""
+        hits = self._hits(_GAP.join(texts), subject)
         told = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
@@ -93,17 +97,32 @@ class Judge:
         findings = told + self._findings(listed[:room], passages, starts)
         return PhiVerdict(
             phi=phi,
-            subject_phi=self._subject(hits, passages),
+            subject_phi=self._subject(hits, subject),
             findings=tuple(findings[: self._limits.findings]),
             truncated=len(listed) + len(told) > self._limits.findings,
             engine=self.engine,
         )
 
-    def _subject(self, hits: Sequence[Hit], passages: Sequence[Passage]) -> Phi:
-        if not passages or passages[0].part != SUBJECT:
-            return Phi.NONE
-        length = len(passages[0].text)
-        return self._weigher.phi([hit for hit in hits if hit.start < length])
+    def _hits(self, text: str, subject: str) -> list[Hit]:
+        """What is found; of a long text that begins as records of patients do, what is found in its beginning.
+
+        That is enough when it makes the verdict certain and is more than is listed: no verdict is higher, and policies
+        take whatever they ask of findings that could not all be listed to be there.
+        """
+        if len(text) >= _LONG and self._finder.is_dense(text[:_SAMPLE]):
+            beginning = text[:_BEGINNING].rpartition(" ")[0]
+            hits = self._finder.find(beginning)
+            if (
+                len(_listed(hits, self._limits.alike)) > self._limits.findings
+                and len(subject) < len(beginning)
+                and self._weigher.phi(hits) is Phi.CERTAIN
+            ):
+                return hits
+        return self._finder.find(text)
+
+    def _subject(self, hits: Sequence[Hit], subject: str) -> Phi:
+        length = len(subject)
+        return self._weigher.phi([hit for hit in hits if hit[2] < length]) if length else Phi.NONE
 
     def _findings(
         self, listed: Iterable[tuple[Hit, int]], passages: Sequence[Passage], starts: list[int]
@@ -128,8 +147,9 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
     kind explain a verdict, and the rest is told by number.
     """
     listed: list[tuple[Hit, int]] = []
-    seen = set()
-    alikes: dict[tuple[str, str], list[int]] = {}
+    seen: set[tuple[str, bytes]] = set()
+    numbers: dict[tuple[str, str], int] = {}
+    lasts: dict[tuple[str, str], int] = {}  # where the one is listed that stands for more
     for hit in hits:
         name, group, _, _, _, norm, sensitive = hit
         value = (name, norm)
@@ -138,17 +158,12 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
         seen.add(value)
         if group is _HEALTH:
             kind = (name, sensitive)
-            places = alikes.get(kind)
-            if places is None:
-                alikes[kind] = [len(listed)]
-            elif len(places) < alike:
-                places.append(len(listed))
-            else:
-                places.append(0)
+            numbers[kind] = number = numbers.get(kind, 0) + 1
+            if number > alike:
                 continue
+            if number == alike:
+                lasts[kind] = len(listed)
         listed.append((hit, 0))
-    for places in alikes.values():
-        if len(places) > alike:
-            place = places[alike - 1]
-            listed[place] = (listed[place][0], len(places) - alike)
+    for kind, place in lasts.items():
+        listed[place] = (listed[place][0], numbers[kind] - alike)
     return listed

@@ -31,6 +31,7 @@ _COMMON: Final = frozenset(
 )  # words that stand in most texts: a phrase is better looked for by another of its words
 _COMMONEST: Final = {word: rank for rank, word in enumerate(b"the to and of a in is for it with you your was".split())}
 """Those that stand in nearly every sentence, the commonest first."""
+_PAIR: Final = 2  # words: an anchor and the one beside it, which was looked up
 Window = tuple[int, int]
 """How many words before its anchor a phrase begins, and how many it has."""
 
@@ -122,13 +123,13 @@ class Phrases:
         found = None
         for phrase in self.before.get(words[index - 1], ()):
             first = index - phrase.before
-            if first >= 0 and words[first : first + phrase.size] == phrase.words:
+            if phrase.size == _PAIR or (first >= 0 and words[first : first + phrase.size] == phrase.words):
                 found = phrase
                 break
         for phrase in self.after.get(words[index + 1], ()):
             if found is not None and found.rank < phrase.rank:
                 break
-            if words[index : index + phrase.size] == phrase.words:
+            if phrase.size == _PAIR or words[index : index + phrase.size] == phrase.words:
                 return phrase
         return found
 

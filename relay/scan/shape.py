@@ -34,6 +34,7 @@ class Shape:
         refine: the kind by what stands before the value, given the text before it and the value; empty for none.
         sensitive: the specially protected kind, or empty.
         words: folded words that anchor it, each with the words of which one must follow, or :data:`ANY`.
+        led: folded words of which one must stand before an anchor word, or none.
         sign: octets of which one may follow an anchor word closely in place of such a word.
         middle: digits in the second of three groups of digits, set off by dashes, dots, slashes or spaces; the last
             digit of the first group anchors it.
@@ -59,6 +60,7 @@ class Shape:
     refine: Callable[[bytes, bytes], str] | None = None
     sensitive: str = ""
     words: Mapping[bytes, frozenset[bytes]] = field(default_factory=dict)
+    led: frozenset[bytes] = frozenset()
     sign: frozenset[int] = frozenset()
     middle: tuple[int, ...] = ()
     outlines: tuple[bytes, ...] = ()

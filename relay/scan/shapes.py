@@ -18,7 +18,9 @@ _MOST: Final = 20_000  # values taken from one message; the verdict needs no mor
 _STUCK: Final = 3  # letters of a label that a number may follow without a space
 _MIDDLE: Final = 3  # digits, at most, of a middle group
 _LONG_WORD: Final = 40
-_SMALL: Final = frozenset(bytes([code]) for code in (*range(97, 123), *range(0xDF, 0x100)))
+_CAPITALS: Final = frozenset(bytes([code]) for code in (*range(65, 91), *range(0xC0, 0xDF)))
+_LEADS_CAPITAL: Final = _CAPITALS | frozenset({b" ", b"\t", b"\n", b"\r", b"\f", b"\v"})
+"""What the word before an anchor begins with where a capital is wanted; a space where two stand before the anchor."""
 _DIGITS: Final = re.compile(rb"9(?<!99)(?:9*+(?:(?=a)|(?=[-)]{1,3}(9{1,3})-{1,3}9))|(?<=a9))")
 """Digits of which the first or last may anchor a shape; one before all else: it is found as memchr finds."""
 _CODE_GOES_ON: Final = frozenset({b"9-", b"a-"})  # of a diagnosis code, up to its dot
@@ -72,14 +74,13 @@ class Probe(NamedTuple):
 
 
 class WordProbes(NamedTuple):
-    """The shapes that one word anchors.
+    """The shapes that one word anchors whatever word stands beside it.
 
     Attributes:
         near, far: how far before and behind the word the digit may stand that every shape of ``told`` needs.
-        told: those that whatever word may follow, and that need a digit.
-        free: those that whatever word may follow.
-        following: the others, by the word that must follow.
-        signed: those of them for which a sign will do.
+        told: those that need a digit.
+        free: those that need none.
+        signed: those that want a certain word behind it, and for which a sign will do.
         signs: their signs.
     """
 
@@ -87,23 +88,42 @@ class WordProbes(NamedTuple):
     far: int
     told: tuple[Probe, ...]
     free: tuple[Probe, ...]
-    following: dict[bytes, tuple[Probe, ...]]
     signed: tuple[Probe, ...]
     signs: frozenset[int]
 
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> "WordProbes":
         """Sorted by what they need."""
-        told = [probe for probe in probes if probe.told and not probe.follows]
+        anywhere = [probe for probe in probes if not probe.follows and not probe.shape.led]
+        told = [probe for probe in anywhere if probe.told]
         signed = tuple(probe for probe in probes if probe.follows and probe.shape.sign)
         return cls(
             max((probe.near for probe in told), default=0),
             max((probe.far for probe in told), default=0),
             tuple(told) if len(told) != 1 else (told[0]._replace(told=False),),  # asked once is enough
-            tuple(probe for probe in probes if not probe.told and not probe.follows),
-            _by((probe, tuple(probe.follows)) for probe in probes),
+            tuple(probe for probe in anywhere if not probe.told),
             signed,
             frozenset().union(*(probe.shape.sign for probe in signed)),
+        )
+
+
+class PairProbes(NamedTuple):
+    """The shapes that one word anchors beside certain others: without those it is passed over.
+
+    Attributes:
+        before: by the word before it.
+        after: by the word after it.
+    """
+
+    before: dict[bytes, tuple[Probe, ...]]
+    after: dict[bytes, tuple[Probe, ...]]
+
+    @classmethod
+    def of(cls, probes: Sequence[Probe]) -> "PairProbes":
+        """By the words they want."""
+        return cls(
+            _by((probe, tuple(probe.shape.led)) for probe in probes),
+            _by((probe, tuple(probe.follows)) for probe in probes),
         )
 
 
@@ -150,7 +170,8 @@ class ShapeFinder:
         for probe in probes:
             for word, follows in probe.shape.words.items():
                 words.setdefault(word, []).append(probe._replace(follows=follows))
-        self.words = {word: WordProbes.of(found) for word, found in words.items()}
+        self.words = {word: alone for word, found in words.items() if any((alone := WordProbes.of(found))[2:])}
+        self.pairs = {word: paired for word, found in words.items() if any(paired := PairProbes.of(found))}
         self._anchors = _Anchors(
             tuple(tuple(probe for probe in probes if size in probe.shape.middle) for size in range(_MIDDLE + 1)),
             tuple(_by((probe, probe.shape.outlines) for probe in probes).items()),
@@ -212,22 +233,25 @@ class ShapeSearch:
 
     def at_word(self, probes: WordProbes, words: list[bytes], index: int, place: int) -> None:
         """Try shapes at the anchor word at ``index``, which stands at ``place``; the list ends with an empty word."""
-        near, far, told, free, following, signed, signs = probes
+        near, far, told, free, signed, signs = probes
         if told and self._outline.find(b"9", place - near if place > near else 0, place + far) >= 0:
             for probe in told:
                 self._around(probe, place)
         for probe in free:
             self._around(probe, place)
-        if following:
-            then = words[index + 1]
-            for probe in following.get(then, ()):
-                self._around(probe, place)
-            if signed:
-                end = place + len(words[index])
-                if not signs.isdisjoint(behind := self._data[end : end + _SIGN_REACH]):
-                    for probe in signed:
-                        if then not in probe.follows and not probe.shape.sign.isdisjoint(behind):
-                            self._around(probe, place)
+        if signed:
+            end = place + len(words[index])
+            if not signs.isdisjoint(behind := self._data[end : end + _SIGN_REACH]):
+                for probe in signed:
+                    if words[index + 1] not in probe.follows and not probe.shape.sign.isdisjoint(behind):
+                        self._around(probe, place)
+
+    def at_pair(self, probes: PairProbes, words: list[bytes], index: int, place: int) -> None:
+        """Try shapes at the anchor word at ``index`` that want the word before or after it."""
+        for probe in probes.before.get(words[index - 1], ()):
+            self._around(probe, place)
+        for probe in probes.after.get(words[index + 1], ()):
+            self._around(probe, place)
 
     def by_outline(self) -> list[Found]:
         """Try the shapes that are anchored by outline; then everything found, by shape and place."""
@@ -309,7 +333,7 @@ class ShapeSearch:
 
     def _is_capital_before(self, place: int) -> bool:
         first = self._data.rfind(b" ", max(0, place - _LONG_WORD), max(0, place - 2)) + 1
-        return self._data[first : first + 1] not in _SMALL
+        return self._data[first : first + 1] in _LEADS_CAPITAL
 
     def _keep(self, probe: Probe, match: "re.Match[bytes]") -> bool:
         """Keep a value; whether it is one."""

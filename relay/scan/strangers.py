@@ -104,7 +104,7 @@ _JOINS: Final = (b"&", b"@", b"/", b"+")
 _LEADS: Final = _SEEN | _NOBODY | _LABELS | _RELATIONS | _ADDRESSED
 _STOPS: Final = b":;.,(/|-\n0123456789"
 _PRONOUNS: Final = tuple(b" %b " % word for word in b"she he her his him hers pt hes shes".split())
-_FOREIGN: Final = tuple(b" %b " % word for word in b"que los las una und der das les des est".split())
+_FOREIGN: Final = frozenset(b"que los las una und der das les des est".split())
 _IS_FOREIGN: Final = 2
 _SPEAKS: Final = 180  # characters behind a name in which a pronoun may speak of it
 _REACH: Final = 200  # characters around health context in which names are guessed
@@ -285,7 +285,7 @@ def does_in_public(tokens: Tokens, end: int) -> bool:
 
 def _is_foreign(tokens: Tokens) -> bool:
     """Whether the text is in a language in which every noun is no English word."""
-    return sum(word in tokens.padded for word in _FOREIGN) >= _IS_FOREIGN
+    return len(_FOREIGN.intersection(tokens.words)) >= _IS_FOREIGN
 
 
 def _is_nobody(previous: bytes, words: Sequence[bytes]) -> bool:

@@ -39,8 +39,8 @@ _MINE: Final = tuple(
 _OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ")
 """One of these stands in whatever speaks of me."""
 _YOURS: Final = (b" your ", b" you re ", b" you are ", b" you have ", b" you had ", b" you were ", b" su ")
-_SPEAKS: Final = (*_OF_ME, b" your ", b" you ", b" su ")
-"""One of these stands in whatever speaks of me or of you."""
+_SPEAKS: Final = frozenset(map(bytes.strip, (*_OF_ME, b"your", b"you", b"su")))
+"""One of these words stands in whatever speaks of me or of you."""
 _NOT_ME: Final = frozenset(
     b"son daughter husband wife mother father mom mum dad sister brother grandmother grandfather grandma grandpa "
     b"grandson granddaughter aunt uncle niece nephew cousin baby friend neighbor neighbour patient patients "
@@ -191,7 +191,7 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     mine: list[int] = []
     yours: list[int] = []
     padded = tokens.padded
-    spoken = [word for word in _SPEAKS if word in padded]
+    spoken = [b" %b " % word for word in _SPEAKS.intersection(tokens.words)]
     if not spoken:
         return Voices(mine, yours)
     for hit in health:

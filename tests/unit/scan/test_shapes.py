@@ -41,6 +41,8 @@ def by_anchors(finder, data):
         place = padded.find(b" %b " % word, place + 1)
         if word in finder.words:
             search.at_word(finder.words[word], [*words, b""], index, place)
+        if word in finder.pairs:
+            search.at_pair(finder.pairs[word], [*words, b""], index, place)
     return {(found.number, found.start, found.end) for found in search.by_outline()}
 
 
@@ -56,7 +58,7 @@ patient / MRN: / MRN / no. / number / # / 4471829 / 1961-03-12 / March 5, 1962 /
 Jane Roe / DOB / born / 500 mg / 500mg / 12 Main Street / lives in / at Mercy Hospital / , / ( / ) / name: / 12.3.61 /
 potassium 5.1 / 98 bpm / NPI 1234567893 / ndc 1234-567-89 / LOINC 4548-4 / CPT 99213 / photo of the wound / visit /
 www.x.example?mrn=88123 / resident of / Medicare 219-45-9876A / medical record / fingerprints / 1EG4-TE5-MK73 /
-99 years / Account / blood pressure 120
+99 years / Account / blood pressure 120 / her / left / knee / is swollen / pain in / can't move / his
 """.replace("\n", " ")
     .strip()
     .split(" / ")
