@@ -81,6 +81,8 @@ class Reply:
         """The bytes for the wire, CRLF included."""
         status = f"{self.enhanced} " if self.enhanced else ""
         last = len(self.lines) - 1
+        if not last:
+            return f"{self.code} {status}{self.lines[0]}\r\n".encode()
         return "".join(
             f"{self.code}{'-' if number < last else ' '}{status}{line}\r\n" for number, line in enumerate(self.lines)
         ).encode("utf-8")

@@ -188,14 +188,12 @@ class RateLimiter:
     def admit(self, client: Client) -> Reply | None:
         """Count one message of a client, or say why it must wait. Never waits itself."""
         now = self._clock()
-        limits = [
-            (seconds, limit)
-            for seconds, limit in zip(
-                self._SECONDS, (client.messages_per_minute, client.messages_per_hour), strict=True
-            )
+        limits = client.messages_per_minute, client.messages_per_hour
+        windows = [
+            (self._window(client.name, seconds, now), seconds, limit)
+            for seconds, limit in zip(self._SECONDS, limits, strict=True)
             if limit is not None
         ]
-        windows = [(self._window(client.name, seconds, now), seconds, limit) for seconds, limit in limits]
         refusal = None
         for window, _, limit in windows:
             if window.shared + window.own + window.flushing >= limit:

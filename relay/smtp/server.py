@@ -62,11 +62,7 @@ class ServerSession:
         self._input = LineReader()
         self._out: list[bytes] = []
         self._question: Question | None = None
-        self._commands = 0
-        self._messages = 0
-        self._errors = 0
-        self._in_turn = 0
-        self._idle = 0
+        self._commands = self._messages = self._errors = self._in_turn = self._idle = 0
         self._auth = Authentication(limits)
         self._mail = OpenTransaction()
 
@@ -101,7 +97,7 @@ class ServerSession:
 
     def receive(self, data: bytes) -> list[Event]:
         """Take octets; return what happened. A question, if there is one, is the last event."""
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or not data:
             return []
         if self.state is State.TLS:
             return self._close(say.TLS_PIPELINED, "octets in the clear after STARTTLS")
@@ -152,7 +148,9 @@ class ServerSession:
             if self._in_turn >= _TURN:
                 self._in_turn = 0
                 self._ask(Turn(), events)
-            elif not (self._read_data(events) if self.state is State.DATA else self._read_line(events)):
+            elif not self._input.held or not (
+                self._read_data(events) if self.state is State.DATA else self._read_line(events)
+            ):
                 self._in_turn = 0
                 break
         return events

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from relay.demo.authority import Authority
 from relay.intake.tls import server_context
-from relay.smtp.server_events import Closed
+from relay.smtp.server import ServerSession
+from relay.smtp.server_events import Closed, Mail
+from relay.smtp.server_limits import SessionLimits
 from tests.support.dialogs import DIALOGS
 from tests.support.intake import Taker, listening, options
 from tests.support.loops import LOOPS
@@ -85,6 +87,18 @@ def test_how_the_octets_are_cut_never_matters(dialog, data):
     whole, expected = play(dialog, WAYS["whole"])
     assert said == expected
     assert driver.events == whole.events
+
+
+def test_no_octets_say_nothing_wherever_the_session_stands():
+    session = ServerSession(SessionLimits(hostname="relay.example", starttls=True))
+    for said in (None, b"EHLO ehr\r\n", b"MAIL FR", b"OM:<>\r\nRSET\r\n", b"STARTTLS\r\n"):
+        for event in session.greet() if said is None else session.receive(said):
+            if isinstance(event, Mail):
+                session.reply()
+        session.take_output()
+        assert session.receive(b"") == []
+        assert session.take_output() == b""
+    assert session.state.name == "TLS"
 
 
 @LOOPS
