@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -42,10 +44,13 @@ def command(obj: tuple[Path | None, Path | None], *, force: bool, as_json: bool)
         what, hint = "the queue is in PostgreSQL, which has means of its own", "restore it from its backup or standby"
         raise ProblemsError(Problem(where="store", what=what, hint=hint))
     directory = settings.data_dir / "queue"
+    _as_owner(directory)
     codec = Codec(open_vault(settings))
     with DirectoryLock(settings.data_dir):
-        if not force and _is_whole(settings, codec):
-            click.echo(f"{directory}: nothing is wrong with it: left as it is")
+        if not force and (directory / "queue.db").exists() and _is_whole(settings, codec):
+            told = {"set_aside": "", "troubles": []}
+            words = f"{directory}: nothing is wrong with it: left as it is"
+            click.echo(json.dumps(told, indent=2) if as_json else words)
             return
         made = repair(directory, codec, now=time.time())
     if as_json:
@@ -55,13 +60,37 @@ def command(obj: tuple[Path | None, Path | None], *, force: bool, as_json: bool)
     sys.exit(1 if made.troubles else 0)
 
 
+def _as_owner(directory: Path) -> None:
+    """Let root go on as the user whose queue it is: Postern could not open files that root had made anew."""
+    if os.geteuid() != 0 or not directory.exists():
+        return
+    owner = directory.stat()
+    if owner.st_uid:
+        os.setgroups(os.getgrouplist(_name_of(owner.st_uid, directory), owner.st_gid))
+        os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+        os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+
+
+def _name_of(uid: int, directory: Path) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        what, hint = f"it belongs to the user {uid}, who is not there", "give it to the user that Postern runs as"
+        raise ProblemsError(Problem(where=str(directory), what=what, hint=hint)) from None
+
+
 def _is_whole(settings: "Settings", codec: "Codec") -> bool:
-    """Whether everything can be read, opens, and belongs together."""
+    """Whether everything can be read, opens, and belongs together.
+
+    Raises:
+        NewerError: it is of a newer version, and to this one would look damaged.
+    """
     import asyncio
 
     import apsw
 
     from relay.app import options
+    from relay.store.sqlite.schema import NewerError
     from relay.store.sqlite.shelf import SqliteShelf
     from relay.store.transfer import check
 
@@ -75,6 +104,8 @@ def _is_whole(settings: "Settings", codec: "Codec") -> bool:
 
     try:
         return not asyncio.run(look())
+    except NewerError:
+        raise
     except (ProblemsError, apsw.Error):
         return False
 

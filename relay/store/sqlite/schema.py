@@ -116,6 +116,10 @@ def sqlite_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
 
+class NewerError(ProblemsError):
+    """The file is sound, and of a version that this code does not know."""
+
+
 def check_sqlite(version: str) -> None:
     """Refuse a SQLite that may corrupt the queue.
 
@@ -156,6 +160,7 @@ def connect(path: Path, *, read_only: bool = False, vfs: str | None = None) -> a
 
     Raises:
         ProblemsError: the file is damaged or is not a queue.
+        NewerError: it is of a newer version.
     """
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=200)
     try:
@@ -202,7 +207,7 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
     if owner not in (0, _APPLICATION_ID) or (owner == 0 and connection.pragma("schema_version")):
         raise damaged(path, apsw.NotADBError("another program's database"))
     if version > len(MIGRATIONS):
-        raise ProblemsError(
+        raise NewerError(
             Problem(
                 where=str(path),
                 what=f"was written by a newer Postern (schema {version}; this one knows up to {len(MIGRATIONS)})",
