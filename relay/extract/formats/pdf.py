@@ -10,6 +10,8 @@ import pypdfium2.raw as pdfium
 from relay.extract.budget import Budget, Extracted, UnreadableError
 
 _LITTLE_TEXT: Final = 12  # characters: a page with an image and less text than this is a scanned page
+_BROKEN: Final = "\ufffe"
+"""What PDFium gives for a hyphen at the end of a line, and the line's end."""
 _SCALE: Final = 2.0  # of 72 dots an inch
 _MAX_SIDE: Final = 2400.0  # pixels
 _BUFFER: Final = 65_536  # octets of one form field's value
@@ -64,7 +66,8 @@ def _read(document: Any, budget: Budget) -> Extracted:
 def _page(page: Any) -> tuple[str, bool]:
     reader = page.get_textpage()
     try:
-        text: str = reader.get_text_bounded()
+        # All of it: what is asked for by a rectangle lacks what lies beyond the page's edge, and full stops.
+        text: str = reader.get_text_range().replace(_BROKEN, "-\n")
     finally:
         reader.close()
     scanned = len(text.strip()) < _LITTLE_TEXT and any(

@@ -192,6 +192,23 @@ def test_a_decoration_needs_no_reading(engine):
     assert attached(engine, d.png(200, 60)).verdict.phi is Phi.NONE
 
 
+def test_all_text_of_a_pdf_is_read_with_its_points_and_beyond_the_edge_of_the_page(judge):
+    lines = [
+        "write to jane.roe@mail.example",
+        *["and so on"] * 90,
+        "Born 03.04.1961",
+        "MRN 4471-",
+        "829 and diabe-",
+        "tes",
+    ]
+    reading = ScanEngine(judge, extractor=Extractor()).read(mail("x", **{"a.pdf": d.pdf(lines)}))
+    text = next(passage.text for passage in reading.passages if passage.part == "2")
+    assert text.count("and so on") == 90
+    assert "jane.roe@mail.example" in text
+    assert "Born 03.04.1961" in text
+    assert "MRN 4471-\n829 and diabetes" in text
+
+
 def test_without_an_extractor_an_attachment_waits_for_the_helper(judge):
     reading = ScanEngine(judge).read(mail("x", **{"a.pdf": d.pdf(PLAIN)}))
     assert reading.deferred
