@@ -234,7 +234,12 @@ class Handshake(asyncio.Protocol):
 
     @property
     def tls_object(self) -> ssl.SSLObject | None:
-        """The live TLS object, to be judged."""
+        """The live TLS object, to be judged; ``None`` in the clear.
+
+        Raises:
+            HostError: the connection has ended meanwhile, and is no less safe for that.
+        """
+        self._require_link()
         return self._link.tls
 
     def release(self, protocol: asyncio.Protocol) -> Link:
@@ -243,8 +248,7 @@ class Handshake(asyncio.Protocol):
         Raises:
             HostError: the connection has ended meanwhile.
         """
-        if self._link.is_closing:
-            raise HostError(_failure(Trouble.NETWORK, Stage.EHLO, "the connection ended", self._host))
+        self._require_link()
         self._timer.stop()
         self._link.hand_over(protocol)
         return self._link
@@ -253,6 +257,10 @@ class Handshake(asyncio.Protocol):
         """Drop the connection, whatever state it is in."""
         self._timer.stop()
         self._link.abort()
+
+    def _require_link(self) -> None:
+        if self._link.is_closing:
+            raise HostError(_failure(Trouble.NETWORK, Stage.EHLO, "the connection ended", self._host))
 
     # --- one answer ------------------------------------------------------------
 

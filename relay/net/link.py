@@ -11,6 +11,8 @@ from typing import Final, cast
 
 _RECORD: Final = 16_384
 """Octets read at a time: the most that one record of TLS holds (RFC 8446 section 5.1)."""
+_FAREWELL: Final = 5.0
+"""Seconds for the rest of what was written to leave, once TLS broke: a peer may read no more and keep us for ever."""
 _LOST: Final = "the connection ended in the handshake"
 
 
@@ -155,11 +157,13 @@ class Link(asyncio.Protocol):
             fault: of TLS, to be told in the place of what the transport says.
         """
         self._is_closing = True
-        if fault is not None:
-            self._protocol, protocol = _DEAF, self._protocol
-            asyncio.get_running_loop().call_soon(protocol.connection_lost, fault)
         if self._transport is not None:
             self._transport.close()
+        if fault is not None:
+            loop = asyncio.get_running_loop()
+            self._protocol, protocol = _DEAF, self._protocol
+            loop.call_soon(protocol.connection_lost, fault)
+            loop.call_later(_FAREWELL, self.abort)
 
     # --- asyncio.Protocol --------------------------------------------------------
 

@@ -15,6 +15,7 @@ from relay.core.ports import ConnectError
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.options import ConnectorOptions, Route, RouteHost
 from tests.support.net import PATIENT, net, transaction
+from tests.unit.net.test_link import Server
 
 GOOD, MX = "good.example", "mx.good.example"
 ALERT = bytes.fromhex("15030300020250")  # fatal, internal_error (RFC 8446 section 6)
@@ -85,11 +86,27 @@ class Breaking:
             if self.how == "resets":
                 reset(writer)
             return
+        if self.how == "answers and ends":
+            await self.answer_and_end(reader, writer)
+            return
         await writer.start_tls(self.context)
         if self.how == "resets after it":
             reset(writer)
         elif self.how == "wants a client certificate":
             await reader.read()
+
+    async def answer_and_end(self, reader, writer):
+        """TLS by hand, so that the answer to EHLO and the end come at once."""
+        side = Server(self.context)
+        while not side.heard:
+            side.incoming.write(await reader.read(65_536))
+            side.step()
+            writer.write(side.outgoing.read())
+        side.tls.write(b"250 mx.good.example\r\n")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.tls.unwrap()
+        writer.write(side.outgoing.read())
+        await reader.read()
 
 
 @contextlib.asynccontextmanager
@@ -145,3 +162,15 @@ async def test_a_smarthost_with_tls_from_the_first_octet_is_classed_alike(author
             with pytest.raises(ConnectError) as caught:
                 await it.connector.connect("route:smarthost", floor=Level.CLEAR, tls_failures=9)
     assert (caught.value.failures[-1].trouble, caught.value.failures[-1].stage) == (Trouble.BELOW_FLOOR, Stage.TLS)
+
+
+async def test_a_server_that_ends_once_it_has_answered_over_tls_is_no_failure_of_tls(authority):
+    """Its TLS stood: that it is away now must neither raise the alarm of a fall nor spend the copy's ``within``."""
+    async with meeting(authority, Breaking(authority, "answers and ends", None)) as it:
+        told = []
+        it.connector._seen = told.append
+        with pytest.raises(ConnectError) as caught:
+            await it.connector.connect(GOOD, floor=Level.ENCRYPTED)
+        failure = caught.value.failures[-1]
+        assert (failure.trouble, failure.detail) == (Trouble.NETWORK, "the connection ended")
+        assert told == []

@@ -208,6 +208,15 @@ async def test_an_alert_in_place_of_an_answer_is_told_with_its_reason(sides):
     assert it.server.heard == b""
 
 
+async def test_a_peer_that_breaks_tls_and_reads_no_more_does_not_keep_the_connection(sides, monkeypatch):
+    monkeypatch.setattr("relay.net.link._FAREWELL", 0.0)
+    it, aborted = begun(sides), asyncio.Event()
+    monkeypatch.setattr(it.wire, "close", lambda: None, raising=False)  # what is unsent waits for the peer
+    monkeypatch.setattr(it.wire, "abort", aborted.set, raising=False)
+    it.link.data_received(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    await asyncio.wait_for(aborted.wait(), 60)
+
+
 async def test_the_end_of_tls_is_told_and_heard(sides):
     it = begun(sides)
     it.link.write(b"QUIT\r\n")
