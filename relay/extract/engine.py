@@ -35,7 +35,16 @@ from relay.scan.told import Teller
 from relay.scan.tuning import Tuning
 from relay.scan.words import Words
 
-_LEXICONS: Final = ("trades.txt", "exam.txt", "spanish.txt", "care.txt", "conditions.txt", "drugs.txt", "everyday.txt")
+_LEXICONS: Final = (
+    "public.txt",
+    "trades.txt",
+    "exam.txt",
+    "spanish.txt",
+    "care.txt",
+    "conditions.txt",
+    "drugs.txt",
+    "everyday.txt",
+)
 _NAMES: Final = ("names.txt", "names-today.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
 _SIGNATURES: Final = frozenset(

@@ -15,7 +15,9 @@ _RARE: Final = (
     b"knee knees hip hips shoulder shoulders ankle ankles elbow elbows wrist wrists heel heels toe toes toenail "
     b"toenails thumb thumbs finger fingers pinky knuckle knuckles forearm thigh thighs calf calves shin shins groin "
     b"belly tummy abdomen chest ribs rib breast breasts nipple nipples throat tonsils tongue gums gum tooth teeth "
-    b"molar jaw cheek eyelid ear ears eardrum sinuses scalp spine tailbone collarbone pelvis bladder kidney kidneys "
+    b"molar jaw chin cheek eyelid forehead eyebrow nostril armpit kneecap hamstring quad bicep sternum breastbone "
+    b"buttock buttocks testicle testicles vagina penis anus fingertip fingernail canine incisor bicuspid eyeball "
+    b"instep earlobe ear ears eardrum sinuses scalp spine tailbone collarbone pelvis bladder kidney kidneys "
     b"liver lung lungs prostate uterus bowels rectum stomach incision wound scar stump port stoma legs leg feet"
 )
 _IDIOMATIC: Final = b"foot hand hands arm arms head face eye eyes nose mouth lip lips neck back heart skin hair"
@@ -30,7 +32,8 @@ _FIRM: Final = (
     rb"|drained|oozing|pus|cramps?|cramping|spasms?|twitch(?:es|ing)|sprained|fractured?|broken?|torn|tore|rash|lump"
     rb"|bruis(?:e|es|ed|ing)|blisters?|stitches|surgery|pains?|painful|amputated|biops(?:y|ied)|droop(?:s|ing|y)"
     rb"|paralyzed|racing|flutter(?:s|ing)|blurry|blurred|x-?rays?|mri|ultrasound|injections?|replacement|replaced"
-    rb"|repaired|operation|operated|is killing|are killing|gave out|giv(?:es|ing) out|went out|blew up"
+    rb"|repaired|operation|operated|poking|cramped|jammed|shattered|dislocated|crooked|crushed"
+    rb"|is killing|are killing|gave out|giv(?:es|ing) out|went out|blew up"
     rb"|flar(?:ed|es|ing)|act(?:s|ing) up|stiff|stiffness|weakness|hives"
 )
 _LOOSE: Final = (
@@ -47,7 +50,8 @@ _THINGS: Final = (
     b"pain pains ache rash sores sore lump lumps bump bumps swelling numbness tingling burning itching bruise bruises "
     b"bruising cut gash stitches blister blisters wound bite mole spot spots growth ulcer cramp cramps spasm spasms "
     b"tightness pressure weakness stiffness infection fracture sprain hole knot needles fluid ringing bleeding mass "
-    b"burns burn scar hives pus hook cast"
+    b"burns burn scar hives pus hook cast heaviness twinge discomfort soreness lesion lesions cyst "
+    b"abscess boil splinter shingles"
 ).split()
 _PLACES: Final = b"on in of to under behind down around near between across".split()
 _CANNOT: Final = b"feel move bend lift raise straighten close".split()

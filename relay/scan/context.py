@@ -14,7 +14,9 @@ _NOT_DISEASES: Final = frozenset(
     b"logopathy psychopathy homeopathy osteopathy naturopathy endoscopy microscopy spectroscopy tomography "
     b"photography geography ontology technology polygraphy biotherapy telescopy vitis britis philosophy atrophy "
     b"trophy anatomy economy taxonomy autonomy dichotomy bohemia bulgaria macedonia enemia premia metropathy "
-    b"neurosis".split()
+    b"neurosis biography autobiography bibliography calligraphy choreography cinematography cartography demography "
+    b"discography filmography pornography stenography topography typography videography lithography cryptography "
+    b"ethnography iconography historiography oceanography hagiography etruria liguria xerography".split()
 )
 _NOT_DRUGS: Final = frozenset(
     b"online offline cosine medicine discipline machine magazine engine imagine determine define refine combine "
@@ -66,7 +68,7 @@ _DIGITS_TOLD: Final = after_any(
 )
 _STOOD: Final = (
     rb"of|is|was|were|are|at|up|down|around|about|to|still|now|running|only|this|morning|today|came|back|de|en|all|over"
-    rb"|under|between|dropped|went|has|been|in|the|from|level|high|low|a|again|estado|sali[o\xf3]|ha|esta"
+    rb"|under|between|dropped|fell|drops|dropping|sits|sitting|reads|hit|running|went|has|been|in|the|from|level|high|low|a|again|estado|sali[o\xf3]|ha|esta"
 )
 """What people put between a measure and its value: ``BP still 178/96``, ``sugars are all over 300``."""
 _UP_TO_FIVE: Final = rb"(?:(?:" + _STOOD + rb") ){0,5}"
@@ -171,10 +173,10 @@ CONTEXT: Final = (
     ),
     Shape(
         kind="lab-value",
-        regex=rb"\b((?:(?:blood |fasting )?(?:sugars?|glucose)|az[u\xfa]car)[\s:,=-]{1,3}" + _UP_TO_FIVE
+        regex=rb"\b((?:(?:blood |fasting )?(?:sugars?|glucose|bs|bg|fsbs)|az[u\xfa]car)[\s:,=-]{1,3}" + _UP_TO_FIVE
         + rb"[1-6]?\d{2})\b(?! ?(?:g|grams?|cups?|lbs?|kg|oz|calories|cal|kcal|tons?|bags?|packets?|percent|%|\.\d|,\d"
         rb"|cents))",
-        words=after_any(b"sugar sugars glucose azucar"),
+        words=after_any(b"sugar sugars glucose azucar bs bg fsbs"),
         digits=(0, 60),
         before=8,
         after=80,

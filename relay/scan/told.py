@@ -13,7 +13,8 @@ from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan.model import Hit
-from relay.scan.strangers import StrangerFinder, does_in_public, is_spoken_of
+from relay.scan.standing import RELATIONS, does_in_public, is_in_bed, is_spoken_of
+from relay.scan.strangers import StrangerFinder
 from relay.scan.tokens import Tokens
 
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
@@ -28,15 +29,20 @@ _COMPLAINT: Final = 60  # characters before a term in which the one who has it s
 _REACH: Final = 700  # characters between a complaint and its sender's name
 _SPOKEN: Final = 200  # characters from a name to health context
 _FEW: Final = 5
+_FEW_WORDS: Final = 300  # of a text that is about one thing
 _MINE: Final = tuple(
     b" %b " % words
     for words in (
         b"my", b"i m", b"im", b"i ve", b"ive", b"i am", b"i was", b"i had", b"i have", b"i got", b"i get", b"i need",
         b"i feel", b"i took", b"i take", b"i went", b"i started", b"i ran", b"i can t", b"i cannot", b"i woke",
-        b"gave me", b"put me", b"told me", b"made me", b"knocked me", b"got me", b"mi", b"me duele", b"tengo",
+        b"i will be out", b"i ll be out", b"i tested", b"i missed", b"i lost", b"i broke", b"i hurt", b"i cut",
+        b"i threw", b"i cant", b"i couldn t", b"i haven t", b"i don t", b"i dont", b"i keep", b"i stopped", b"i quit",
+        b"i noticed", b"i fell", b"i burned", b"i think i", b"i also", b"i already", b"i still", b"i never",
+        b"gave me", b"put me", b"told me", b"made me", b"knocked me", b"got me", b"mi", b"me duele", b"tengo", b"estoy",
+        b"me siento",
     )
 )  # fmt: skip
-_OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ")
+_OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ", b" estoy ")
 """One of these stands in whatever speaks of me."""
 _YOURS: Final = (b" your ", b" you re ", b" you are ", b" you have ", b" you had ", b" you were ", b" su ")
 _SPEAKS: Final = frozenset(map(bytes.strip, (*_OF_ME, b"your", b"you", b"su")))
@@ -53,12 +59,35 @@ _INTRODUCES: Final = frozenset(
     {(b"this", b"is"), (b"it", b"is"), (b"it", b"s"), (b"s", b"me"), (b"its", b"me"), (b"name", b"is"), (b"i", b"am")}
     | {(b"i", b"m"), (b"me", b"llamo"), (b"sent", b"by")}
 )
-_HEADS: Final = frozenset(b"im soy um uh name from".split())
-_CLOSES: Final = frozenset(b"thanks thank love best regards sincerely gracias".split())
+_HEADS: Final = frozenset(b"im its soy um uh name from habla saluda atte".split())
+_CLOSES: Final = frozenset(b"thanks thank love best regards sincerely gracias atentamente saludos".split())
+_RANKS: Final = frozenset(
+    b"mr mrs ms miss mx sr sra srta don dona lt col sgt cpl pfc maj capt sgt major lieutenant colonel captain "
+    b"sister brother deacon elder little baby name is named".split()
+)
+"""What stands between a relation, or a greeting, and a name."""
 _BREAKS: Final = frozenset({b". ", b"! ", b"? ", b"- ", b"~ "})
 _SIGNS_AFTER: Final = re.compile(rb"[ .]{0,2}(?:\Z|\n|,? (?:here|again|dob|\d{1,2}[-/]))")
+_BORN: Final = re.compile(
+    rb",?[ ]\(?(?:[A-Za-z]{2,20},[ ])?\d{1,2}[-/.]\d{1,2}[-/.](?:19[2-9]\d|20[01]\d|[3-9]\d|0\d|1[0-6])(?!\d)"
+)
+"""A date in the past behind a name: the day of birth."""
+_DON: Final = (b"DON ", b"DO\xd1A ", b"DO\xf1A ", b"DONA ")
+_NICKNAMED: Final = re.compile(rb"[ ][\"(][A-Z][a-z]+[\")][ ][A-Z][a-z]")
+"""``Finnegan "Finn" Aldridge``."""
+_QUOTED: Final = frozenset({b' "', b" ("})
+_SPACED: Final = frozenset({b",", b" "})
+_SOMEBODY: Final = (b" she ", b" he ", b" pt ", b" her ", b" his ", b" my son ", b" my daughter ", b" patient says ")
+"""One of these stands in whatever speaks of one person's health."""
+_TELLS: Final = 0.11  # weight of an identifier that may name somebody
+_WAYS: Final = frozenset({"phone", "email", "address"})
+_BESIDE_WAYS: Final = frozenset({"date", "zip", "facility", "residence", "url", "photo"})
+_FEW_WAYS: Final = 2
+_SHORT: Final = 150  # words
+_PUBLIC_REACH: Final = 600
+_OF_MANY: Final = 0.15
 _GREETS: Final = frozenset(b"dear hi hello hey morning afternoon evening estimado estimada hola".split())
-_BEFORE: Final = 24
+_BEFORE: Final = 28
 _SAID: Final = 300  # characters in which who speaks need not be asked again
 _NAMES: Final = 40  # hits that are looked at closer: more tell no more
 _REACHES: Final = frozenset({"email", "phone"})
@@ -66,10 +95,11 @@ _REACHES: Final = frozenset({"email", "phone"})
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """Where a text speaks of the sender's own health, and of that of the one it is written to."""
+    """Where a text speaks of the sender's own health, of that of the one it is written to, and of a relation's."""
 
     mine: list[int]
     yours: list[int]
+    kin: list[int]
 
 
 class Teller:
@@ -91,6 +121,14 @@ class Teller:
             tokens: the text.
             marks: of each character, whether something was found there.
         """
+        public = [hit[2] for hit in hits if hit[0] == "public"]
+        if public:
+            hits = [hit for hit in hits if hit[0] != "public"]
+            hits = self._told(hits, tokens, marks)
+            return [_in_public(hit, public) if hit[0] == "name" else hit for hit in hits]
+        return self._told(hits, tokens, marks)
+
+    def _told(self, hits: list[Hit], tokens: Tokens, marks: bytearray) -> list[Hit]:
         health = [hit for hit in hits if hit[1] is _HEALTH and hit[4] > 0]
         if _together(health) < _ENOUGH or _is_plain(hits, health):
             return hits
@@ -105,35 +143,101 @@ class Teller:
         for number, hit in enumerate(hits):
             if hit[1] is _IDENTIFIER and (hit[0] == "name" or hit[0] in _REACHES) and left:
                 left -= 1
-                if (weight := self._weight(hit, tokens, places, voices)) > hit[4]:
-                    kind = "patient-contact" if hit[0] in _REACHES else hit[0]
+                kind, weight = self._weighed(hit, tokens, places, voices)
+                if weight > hit[4]:
                     hits[number] = hit._replace(kind=kind, weight=weight)
-        return hits
+        return self._reached(hits, tokens, health) if len(tokens.words) <= _SHORT else hits
 
-    def _weight(self, hit: Hit, tokens: Tokens, health: Sequence[int], voices: Voices) -> float:
-        weights = self._weights
+    def _reached(self, hits: list[Hit], tokens: Tokens, health: Sequence[Hit]) -> list[Hit]:
+        """In a short text that names nobody and speaks of one person's health: the way to reach him or her."""
+        told = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] >= _TELLS and not _is_no_address(hit, tokens)]
+        ways = {hit[5] for hit in told if hit[0] in _WAYS}
+        if (
+            not ways
+            or len(ways) > _FEW_WAYS
+            or any(hit[0] not in _WAYS and hit[0] not in _BESIDE_WAYS for hit in told)
+            or _together(health) < _BESIDE_IS_HEALTH
+            or not _holds_any(tokens.padded, _SOMEBODY)
+        ):
+            return hits
+        weight = self._weights["patient-contact"]
+        return [hit._replace(kind="patient-contact", weight=weight) if hit[5] in ways else hit for hit in hits]
+
+    def _weighed(self, hit: Hit, tokens: Tokens, health: Sequence[int], voices: Voices) -> tuple[str, float]:
+        """The kind and weight of a name or a way to reach somebody, or what it is by itself and nothing."""
         if hit.kind in _REACHES:
-            return weights["patient-contact"] if _is_near(voices.mine, hit.start, _REACH) else 0.0
-        if voices.mine or voices.yours:
-            words = tokens.padded[max(0, hit.start - _BEFORE) : hit.start + 1].split()[-2:]
-            if _is_near(voices.mine, hit.start, _REACH) and _is_sender(hit, tokens, words):
-                return weights["name-self" if b" " in hit.norm else "name-first-self"]
-            if _is_near(voices.yours, hit.start, _REACH) and words[-1:] and words[-1] in _GREETS:
-                return weights["name-addressed"]
-        is_full = b" " in hit.norm
-        if is_full and hit.weight == weights["name-first"] and _is_near(health, hit.start, _SPOKEN):
+            is_own = _is_near(voices.mine, hit.start, _REACH) or _is_near(voices.kin, hit.start, _REACH)
+            return "patient-contact", self._weights["patient-contact"] if is_own else 0.0
+        words = _words_before(tokens, hit.start)
+        if voices.mine or voices.yours or voices.kin:
+            kind, weight = self._voiced(hit, tokens, words, voices)
+            if weight:
+                return kind, weight
+        return hit.kind, self._spoken(hit, tokens, words) if _is_near(health, hit.start, _SPOKEN) else 0.0
+
+    def _voiced(self, hit: Hit, tokens: Tokens, words: Sequence[bytes], voices: Voices) -> tuple[str, float]:
+        """The kind and weight of the name of one who speaks of himself or his kin, or who is spoken to.
+
+        A full name is then of a kind of its own, which counts in a signature as well.
+        """
+        weights = self._weights
+        words = [word for word in words if word not in _RANKS or word == b"is"][-2:]
+        is_mine, is_kin = _is_near(voices.mine, hit.start, _REACH), _is_near(voices.kin, hit.start, _REACH)
+        if (is_mine or is_kin) and _is_sender(hit, tokens, words):
+            if b" " in hit.norm:
+                return "name-self", weights["name-self" if is_mine else "name-of-kin"]
+            return hit.kind, weights["name-first-self"] if is_mine else 0.0
+        is_addressed = words[-1:] and words[-1] in _GREETS and _is_near(voices.yours, hit.start, _REACH)
+        return hit.kind, weights["name-addressed"] if is_addressed else 0.0
+
+    def _spoken(self, hit: Hit, tokens: Tokens, words: list[bytes]) -> float:
+        """The weight of the name of one who is spoken of near health context."""
+        weights, is_full = self._weights, b" " in hit.norm
+        is_titled = hit.weight >= weights["name-title"]
+        if is_full and hit.norm.startswith(_DON):
+            return weights["name-title"]
+        if _is_told_beside(hit, tokens, words):
+            return weights["name-patient-full" if is_full or is_titled else "name-patient"]
+        if is_full and hit.weight == weights["name-first"]:
             return self._strangers.weight_of(hit, tokens)
+        if not is_full and tokens.data[hit.end : hit.end + 2] in _QUOTED and _NICKNAMED.match(tokens.data, hit.end):
+            return weights["name-half"]
         if (
             hit.weight >= weights["name-first"]
             and not does_in_public(tokens, hit.end)
-            and _is_near(health, hit.start, _SPOKEN)
             and is_spoken_of(tokens, hit.end)
             and self._strangers.is_person(hit.norm)
         ):
-            return weights[
-                "name-spoken-of" if is_full or hit.weight >= weights["name-title"] else "name-first-spoken-of"
-            ]
+            if is_full or is_titled:
+                return weights["name-spoken-of"]
+            return weights["name-first-in-short" if len(tokens.words) <= _FEW_WORDS else "name-first-spoken-of"]
         return 0.0
+
+
+def _is_no_address(hit: Hit, tokens: Tokens) -> bool:
+    """``20 minutes each way``: an address has a capital."""
+    return hit[0] == "address" and tokens.data[hit[2] : hit[3]] == tokens.lower[hit[2] : hit[3]]
+
+
+def _in_public(hit: Hit, public: Sequence[int]) -> Hit:
+    """A name, near what is said to all worth no more than one of many."""
+    if _is_near(public, hit.start, _PUBLIC_REACH):
+        return hit._replace(weight=min(hit.weight, _OF_MANY))
+    return hit
+
+
+def _words_before(tokens: Tokens, place: int) -> list[bytes]:
+    return tokens.padded[max(0, place - _BEFORE) : place + 1].split()
+
+
+def _is_told_beside(hit: Hit, tokens: Tokens, words: list[bytes]) -> bool:
+    """Whether a relation, a bed or a birth stands beside a name; ``words`` are those before it."""
+    data, end = tokens.data, hit.end
+    if is_in_bed(tokens, end, words) or (data[end : end + 1] in _SPACED and _BORN.match(data, end)):
+        return True
+    while words and words[-1] in _RANKS:
+        del words[-1]
+    return bool(words) and words[-1] in RELATIONS and data[hit.start - 2 : hit.start] != b", "
 
 
 def _place(hit: Hit) -> int:
@@ -190,10 +294,11 @@ def _is_sender(hit: Hit, tokens: Tokens, words: Sequence[bytes]) -> bool:
 def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     mine: list[int] = []
     yours: list[int] = []
+    kin: list[int] = []
     padded = tokens.padded
     spoken = [b" %b " % word for word in _SPEAKS.intersection(tokens.words)]
     if not spoken:
-        return Voices(mine, yours)
+        return Voices(mine, yours, kin)
     for hit in health:
         told = mine or yours
         if hit.kind in {"care", "age"} or (told and hit.start < told[-1] + _SAID):
@@ -205,10 +310,14 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
         before = padded[first : hit.end + 2]  # with the term, of which "your" may be a part
         of_me = _last(before, _MINE) if any(map(before.__contains__, _OF_ME)) else 0
         of_you = _last(before, _YOURS) if b" you" in before or b" su " in before else 0
-        if max(of_me, of_you) <= 0 or not _NOT_ME.isdisjoint(before[max(of_me, of_you) :].split()[:2]):
+        if max(of_me, of_you) <= 0:
             continue
-        (mine if of_me > of_you else yours).append(hit.start)
-    return Voices(mine, yours)
+        whose = before[max(of_me, of_you) :].split()[:2]
+        if _NOT_ME.isdisjoint(whose):
+            (mine if of_me > of_you else yours).append(hit.start)
+        elif of_me > of_you and not RELATIONS.isdisjoint(whose):
+            kin.append(hit.start)
+    return Voices(mine, yours, kin)
 
 
 def _holds_any(text: bytes, several: Iterable[bytes]) -> bool:

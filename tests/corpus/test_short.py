@@ -1,6 +1,8 @@
 """Messages of a sentence or two, as offices, patients and families write them.
 
 ``everyday.jsonl`` says health in words of every day, and says what looks like it of cars, servers, novels and pets.
+``trades.jsonl`` says it as dentists, opticians, ambulances, laboratories and payers do, of persons on no list; and has
+posts to fill, sports, sales and committees with the same words in them.
 
 The rows are as bench/phi.py reads them. ``cls`` a: a person and their health; b: health of nobody; c: a person without
 health; d: ordinary mail, some of it with names and diseases in it; e: numbers that look like something else. What is
@@ -19,7 +21,7 @@ from relay.extract.engine import ScanEngine, load_judge
 
 ROWS = {
     name: [json.loads(line) for line in (Path(__file__).parent / f"{name}.jsonl").read_text("utf-8").splitlines()]
-    for name in ("short", "everyday")
+    for name in ("short", "everyday", "trades")
 }
 
 
@@ -47,6 +49,8 @@ def wrong():
         ("everyday", "b", 25, 2),
         ("everyday", "c", 20, 1),
         ("everyday", "d", 60, 12),
+        ("trades", "a", 60, 8),
+        ("trades", "d", 46, 3),
     ],
 )
 def test_short_messages(wrong, name, cls, rows, most):

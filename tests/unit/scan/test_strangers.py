@@ -38,6 +38,14 @@ def identifiers(engine, text):
         ("Dagni Solhaim", "Her name is Dagni Solhaim, broken pelvis, pneumonia."),
         ("Kwabeno Asanti-Mensa", "Kwabeno Asanti-Mensa's creatinine is 3.1, he may need dialysis."),
         ("Li Xiuyong", "Please call Li Xiuyong regarding her HIV viral load and hepatitis."),
+        ("BEGONIAZ, Maridela", "Redraw for BEGONIAZ, Maridela please, the potassium was hemolyzed."),
+        ("Thornquistl", "Bed 6 Thornquistl: morphine at nine, pneumonia is better."),
+        ("OSTREGO-VANDAL, G.", "OSTREGO-VANDAL, G. 44F lap chole, latex allergy, asthma."),
+        ("Ottolinia", "Thank you for sending Ottolinia. She has asthma and her pneumonia is back."),
+        ("Wojtasky", "the Wojtasky kids have asthma, and the older one needs a root canal"),
+        ("vang", "rm 14 mr vang has pneumonia and needs insulin"),
+        ("petrossky", "ms petrossky flies on friday, she is on methotrexate for arthritis"),
+        ("J.M.", "J.M. told me that he is using heroin again, his methadone ran out."),
         ("ricardo jimenez", "can you add ricardo jimenez to the list, he has asthma and pneumonia"),
     ],
 )
@@ -76,11 +84,17 @@ def test_who_speaks_treats_or_makes_news_is_no_patient(engine, text):
         ("My asthma is worse.\nEllen Marsh", "The asthma talk is at 9.\nEllen Marsh"),
         ("Dear Ellen, your biopsy showed cancer.", "Dear Ellen, the biopsy course is on cancer."),
         ("Hi Ellen, your cholesterol is high.", "Hi Ellen, your order of cholesterol tests came."),
+        ("Ellen Marsh, 4/11/1963, has asthma.", "Ellen Marsh, 4/11/2031, on asthma."),
+        ("Bed 4 Ellen Marsh: asthma.", "Booth 4 Ellen Marsh: asthma."),
+        ("Grandma (Ellen Marsh) needs an inhaler.", "Speaker (Ellen Marsh) on the inhaler."),
+        ("My son has asthma.\nRegards,\nEllen Marsh", "The asthma talk is at 9.\nRegards,\nEllen Marsh"),
+        ("My asthma is worse.\nRegards,\nMrs. Ellen Marsh", "The asthma talk is at 9.\nRegards,\nMrs. Ellen Marsh"),
+        ("Ellen Marsh has asthma.", "Ellen Marsh has asthma. This is a press office, for media inquiries call us."),
     ],
 )
 def test_a_name_weighs_more_where_the_text_is_about_it(engine, about, not_about):
     def weight(text):
-        return max(weight for kind, _, weight in identifiers(engine, text) if kind == "name")
+        return max(weight for kind, _, weight in identifiers(engine, text) if kind in {"name", "name-self"})
 
     assert weight(about) > weight(not_about)
 
@@ -92,6 +106,20 @@ def test_the_mailbox_and_phone_of_who_complains_are_a_patients(engine):
     theirs = "The clinic treats asthma and depression. Call us at 212-736-5000 or desk@mail.example"
     assert [kind for kind, _, _ in identifiers(engine, theirs)] == ["phone", "email"]
     assert engine.scan_text(theirs).phi < Phi.LIKELY
+
+
+def test_the_only_way_to_reach_one_person_with_an_illness_is_that_persons(engine):
+    one = "The caller at 212-736-5000 ran out of insulin and has pneumonia, she sounds confused."
+    assert [kind for kind, _, _ in identifiers(engine, one)] == ["patient-contact"]
+    assert engine.scan_text(one).phi >= Phi.LIKELY
+    all_of_them = "Call 212-736-5000 for insulin and pneumonia shots."
+    assert [kind for kind, _, _ in identifiers(engine, all_of_them)] == ["phone"]
+
+
+def test_what_is_said_to_all_is_found_and_not_told(engine):
+    verdict = engine.scan_text("We are hiring: Ellen Marsh has asthma.")
+    assert verdict.phi < Phi.LIKELY
+    assert "public" not in {finding.kind for finding in verdict.findings}
 
 
 def test_the_newest_name_found_leaves_mail_without_health_alone(engine):
