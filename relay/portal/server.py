@@ -245,9 +245,12 @@ class _Visitor(Deadlines):
 
     def _peer(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         try:
-            return ipaddress.ip_address(self.client[0] if self.client else "")
+            address = ipaddress.ip_address(self.client[0] if self.client else "")
         except ValueError:
             return None
+        # On "::" the kernel writes IPv4 clients so (RFC 4291 section 2.5.5.2): one prefix would hold them all.
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return mapped or address
 
     def _is_in(self, networks: tuple[_Network, ...]) -> bool:
         peer = self._peer()

@@ -119,6 +119,16 @@ async def test_one_client_leaves_room_for_others():
         assert body(answer).startswith(b"127.0.0.1")
 
 
+async def test_ipv4_clients_of_a_server_on_both_families_are_told_apart():
+    """The kernel writes their addresses as IPv6: all would be of one prefix, and no proxy of IPv4 would be known."""
+    async with Running(address="::", connections_per_client=1) as running:
+        _, writer = await asyncio.open_connection("127.0.0.2", running.server.port, local_addr=("127.0.0.2", 0))
+        assert body(await running.say(GET)).endswith(b"127.0.0.1 http")
+        writer.close()
+    async with Running(address="::", proxies=("127.0.0.0/8",)) as running:
+        assert body(await running.say(V1 + GET)) == b"192.0.2.7 http"
+
+
 async def test_a_proxy_speaks_for_many():
     async with Running(connections_per_client=1, speakers=("127.0.0.0/8",)) as running:
         _, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
