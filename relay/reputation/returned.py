@@ -191,7 +191,8 @@ def _groups(text: str) -> list[list[tuple[str, str]]]:
             found.append([])
         elif line[0] in " \t" and found[-1]:
             last, before = found[-1][-1]
-            found[-1][-1] = (last, f"{before} {line.strip()}")
+            if len(before) < _MAX_FIELD:  # more is not read, and would be copied with each further line
+                found[-1][-1] = (last, f"{before} {line.strip()[:_MAX_FIELD]}")
         elif colon:
             found[-1].append((name.strip(), value.strip()))
     return [group for group in found if group]

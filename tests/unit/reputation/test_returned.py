@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.reputation.formats import FORMATS
 from relay.reputation.load import load_classifier
-from relay.reputation.returned import LIMIT, MAX_RECIPIENTS, Kind, own_id, read_returned
+from relay.reputation.returned import _MAX_FIELD, LIMIT, MAX_RECIPIENTS, Kind, _groups, own_id, read_returned
 from tests.support.laborious import laborious
 
 CLASSIFIER = load_classifier()
@@ -220,3 +220,11 @@ def test_what_costs_too_much_to_take_apart_is_nothing_we_know():
     found = read_returned(laborious(lines=100_000, inside=200))
     assert found.kind is Kind.OTHER
     assert found.truncated
+
+
+def test_of_a_field_folded_without_end_no_more_is_put_together_than_is_read():
+    """Each of 200,000 lines copied what was before it: a megabyte from a stranger kept a thread busy for seconds."""
+    ((field,),) = _groups("Feedback-Type: abuse\r\n" + " more\r\n" * 200_000)
+    assert field[0] == "Feedback-Type"
+    assert field[1].startswith("abuse more more")
+    assert _MAX_FIELD <= len(field[1]) <= 2 * _MAX_FIELD
