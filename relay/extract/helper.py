@@ -33,6 +33,8 @@ from relay.scan.tuning import Tuning
 _LOG: Final = structlog.get_logger("postern.extract")
 _PICTURE_MEMORY: Final = 1024 * 1024 * 1024  # octets of address space that reading pictures takes besides
 _MAX_REPLY: Final = 16 * 1024 * 1024
+_WAITING: Final = 1024
+"""Connections that wait while the helper is busy: one more is refused, and its message is judged as unreadable."""
 _ACCEPT_AGAIN: Final = 1.0  # seconds until the next try, where too many files were open to take a connection
 
 
@@ -282,7 +284,7 @@ def _listen(path: Path, limits: ExtractLimits) -> socket.socket:
         path.chmod(0o600)  # before it listens: nobody else can have connected
         if limits.uid is not None and os.geteuid() != 0:
             _LOG.warning("not started as root: the helper keeps its user")
-        listener.listen(64)
+        listener.listen(_WAITING)
     except OSError:
         listener.close()
         raise

@@ -235,6 +235,14 @@ async def test_what_is_no_request_is_given_up_and_the_next_is_served(engine, tmp
         assert (await in_helper(engine, tmp_path / "s", deadline=90.0).scan(CONTENT)) == engine.scan(CONTENT)
 
 
+async def test_many_that_ask_at_once_wait_while_the_helper_is_busy(tmp_path):
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60)):
+        with contextlib.ExitStack() as stack:
+            for _ in range(120):  # it has no turn meanwhile to take one
+                link = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+                link.connect(str(tmp_path / "s"))
+
+
 async def test_a_request_may_come_octet_by_octet(engine, tmp_path):
     request = frame(b"lab")
     async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60)):
