@@ -268,7 +268,7 @@ class AdminService:
             os._exit(_FSYNC_FAILED)
 
     async def reload(self) -> None:
-        """Take up policy, key ring, routes, operators and log of the current snapshot."""
+        """Take up policy, scan, key ring, routes, operators and log of the current snapshot."""
         try:
             site = self._life.site.again()
             policy = RunningPolicy(site.settings.policy, methods=configured_methods(site.settings), clock=CLOCK)
@@ -280,6 +280,7 @@ class AdminService:
             log.error("reload refused, what runs stays", problems=str(error))
             return
         self._life.adopt(site)
+        self.__dict__.pop("_scanner", None)  # made anew by the settings in force when it is next asked for
         self._policy.current = policy.current
         self._write_notices(site.settings)
         if self._policy_host is not None and context is not None:
