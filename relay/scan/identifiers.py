@@ -308,6 +308,15 @@ PLACES_AND_DATES: Final = (
         valid=validate.is_phone,
     ),
     Shape(
+        kind="phone",
+        regex=rb"\b(?:call|text|cell|phone|tel|ph)[ :.]{1,3}(?:me |us |her |him )?(?:back )?(?:at |on |is )?"
+        rb"([2-9]\d{9})\b",
+        words=after_any(b"call text cell phone tel ph"),
+        digits=(0, 30),
+        after=36,
+        valid=validate.is_phone,
+    ),
+    Shape(
         kind="email",
         regex=rb"\b([a-z0-9][a-z0-9._%+-]*@[a-z0-9-]+(?:\.[a-z0-9-]+)+)\b",
         outlines=(b"@",),

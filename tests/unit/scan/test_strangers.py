@@ -116,6 +116,12 @@ def test_the_only_way_to_reach_one_person_with_an_illness_is_that_persons(engine
     assert [kind for kind, _, _ in identifiers(engine, all_of_them)] == ["phone"]
 
 
+def test_a_number_without_dashes_is_a_phone_where_one_is_asked_to_call(engine):
+    text = "my son has asthma and pneumonia, please call me at 2127365000"
+    assert [(kind, found) for kind, found, _ in identifiers(engine, text)] == [("patient-contact", "2127365000")]
+    assert identifiers(engine, "my son has asthma and pneumonia, order 2127365000") == []
+
+
 def test_what_is_said_to_all_is_found_and_not_told(engine):
     verdict = engine.scan_text("We are hiring: Ellen Marsh has asthma.")
     assert verdict.phi < Phi.LIKELY
