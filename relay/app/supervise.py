@@ -238,7 +238,12 @@ def _complete(configuration: Configuration, *, is_first: bool) -> dict[str, Any]
     settings = configuration.settings
     if settings.user is not None:
         become(settings.user)  # as the supervisor did, before anything is opened or logged to
-    configure_log(settings, "supervisor")
+    try:
+        configure_log(settings, "supervisor")
+    except ProblemsError as error:
+        if is_first:
+            raise
+        log.warning("the log in force cannot be opened, the new one is tried", problems=str(error))
     if is_first:
         asyncio.run(configuration.claim_ports())
         exposition.prepare(settings.run_dir / "metrics")

@@ -84,6 +84,17 @@ def test_an_edited_policy_is_noticed_and_told_as_wrong_once(configuration, confi
     assert not configuration.changed()
 
 
+def test_a_reload_mends_a_log_that_cannot_be_opened_any_more(config, tmp_path):
+    sound = config.read_text()
+    (tmp_path / "logs").mkdir()
+    config.write_text(sound + f"log: {{ file: {tmp_path}/logs/log }}\n")
+    configuration = oversee.Configuration(config)
+    configuration.load()
+    shutil.rmtree(tmp_path / "logs")
+    config.write_text(sound + f"log: {{ file: {tmp_path}/log }}\n")
+    assert configuration.load().workers == 2
+
+
 def test_a_file_that_cannot_be_read_is_a_problem_with_its_place(tmp_path):
     with pytest.raises(ProblemsError, match=r"postern\.yaml"):
         oversee.Configuration(tmp_path / "postern.yaml")
