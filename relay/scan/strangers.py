@@ -95,7 +95,7 @@ class StrangerFinder:
                     yield Hit("name", FindingGroup.IDENTIFIER, found, end, weight, norm)
 
     def _initials(self, tokens: Tokens) -> Iterator[Hit]:
-        """``J.M. is drinking again, he ...``."""
+        """``T.K. is using again, he ...``."""
         for found in _INITIALS.finditer(tokens.data):
             start, end = found.span()
             norm = found.group().replace(b" ", b"")
@@ -103,7 +103,7 @@ class StrangerFinder:
                 yield Hit("name", FindingGroup.IDENTIFIER, start, end, self._weights["name-half"], norm)
 
     def _small_strangers(self, tokens: Tokens, marks: bytearray) -> Iterator[Hit]:
-        """``mr vang``, ``add tremaine dubois``: names on no list behind a word that announces them."""
+        """``mr novotnik``, ``add oskari lindholt``: names on no list behind a word that announces them."""
         words = tokens.words
         for index in range(len(words) - 1):
             previous, word = words[index], words[index + 1]
@@ -206,7 +206,7 @@ class StrangerFinder:
         data, lower = tokens.data, tokens.lower
         kinds = [self._kind(lower[first:last]) for first, last in spans]
         if len(kinds) > 1 and kinds[0] > 1 and not kinds[1] and data[spans[0][1] : spans[0][1] + 2] == b", ":
-            kinds[1] = int(lower[slice(*spans[1])] not in self._table.nobody)  # BEGAY, DELPHINE
+            kinds[1] = int(lower[slice(*spans[1])] not in self._table.nobody)  # BEGONIAZ, MARIDELA
         for number, (first, _) in enumerate(spans[1:], 1):
             if data[first - 1] in _QUOTES:
                 kinds[number] = max(kinds[number], 1)  # Bartholomew "Bat" Ferrone

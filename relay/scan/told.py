@@ -74,7 +74,7 @@ _BORN: Final = re.compile(
 """A date in the past behind a name: the day of birth."""
 _DON: Final = (b"DON ", b"DO\xd1A ", b"DO\xf1A ", b"DONA ")
 _NICKNAMED: Final = re.compile(rb"[ ][\"(][A-Z][a-z]+[\")][ ][A-Z][a-z]")
-"""``Finnegan "Finn" Aldridge``."""
+"""``Bartholomew "Bat" Ferrone``."""
 _QUOTED: Final = frozenset({b' "', b" ("})
 _SPACED: Final = frozenset({b",", b" "})
 _SOMEBODY: Final = (b" she ", b" he ", b" pt ", b" her ", b" his ", b" my son ", b" my daughter ", b" patient says ")

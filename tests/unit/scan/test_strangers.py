@@ -43,9 +43,9 @@ def identifiers(engine, text):
         ("OSTREGO-VANDAL, G.", "OSTREGO-VANDAL, G. 44F lap chole, latex allergy, asthma."),
         ("Ottolinia", "Thank you for sending Ottolinia. She has asthma and her pneumonia is back."),
         ("Wojtasky", "the Wojtasky kids have asthma, and the older one needs a root canal"),
-        ("vang", "rm 14 mr vang has pneumonia and needs insulin"),
-        ("petrossky", "ms petrossky flies on friday, she is on methotrexate for arthritis"),
-        ("J.M.", "J.M. told me that he is using heroin again, his methadone ran out."),
+        ("novotnik", "rm 14 mr novotnik has pneumonia and needs insulin"),
+        ("vasquellian", "ms vasquellian flies on friday, she is on methotrexate for arthritis"),
+        ("T.K.", "T.K. told me that he is using heroin again, his methadone ran out."),
         ("ricardo jimenez", "can you add ricardo jimenez to the list, he has asthma and pneumonia"),
     ],
 )
