@@ -1,8 +1,8 @@
 """How a person stands in a text: what is before a name and behind it, whom it makes of him or her.
 
-``Mr. Roe``, ``my son Temurbek``, ``Bed 2 Roe``, ``the Wojtasky kids``, ``sending Ottolinia ... she``: not the name tells
-a person, but what stands around it. What is before the name counts most, then what he or she does, then whether *he* or
-*she* follows.
+``Mr. Roe``, ``my son Temurbek``, ``Bed 2 Roe``, ``the Wojtasky kids``, ``sending Ottolinia ... she``: what is around
+a name tells a person, not the name. What is before it counts most, then what he or she does, then whether *he* or *she*
+follows.
 """
 
 import re
