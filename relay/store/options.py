@@ -13,7 +13,7 @@ class StoreOptions:
         large_body: octets of content from which a body becomes a file beside the database.
         max_batch: units of work from which on a commit takes up no more.
         top_destinations: destinations that ``stats`` names.
-        max_known: things known of other domains; above it those that end first are forgotten.
+        max_known: things of one kind known of others; above it those of that kind that end first are forgotten.
         max_memos: what is remembered of mail that left; above it the oldest is forgotten.
     """
 

@@ -123,6 +123,16 @@ async def test_all_that_is_known_comes_in_pages_by_name(harness):
     assert await store.all_known("mta-sts", after="c.example") == []
 
 
+async def test_a_flood_of_one_kind_lets_go_of_no_other(harness):
+    store = await harness.open()
+    await store.learn(a_fact("pat@mail.example", kind="suppressed", lasts=10))
+    for number in range(5):
+        await store.learn(a_fact(f"host{number}.example", lasts=100 + number))
+    await store.checkpoint()
+    assert [one.name for one in await store.all_known("suppressed")] == ["pat@mail.example"]
+    assert [one.name for one in await store.all_known("mta-sts")] == [f"host{number}.example" for number in (2, 3, 4)]
+
+
 async def test_more_than_the_limit_lets_go_of_what_ends_first(harness):
     store = await harness.open()
     for number, lasts in enumerate((50, 10, 40, 20, 30)):

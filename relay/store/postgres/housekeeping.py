@@ -52,8 +52,9 @@ _TOLD: Final = f"""
     FROM own"""  # noqa: S608 - constants of our own
 """The places of a transaction that its units leave free, from the last on downwards."""
 _UNLEARN: Final = """
-    DELETE FROM known WHERE (kind, name) IN (
-        SELECT kind, name FROM known ORDER BY until LIMIT greatest(0, (SELECT count(*) FROM known) - %b::int8))"""
+    DELETE FROM known WHERE (SELECT count(*) FROM known) > %b::int8 AND (kind, name) IN (
+        SELECT kind, name FROM (SELECT kind, name, row_number() OVER (PARTITION BY kind ORDER BY until DESC) AS place
+            FROM known) AS ranked WHERE place > %b::int8)"""
 
 
 _MEMOS_AT_ONCE: Final = 20_000
@@ -75,7 +76,7 @@ async def tidy(connection: Connection, now: float, options: StoreOptions) -> Non
     await connection.execute(_MARKS)
     await connection.execute(_COUNTERS, (now,))
     await connection.execute("DELETE FROM known WHERE until <= %b::float8", (float(now),))
-    await connection.execute(_UNLEARN, (options.max_known,))
+    await connection.execute(_UNLEARN, (options.max_known, options.max_known))
     await connection.execute(_MEMOS_OVER, (float(now), _MEMOS_AT_ONCE))
     await connection.execute(_MEMOS_TOO_MANY, (_MEMOS_AT_ONCE, options.max_memos))
 

@@ -324,9 +324,10 @@ class Tables:
         )
         self._execute("DELETE FROM known WHERE until <= ?", (now,))
         self._execute(
-            "DELETE FROM known WHERE (kind, name) IN (SELECT kind, name FROM known ORDER BY until "
-            "LIMIT max(0, (SELECT count(*) FROM known) - ?))",
-            (max_known,),
+            "DELETE FROM known WHERE (SELECT count(*) FROM known) > :most AND (kind, name) IN (SELECT kind, name FROM "
+            "(SELECT kind, name, row_number() OVER (PARTITION BY kind ORDER BY until DESC) AS place FROM known) "
+            "WHERE place > :most)",
+            {"most": max_known},
         )
         self._execute("DELETE FROM counters WHERE ends <= ?", (now,))
         self._execute("DELETE FROM tally WHERE entries = 0")
