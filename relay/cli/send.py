@@ -38,7 +38,7 @@ def command(
     Exit status 0 only when every recipient was taken.
     """
     host, _, port = server.rpartition(":")
-    if not host or not (port.isdigit() and 0 < int(port) < 65536):
+    if not host or not (port.isdecimal() and 0 < int(port) < 65536):
         raise click.BadParameter("write HOST:PORT", param_hint="--server")
     secret = _secret(password_file) if user else None
     context = _trust(ca)

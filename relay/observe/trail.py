@@ -63,6 +63,11 @@ class Report:
     unsigned: int
 
 
+def _is_being_written(damage: DamageError, frames: int) -> bool:
+    """Whether the last segment may end there because a frame after these is written this moment."""
+    return damage.what == "the file ends within a frame" and frames > 0
+
+
 class _Verifier:
     def __init__(self, directory: Path, vault: Vault, keys: Mapping[str, bytes]) -> None:
         self.directory = directory
@@ -84,8 +89,8 @@ class _Verifier:
                 number, end = place.number + 1, place.end
                 self.place(path, place)
         except DamageError as damage:
-            # A frame being written this moment ends the last segment; whether signed ones are missing, state says.
-            if not (is_last and damage.what == "the file ends within a frame" and number):
+            # Whether signed frames are missing, state says.
+            if not (is_last and _is_being_written(damage, number)):
                 self.fault(f"{path}, octet {damage.offset}", damage.what)
                 self.link = None
         self.previous = (path.stem, number)
@@ -230,10 +235,23 @@ def _beginning(found: _Verifier, day: str) -> Link | None:
 # --- showing and exporting --------------------------------------------------
 
 
-def _records(directory: Path, days: tuple[str, ...], vault: Vault) -> Iterator[bytes]:
+def _places(directory: Path, days: tuple[str, ...], vault: Vault) -> Iterator[tuple[Path, Place]]:
+    """The frames of some days, each with its file; of the newest up to the frame that is written this moment."""
+    newest = segment_days(directory)[-1:]
     for day in days:
-        for place in read_places(segment_path(directory, day), vault):
-            yield from place.frame.records
+        path, frames = segment_path(directory, day), 0
+        try:
+            for place in read_places(path, vault):
+                yield path, place
+                frames += 1
+        except DamageError as damage:
+            if (day,) != newest or not _is_being_written(damage, frames):
+                raise
+
+
+def _records(directory: Path, days: tuple[str, ...], vault: Vault) -> Iterator[bytes]:
+    for _, place in _places(directory, days, vault):
+        yield from place.frame.records
 
 
 def show(
@@ -272,17 +290,15 @@ def export(directory: Path, *, vault: Vault, ring: KeyRing, first: str, last: st
     if not days:
         raise ProblemsError(Problem(where=str(directory), what=f"there is no segment from {first} to {last}"))
     start, link = None, Link()
-    for day in days:
-        path = segment_path(directory, day)
-        for place in read_places(path, vault):
-            try:
-                if place.frame.kind == "open":
-                    stood = chain.opened_at(place.frame)
-                    if start is not None and stood != link:
-                        raise SealError("does not continue the segment before")  # noqa: TRY301  # one place for both
-                    start, link = start or stood, stood
-                link = chain.extend(link, place.frame)
-            except (SealError, ValueError, KeyError) as error:
-                raise CorruptError(f"{path}, octet {place.start}: {error}") from None
+    for path, place in _places(directory, days, vault):
+        try:
+            if place.frame.kind == "open":
+                stood = chain.opened_at(place.frame)
+                if start is not None and stood != link:
+                    raise SealError("does not continue the segment before")  # noqa: TRY301  # one place for both
+                start, link = start or stood, stood
+            link = chain.extend(link, place.frame)
+        except (SealError, ValueError, KeyError) as error:
+            raise CorruptError(f"{path}, octet {place.start}: {error}") from None
     records = itertools.islice(_records(directory, days, vault), link.count - (start or Link()).count)
     yield from chain.export_lines(start or Link(), records, now=now, days=(days[0], days[-1]), ring=ring)

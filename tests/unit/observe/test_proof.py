@@ -240,4 +240,6 @@ def test_another_node_s_trail_that_is_not_whole_shows_in_the_exit_status(nodes):
     segment.write_bytes(segment.read_bytes()[:-40])
     done = run(config, "m1", "--trail", str(other))
     assert done.exit_code == 1
-    assert str(segment) in done.output
+    assert "NOT whole" in done.output
+    (theirs,) = json.loads(run(config, "m1", "--json", "--trail", str(other)).output)["other_trails"]
+    assert any(str(segment) in fault for fault in theirs["faults"])

@@ -135,6 +135,25 @@ def test_selection_by_message_and_time(tmp_path):
     assert [item["message_id"] for item in trail.show(tmp_path, vault=make_vault(), since=NOON + 24)] == ["m24", "m24"]
 
 
+def test_a_frame_that_is_being_written_keeps_nobody_from_reading(tmp_path):
+    count = written(tmp_path, days=2)
+    days = segment_days(tmp_path)
+    with segment_path(tmp_path, days[-1]).open("ab") as segment:
+        segment.write((500).to_bytes(4, "big") + b"the first octets of it")
+    assert len(list(trail.show(tmp_path, vault=make_vault()))) == count
+    lines = list(trail.export(tmp_path, vault=make_vault(), ring=make_ring(), first=days[0], last=days[1], now=NOON))
+    assert chain.check_export(lines).count == count
+    assert verify(tmp_path).faults == ()
+
+
+def test_an_older_segment_that_ends_within_a_frame_is_damaged(tmp_path):
+    written(tmp_path, days=2)
+    with segment_path(tmp_path, segment_days(tmp_path)[0]).open("ab") as segment:
+        segment.write((500).to_bytes(4, "big") + b"the first octets of it")
+    with pytest.raises(CorruptError, match="ends within a frame"):
+        list(trail.show(tmp_path, vault=make_vault()))
+
+
 # --- tampering --------------------------------------------------------------
 
 
