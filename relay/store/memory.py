@@ -245,10 +245,10 @@ class MemoryStore:
         for key in [key for key in self._data.counters if key[2] <= now]:
             del self._data.counters[key]
         kinds: dict[str, list[tuple[float, tuple[str, str]]]] = {}
-        for key, one in self._data.known.items():
+        for fact, one in self._data.known.items():
             if one.until > now:
-                kinds.setdefault(one.kind, []).append((one.until, key))
-        kept = {key for left in kinds.values() for _, key in sorted(left, reverse=True)[: self._options.max_known]}
+                kinds.setdefault(one.kind, []).append((one.until, fact))
+        kept = {fact for left in kinds.values() for _, fact in sorted(left, reverse=True)[: self._options.max_known]}
         for name in self._data.known.keys() - kept:
             del self._data.known[name]
         for memo in [memo for memo in self._data.memos.values() if memo.until <= now]:
