@@ -1,8 +1,9 @@
 """What roles take off the shelf: vault, signing keys, scan engine, DSN writer."""
 
 from relay.app.entropy import ENTROPY
-from relay.config.keyfiles import configured_signing_keys, load_ring
+from relay.config.keyfiles import load_ring
 from relay.config.settings import Settings
+from relay.config.signing_keys import configured_signing_keys
 from relay.core.address import Address
 from relay.mail.dsn import DsnOptions, DsnWriter
 from relay.observe.labels import LabelLimits

@@ -50,7 +50,7 @@ def command(ctx: click.Context, config: Path, directory: Path | None) -> None:
 
 def _keys(places: _Places) -> "tuple[SigningKey, ...]":
     """Every key: those in the directory, and those the configuration names."""
-    from relay.config.keyfiles import configured_signing_keys, load_signing_keys
+    from relay.config.signing_keys import configured_signing_keys, load_signing_keys
 
     if places.settings is None:
         return load_signing_keys(places.directory)
@@ -82,7 +82,8 @@ def _domain(text: str) -> str:
 @click.pass_obj
 def new(places: _Places, domain: str, selector: str | None, algorithm: str, activate_in: str | None) -> None:
     """Generate, write and show keys; keys that sign now go on until the new ones begin."""
-    from relay.config.keyfiles import check_selector, give_to, write_signing_key
+    from relay.config.keyfiles import give_to
+    from relay.config.signing_keys import check_selector, write_signing_key
     from relay.protect.dkim import SigningKey
 
     domain, now = _domain(domain), time.time()

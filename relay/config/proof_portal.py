@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from relay.config.clients import load_clients
-from relay.config.keyfiles import configured_signing_keys, load_portal_ring
+from relay.config.keyfiles import load_portal_ring
 from relay.config.load import Loaded
 from relay.config.portal import MAX_LOGO, PortalSettings
 from relay.config.proof_files import Finding, error, prove_certificate, read_key, warning
 from relay.config.proof_store import prove_portal_store
 from relay.config.proof_system import prove_directory, prove_space
+from relay.config.signing_keys import configured_signing_keys
 from relay.config.store import is_postgres
 from relay.config.types import AUTO
 from relay.core.errors import ProblemsError

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from relay.config.keyfiles import configured_signing_keys
 from relay.config.load import Loaded
 from relay.config.proof_files import Finding, prove_certificate, prove_roots, read_key, warning
+from relay.config.signing_keys import configured_signing_keys
 from relay.core.errors import ProblemsError
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.config.clients import ClientDirectory, load_clients
-from relay.config.keyfiles import load_ring, load_signing_keys
+from relay.config.keyfiles import load_ring
 from relay.config.load import Loaded
 from relay.config.methods import configured_methods
 from relay.config.proof_files import (
@@ -41,6 +41,7 @@ from relay.config.proof_system import (
 from relay.config.proof_tls import prove_tls
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.config.settings import Settings
+from relay.config.signing_keys import load_signing_keys
 from relay.config.tuning import prove_tuning
 from relay.config.types import IPAddress
 from relay.core.decision import MethodName

@@ -11,8 +11,8 @@ from email.policy import SMTP
 import dkim as dkimpy
 import pytest
 
-from relay.config.keyfiles import load_signing_keys
 from relay.config.load import load
+from relay.config.signing_keys import load_signing_keys
 from relay.demo.ports import free_port
 from relay.protect.dkim import record_text
 from tests.support.peers import Postfix, opendkim_says, require

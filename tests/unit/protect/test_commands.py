@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from relay.cli import main
 from relay.cli.dkim import compare
-from relay.config.keyfiles import load_ring, load_signing_keys, write_private
+from relay.config.keyfiles import load_ring, write_private
+from relay.config.signing_keys import load_signing_keys
 from relay.net.resolver import Answer, Found
 from relay.observe.keyuse import count_use
 from relay.observe.segment_files import segment_days, segment_path

@@ -16,19 +16,16 @@ from hypothesis import strategies as st
 
 from relay.config.delivery import DkimDomainSettings, DkimKeySettings, DkimSettings
 from relay.config.keyfiles import (
-    configured_signing_keys,
     create_ring,
     give_to,
     load_ring,
-    load_signing_keys,
     read_private,
-    read_signing_key,
     ring_lock,
     ring_path,
     update_ring,
     write_private,
-    write_signing_key,
 )
+from relay.config.signing_keys import configured_signing_keys, load_signing_keys, read_signing_key, write_signing_key
 from relay.core.errors import ProblemsError
 from relay.protect.dkim import SigningKey
 from relay.protect.keyring import dump_ring, parse_ring
