@@ -165,15 +165,9 @@ class Acceptor:
             refusal = await desk.refusal(kind, envelope, content)
         if refusal is not None:
             return refusal
-        mended = mend(
-            content,
-            seen,
-            trace=received(
-                session=session, envelope=envelope, hostname=self._options.hostname, queue_id=message_id, now=now
-            ),
-            message_id=f"<{message_id}@{self._options.hostname}>",
-            now=now,
-        )
+        hostname = self._options.hostname
+        trace = received(session=session, envelope=envelope, hostname=hostname, queue_id=message_id, now=now)
+        mended = mend(content, seen, trace=trace, message_id=f"<{message_id}@{hostname}>", now=now)
         await asyncio.sleep(0)  # stage by stage (docs/architecture.md)
         report, failure = await self._scan(message_id, mended.content, session.client)
         await asyncio.sleep(0)
@@ -198,13 +192,8 @@ class Acceptor:
         decisions = self._decide(message, report, failure)
         judged["phi"] = report.verdict.phi.word
         judged["rules"] = list(dict.fromkeys(decision.treatment.rule for decision in decisions))[:_TOLD_RULES]
-        plan = build_plan(
-            message,
-            decisions,
-            route_for=self._parts.route_for,
-            times=self._options.times,
-            configured=self._options.methods,
-        )
+        route_for, times, configured = self._parts.route_for, self._options.times, self._options.methods
+        plan = build_plan(message, decisions, route_for=route_for, times=times, configured=configured)
         return await self._keep(message, mended.content, decisions, plan, failure)
 
     def _refusal(self, hops: int, client: Client | None, content: bytes) -> Reply | None:
