@@ -63,6 +63,7 @@ class Supervisor:
         load: reads and proves the whole configuration and writes its snapshot; called at start and on every SIGHUP.
             Raises a ``PosternError`` when anything is wrong, which at a reload leaves the running roster in place.
         changed: whether a watched file was edited: then a reload is tried as if asked for.
+        forsake: makes a ``load`` that is under way raise: called when we are told to stop meanwhile.
         tell: passes a state line on to whoever started us (systemd), such as ``READY=1``.
     """
 
@@ -73,11 +74,13 @@ class Supervisor:
         tell: Callable[[str], object],
         *,
         changed: Callable[[], bool] = lambda: False,
+        forsake: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._load = load
         self._tell = tell
         self._changed = changed
+        self._forsake = forsake
         self._children: dict[int, Child] = {}
         self._places: list[Place] = []
         self._news = asyncio.Event()
@@ -323,9 +326,9 @@ class Supervisor:
                 self._tell("READY=1")
 
     async def _change(self) -> None:
-        """Reload: validate everything in this one process; swap by snapshot; new listeners want new workers."""
+        """Reload: prove everything before anybody hears of it; swap by snapshot; new listeners want new workers."""
         try:
-            roster = await asyncio.to_thread(self._load)
+            roster = await self._loaded()
         except PosternError as error:
             log.error("reload refused, the running configuration stays", problems=str(error))
             return
@@ -347,6 +350,15 @@ class Supervisor:
         for place in self._places:
             self._inform(place)
         log.info("reloaded", snapshot=roster.snapshot.name)
+
+    async def _loaded(self) -> Roster:
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((loading, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not loading.done():
+            self._forsake()
+        return await loading
 
     async def _replace_workers(self) -> None:
         """Start a new generation, and only when all of it is ready retire the old one.

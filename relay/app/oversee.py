@@ -51,8 +51,21 @@ class _Proof:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us
         )
-        self._tell(told)
-        self.bearings = self._answer()
+        self._told = told
+
+    def begin(self) -> dict[str, Any]:
+        """Have it read; the few settings that the supervisor itself needs.
+
+        Raises:
+            ProblemsError: it cannot be read, or what is wrong with its values.
+            ProofError: it died, or did not answer in time.
+        """
+        self._tell(self._told)
+        return self._answer()
+
+    def give_up(self) -> None:
+        """Let it die: whoever waits for an answer gets none. From any thread."""
+        self._process.kill()
 
     def complete(self) -> dict[str, Any]:
         """Become the configured user, prove and freeze.
@@ -128,7 +141,9 @@ class Configuration:
         self._path = path
         self._told: dict[str, Any] = {"running": "", "started": "", "ports": []}
         self._proof: _Proof | None = _Proof(path, self._told)
-        self.bearings = self._proof.bearings
+        self._proving: _Proof | None = None
+        self._is_forsaken = False
+        self.bearings = self._proof.begin()
         self._stamps = stamps(())
 
     def load(self) -> Roster:
@@ -138,10 +153,10 @@ class Configuration:
             ProblemsError: everything that is wrong.
             ProofError: nobody could tell.
         """
-        proof, self._proof = self._proof or _Proof(self._path, self._told), None
         try:
-            answer = proof.complete()
+            answer = self._proved()
         finally:
+            self._proving = None
             self._stamps = stamps(tuple(stamp[0] for stamp in self._stamps))  # one refusal for each edit
         self._stamps = tuple((name, *rest) for name, *rest in answer["stamps"])
         running = answer["settings"]
@@ -154,6 +169,21 @@ class Configuration:
         configure_log(self.bearings)
         roster = answer["roster"]
         return Roster(**roster | {"snapshot": Path(roster["snapshot"])})
+
+    def _proved(self) -> dict[str, Any]:
+        begun, self._proof = self._proof, None
+        self._proving = proof = begun or _Proof(self._path, self._told)
+        if self._is_forsaken:
+            proof.give_up()
+        if begun is None:
+            proof.begin()
+        return proof.complete()
+
+    def forsake(self) -> None:
+        """Let a proof that is under way, and any later one, die: nobody has a use for it. From any thread."""
+        self._is_forsaken = True
+        if self._proving is not None:
+            self._proving.give_up()
 
     def changed(self) -> bool:
         """Whether a policy file or one of its lists was edited since it was last looked at."""
@@ -218,6 +248,7 @@ async def _run(configuration: Configuration) -> int:
             configuration.load,
             notify.notify,
             changed=configuration.changed,
+            forsake=configuration.forsake,
         )
         return await supervisor.run()
 

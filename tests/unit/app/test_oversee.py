@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -115,6 +116,18 @@ def test_a_proof_that_does_not_end_is_given_up(tmp_path, monkeypatch):
     os.mkfifo(path)  # as a share that is away: whoever reads it waits
     with pytest.raises(oversee.ProofError, match=r"postern\.yaml: it could not be proved in 0 s"):
         oversee.Configuration(path)
+
+
+def test_a_proof_that_nobody_waits_for_any_more_dies(configuration, config):
+    configuration.load()
+    config.unlink()
+    os.mkfifo(config)
+    with ThreadPoolExecutor() as threads:
+        loading = threads.submit(configuration.load)
+        with config.open("wb"):  # opens when it is being read; and no word comes
+            configuration.forsake()
+            with pytest.raises(oversee.ProofError, match="ended with status -9"):
+                loading.result(60)
 
 
 def test_no_code_is_taken_from_the_directory_it_is_started_in(config, tmp_path, monkeypatch):

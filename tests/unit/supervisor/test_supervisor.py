@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ class System:
         asyncio.get_running_loop().add_reader(self._pipe, self._read)
         defaults = {"run_dir": directory, "look": 0.02, "watchdog": 30.0, "first_pause": 0.01, "longest_pause": 0.05}
         self.options = SupervisorOptions(**{**defaults, "command": self._command, **options})
-        self.supervisor = Supervisor(self.options, self._load, self._tell, changed=self._changed)
+        self.away = threading.Event()  # what a load waits for
+        self.away.set()
+        self.supervisor = Supervisor(self.options, self._load, self._tell, changed=self._changed, forsake=self.away.set)
         self.task = None
 
     def _command(self, _role, name, snapshot):
@@ -51,6 +54,7 @@ class System:
 
     def _load(self):
         self.loads += 1
+        assert self.away.wait(60)
         if self.refusal is not None:
             raise self.refusal
         return self.roster
@@ -281,6 +285,16 @@ async def test_a_refused_reload_changes_nothing(system, refusal):
     assert system.said.empty()
     os.kill(before["worker-1"], signal.SIGKILL)
     assert (await system.hear("worker-1", "start"))[3] == "one"
+
+
+async def test_told_to_stop_while_a_configuration_is_proved_it_stops(system):
+    system.start()
+    await system.ready()
+    system.away.clear()
+    system.reload()
+    assert await system.told.get() == "RELOADING=1"
+    assert await system.stop() == 0
+    assert system.away.is_set()
 
 
 async def test_changed_listeners_bring_new_workers_before_the_old_ones_go(system):
