@@ -113,9 +113,7 @@ def _run_job(engine: ScanEngine, limits: ExtractLimits, link: socket.socket) -> 
         sandbox.limit_files()
         sandbox.give_up(_CONFINEMENT)
         while True:
-            client, content = _next_request(link)
-            sandbox.allow_cpu(limits.cpu_seconds)
-            link.sendall(frame(_answer(engine, content, client)))
+            link.sendall(frame(_answer(engine, limits, link)))
     except BaseException:  # noqa: BLE001 - whatever it was, the parent sees the end of the stream and starts another
         os._exit(1)
     os._exit(0)
@@ -139,11 +137,19 @@ def _try_confinement() -> list[str]:
     return missing.split(",") if missing else []
 
 
-def _answer(engine: ScanEngine, content: bytes, client: str) -> bytes:
+def _answer(engine: ScanEngine, limits: ExtractLimits, link: socket.socket) -> bytes:
+    """The reply to the next request."""
+    request = Request()
     try:
-        return encode_report(engine.scan(content, client))
+        while request.take(link):
+            pass
+        sandbox.allow_cpu(limits.cpu_seconds)
+        content = read_memory_file(request.descriptor)
+        return encode_report(engine.scan(content, (request.client or b"").decode(errors="replace")))
     except MemoryError:
         return encode_report(unreadable_report("memory"))
+    finally:
+        request.close()
 
 
 def _let_go_of_all_but(link: socket.socket) -> None:
@@ -152,16 +158,6 @@ def _let_go_of_all_but(link: socket.socket) -> None:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, link.fileno())
     os.closerange(link.fileno() + 1, most)
-
-
-def _next_request(link: socket.socket) -> tuple[str, bytes]:
-    request = Request()
-    try:
-        while request.take(link):
-            pass
-        return (request.client or b"").decode(errors="replace"), read_memory_file(request.descriptor)
-    finally:
-        request.close()
 
 
 class _Pool:

@@ -189,7 +189,7 @@ class Nosy:
 
     def scan(self, content, client):
         held = 0
-        for number in range(3, 64):
+        for number in range(3, 4096):
             with contextlib.suppress(OSError):
                 os.fstat(number)
                 held += 1
@@ -258,9 +258,20 @@ async def test_a_request_may_come_octet_by_octet(engine, tmp_path):
 
 async def test_a_message_of_many_pieces_comes_whole(engine, tmp_path):
     content = CONTENT + b"and so on and on\r\n" * 200_000 + b"\r\nMRN: 4471829\r\n"
-    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=120.0, cpu_seconds=120)):
+    limits = ExtractLimits(jobs=1, seconds=120.0, cpu_seconds=120, memory=1 << 36)  # beside all that other tests left
+    async with helper(tmp_path / "s", limits):
         report = await in_helper(engine, tmp_path / "s", deadline=120.0).scan(content)
     assert {"date-of-birth", "mrn"} <= report.verdict.counts().keys()
+
+
+async def test_a_message_that_finds_no_memory_is_told_so(engine, tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise MemoryError
+
+    monkeypatch.setattr("relay.extract.helper.read_memory_file", full)
+    async with helper(tmp_path / "s", ExtractLimits(jobs=1, seconds=60.0, cpu_seconds=60)):
+        report = await in_helper(engine, tmp_path / "s", deadline=90.0).scan(CONTENT)
+    assert "unreadable: memory" in report.verdict.counts()
 
 
 HELPER = """
