@@ -139,15 +139,20 @@ def _try_confinement() -> list[str]:
 
 def _answer(engine: ScanEngine, limits: ExtractLimits, link: socket.socket) -> bytes:
     """The reply to the next request."""
+    try:
+        client, content = _next_request(link)
+        sandbox.allow_cpu(limits.cpu_seconds)
+        return encode_report(engine.scan(content, client))
+    except MemoryError:
+        return encode_report(unreadable_report("memory"))
+
+
+def _next_request(link: socket.socket) -> tuple[str, bytes]:
     request = Request()
     try:
         while request.take(link):
             pass
-        sandbox.allow_cpu(limits.cpu_seconds)
-        content = read_memory_file(request.descriptor)
-        return encode_report(engine.scan(content, (request.client or b"").decode(errors="replace")))
-    except MemoryError:
-        return encode_report(unreadable_report("memory"))
+        return (request.client or b"").decode(errors="replace"), read_memory_file(request.descriptor)
     finally:
         request.close()
 
