@@ -129,7 +129,7 @@ class PortalMethod:
         now, terms, (state,) = self._clock(), entry.treatment.portal, entry.recipients
         lasts = self._options.expire_after if terms.expire_after is None else terms.expire_after
         return Deposit(
-            id=base64.urlsafe_b64encode(self._entropy(_ID_BYTES)).rstrip(b"=").decode(),
+            id=_deposit_id(self._entropy),
             message_id=message.id,
             number=state.number,
             mailbox=state.recipient.address,
@@ -193,6 +193,13 @@ def _deposited(deposit: Deposit, entry: QueueEntry) -> AuditEvent:
         "expires_at": deposit.expires_at,
     }
     return AuditEvent(kind="portal", at=deposit.deposited_at, message_id=deposit.message_id, facts=facts)
+
+
+def _deposit_id(entropy: Callable[[int], bytes]) -> str:
+    """128 random bits, URL-safe; no hyphen first, or an operator who gives it to a verb gives an option."""
+    while (text := base64.urlsafe_b64encode(entropy(_ID_BYTES)).rstrip(b"=").decode()).startswith("-"):
+        continue
+    return text
 
 
 def _secret_of(content: bytes) -> str:

@@ -85,7 +85,7 @@ class Bench:
         )  # fmt: skip
 
     def _entropy(self, count):
-        self._random += 1
+        self._random = (self._random + 1) % (0xFB << 120 | 1)
         return self._random.to_bytes(count, "big")
 
     async def render(self, entry=None, content=CONTENT, **message):
@@ -126,6 +126,12 @@ async def test_the_original_is_deposited_and_the_notice_is_what_goes_out(bench):
         "phi", "level-not-reached", Secret.NONE, False,
     )  # fmt: skip
     assert len(deposit.id) == 22
+
+
+async def test_no_message_has_an_id_that_a_shell_would_give_as_an_option(bench):
+    bench._random = (0xFB << 120) - 1  # the next is written with a hyphen first
+    await bench.render()
+    assert (await bench.one()).id.startswith("A")
 
 
 async def test_rendering_again_changes_nothing_and_counts_once(bench):
