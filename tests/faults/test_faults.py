@@ -23,7 +23,7 @@ async def test_nothing_is_lost_by_any_fault(tmp_path):
     chance.shuffle(names)
     names += chance.choices(names, k=max(COUNT - len(names), 0))
     try:
-        async with harness(tmp_path, chance) as system:
+        async with harness(tmp_path, chance, len(names)) as system:
             for number, name in enumerate(names):
                 try:
                     await system.strike(name, CATALOGUE[name])
