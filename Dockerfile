@@ -3,13 +3,17 @@
 FROM python:3.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
+# For the scan's C part; what runs has no compiler. Whatever gcc Debian has will do.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 COPY requirements.lock requirements-dev.lock ./
 # The wheel is built with the locked tools; what runs has the locked libraries and nothing else.
 RUN python -m venv /tools \
     && /tools/bin/pip install --require-hashes --requirement requirements-dev.lock \
     && python -m venv /opt/postern \
     && /opt/postern/bin/pip install --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY relay ./relay
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
     && /opt/postern/bin/pip install --no-deps --no-index /wheel/*.whl \

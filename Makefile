@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BUILT  := hatch_build.py $(wildcard relay/scan/native/*)
 
 # The benchmark runs on the system's Python where it can: distributions build theirs with profile-guided optimisation.
 BENCH_VENV   := .venv-bench
@@ -13,7 +14,7 @@ BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_in
 
 venv: $(STAMP)
 
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml $(BUILT)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-dev.lock
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
@@ -34,9 +35,11 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(BENCH_VENV)/.installed: requirements-dev.lock pyproject.toml
+$(BENCH_VENV)/.installed: requirements-dev.lock pyproject.toml $(BUILT)
 	$(BENCH_PYTHON) -m venv $(BENCH_VENV) || \
 	    { apt-get install --yes --quiet python3-venv && $(BENCH_PYTHON) -m venv $(BENCH_VENV); }
+	test -f "$$($(BENCH_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
+	    || apt-get install --yes --quiet gcc python3-dev || true  # without: the scan's Python way, slower
 	$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes \
 	    --requirement requirements-dev.lock
 	$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .

@@ -1,0 +1,64 @@
+"""Builds the part of the scan that is written in C, where there is a compiler; Postern runs without it, slower."""
+
+import os
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCES = Path("relay/scan/native")
+PRODUCT = Path("relay/scan/_native.abi3.so")
+FLAGS = ("-O2", "-std=c11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fPIC", "-shared",
+         "-fvisibility=hidden", "-fstack-protector-strong", "-Wl,-z,relro,-z,now")  # fmt: skip
+TAG = "cp311-abi3"  # Py_LIMITED_API in native.h
+
+
+class CustomBuildHook(BuildHookInterface[Any]):
+    """Compiles and, for a wheel, takes the product in and tags it."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build for a wheel (``standard``) into it, for an editable installation into the source tree."""
+        if self.target_name != "wheel":
+            return
+        root = Path(self.root)
+        self._room = tempfile.TemporaryDirectory()  # lasts as long as the build
+        into = root / PRODUCT if version == "editable" else Path(self._room.name) / PRODUCT.name
+        problem = build(root / SOURCES, into)
+        if problem:
+            self.app.display_warning(f"the scan's C part is not built, it runs slower without: {problem}")
+            return
+        self.app.display_info(f"the scan's C part: {into}")
+        if version != "editable":
+            build_data["force_include"][str(into)] = str(PRODUCT)
+            build_data["pure_python"] = False
+            build_data["tag"] = f"{TAG}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+def build(sources: Path, into: Path) -> str:
+    """Compile; what prevented it, in a line, or nothing.
+
+    The product takes its name when it is whole: a process that runs has the one before mapped into its memory.
+    """
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    headers = Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").is_file():
+        return f"no Python.h in {headers}"
+    unfinished = into.with_name(f".{into.name}.{os.getpid()}")
+    files = map(str, sorted(sources.glob("*.c")))
+    try:
+        subprocess.run(
+            [*compiler, *FLAGS, f"-I{headers}", *files, "-o", str(unfinished)],
+            check=True, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        unfinished.replace(into)
+    except subprocess.CalledProcessError as error:
+        unfinished.unlink(missing_ok=True)
+        return next((line for line in error.stderr.splitlines() if "error" in line), f"{compiler[0]} failed")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        unfinished.unlink(missing_ok=True)
+        return f"{compiler[0]}: {error}"
+    return ""
