@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+REFUSED: Final = "config/refused"
+"""Below ``run_dir``: why the newest configuration is not in force, while an older one runs."""
 
 
 class Role(StrEnum):

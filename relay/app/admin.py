@@ -13,7 +13,6 @@ from relay.admin.control import ControlOptions, ControlServer
 from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
 from relay.app import options, scanning
-from relay.app import snapshot as snapshots
 from relay.app.base import CLOCK, Life, every
 from relay.app.belonging import prove_ring
 from relay.app.certificates import ExpiryWatch
@@ -32,6 +31,7 @@ from relay.core.entry import QueueEntry
 from relay.core.envelope import Message
 from relay.core.errors import PosternError, StoreError
 from relay.core.reply import EnhancedStatus
+from relay.crew import REFUSED
 from relay.delivery.plan import first_method
 from relay.delivery.trouble import Course, Disposition
 from relay.extract.client import ScanService
@@ -248,7 +248,7 @@ class AdminService:
 
     async def _watch(self) -> None:
         """Figures that nobody else counts: ends of our certificates, and whether an edit was refused."""
-        refused = (self._life.settings.run_dir / snapshots.REFUSED).exists()
+        refused = (self._life.settings.run_dir / REFUSED).exists()
         self._metrics.set("postern_config_refused", float(refused))
         await self._portal.measure()
         await self._expiry.look(self._certificates())

@@ -18,7 +18,7 @@ import orjson
 
 from relay.config.stamps import stamps
 from relay.core.errors import PosternError, Problem, ProblemsError
-from relay.crew import Roster
+from relay.crew import REFUSED, Roster
 from relay.observe import log as logs
 from relay.observe import notify
 from relay.privileges import become
@@ -94,11 +94,9 @@ class _Proof:
 
     def _tell(self, what: dict[str, Any]) -> None:
         if self._process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # it has ended: the answer that does not come tells
                 self._process.stdin.write(orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
                 self._process.stdin.flush()
-            except BrokenPipeError:
-                pass  # it has ended: the answer that does not come tells
 
     def _answer(self) -> dict[str, Any]:
         line = self._line()
@@ -147,17 +145,24 @@ class Configuration:
         self._stamps = stamps(())
 
     def load(self) -> Roster:
-        """Prove and freeze it.
+        """Prove and freeze it. While an older one runs, why it is not replaced stands in the file :data:`REFUSED`.
 
         Raises:
             ProblemsError: everything that is wrong.
             ProofError: nobody could tell.
         """
+        refused = Path(self.bearings["run_dir"]) / REFUSED
         try:
             answer = self._proved()
+        except (ProblemsError, ProofError) as error:
+            if self._told["running"] and not self._is_forsaken:
+                with contextlib.suppress(OSError):  # the log says it in any case
+                    refused.write_text(f"{error}\n", encoding="utf-8")
+            raise
         finally:
             self._proving = None
             self._stamps = stamps(tuple(stamp[0] for stamp in self._stamps))  # one refusal for each edit
+        refused.unlink(missing_ok=True)
         self._stamps = tuple((name, *rest) for name, *rest in answer["stamps"])
         running = answer["settings"]
         self._told = {

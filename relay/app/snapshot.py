@@ -24,8 +24,6 @@ _TUNING: Final = "tuning.yaml"
 _KEPT: Final = 3
 CURRENT: Final = "current"
 """Link to the snapshot in force, below :func:`home`."""
-REFUSED: Final = "config/refused"
-"""Below ``run_dir``: why the newest configuration was refused, while an older one runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,11 +141,11 @@ class Configuration:
         """Make sure that nobody listens where our processes will. Those of a killed supervisor get time to leave.
 
         Raises:
-            ProblemsError: somebody does.
+            ProblemsError: somebody does, or we may not listen there.
         """
         loaded, ends = load_with_places(self._path), time.monotonic() + _LEAVING
         while problems := prove_ports(loaded):
-            if time.monotonic() > ends:
+            if prove_ports(loaded, passing=True) or time.monotonic() > ends:
                 raise ProblemsError(*problems)
             log.info("waiting for what listens there to leave", problems=[str(problem) for problem in problems])
             await asyncio.sleep(_LOOK)
@@ -156,18 +157,6 @@ class Configuration:
         Raises:
             ProblemsError: everything that is wrong.
         """
-        refused = self.settings.run_dir / snapshots.REFUSED
-        try:
-            roster = self._load()
-        except ProblemsError as error:
-            with contextlib.suppress(OSError):  # the log says it in any case
-                refused.parent.mkdir(parents=True, exist_ok=True)
-                refused.write_text(f"{error}\n", encoding="utf-8")
-            raise
-        refused.unlink(missing_ok=True)
-        return roster
-
-    def _load(self) -> Roster:
         settings = load(self._path)
         changed = [name for name in _FIXED if getattr(settings, name) != getattr(self.settings, name)]
         if changed:
@@ -207,10 +196,33 @@ def main(path: Path) -> int:
             configuration = Configuration(path, running, started, told["ports"])
             _say(answers, _bearings(configuration.settings))
             if sys.stdin.buffer.readline():
-                _say(answers, _complete(configuration, is_first=not told["running"]))
+                with _ending_with_the_supervisor():
+                    complete = _complete(configuration, is_first=not told["running"])
+                _say(answers, complete)
         except ProblemsError as error:
             _say(answers, {"problems": [asdict(problem) for problem in error.problems]})
     return 0
+
+
+@contextlib.contextmanager
+def _ending_with_the_supervisor() -> Iterator[None]:
+    """End at once when the supervisor does.
+
+    Whoever is started next has a proof of his own, and must not find his links and files replaced by one that nobody
+    waits for any more.
+    """
+    done = threading.Event()
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)  # nothing more comes but the end; not through the buffer, which would lock it
+        if not done.is_set():
+            os._exit(os.EX_TEMPFAIL)
+
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def _say(answers: BinaryIO, what: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pwd
 import secrets
 import socket
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +33,16 @@ _LISTENING: Final = {
 }
 
 
-def prove_listening(address: IPAddress, port: int, where: str, *, running: bool) -> Iterator[Finding]:
-    """An address and port that a server could listen on; in use is right while Postern itself ``running``."""
+IN_USE: Final = frozenset({errno.EADDRINUSE})
+"""Right while Postern itself runs."""
+PASSING: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+"""May pass by itself: who listens there may leave, and an address may be on its way (RFC 4862 section 5.4)."""
+
+
+def prove_listening(
+    address: IPAddress, port: int, where: str, *, passed: Collection[int] = frozenset()
+) -> Iterator[Finding]:
+    """An address and port that a server could listen on; errors in ``passed`` (errno) are none."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -45,7 +53,7 @@ def prove_listening(address: IPAddress, port: int, where: str, *, running: bool)
             listener.listen(1)
     except OSError as problem:
         what, hint = _LISTENING.get(problem.errno or 0, (str(problem.strerror), ""))
-        if problem.errno == errno.EADDRINUSE and running:
+        if problem.errno in passed:
             return
         yield error(where, f"cannot listen on {address} port {port}: {what}", hint)
 

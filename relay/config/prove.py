@@ -27,6 +27,8 @@ from relay.config.proof_files import (
 from relay.config.proof_portal import prove_portal
 from relay.config.proof_store import prove_store
 from relay.config.proof_system import (
+    IN_USE,
+    PASSING,
     answers,
     nearest,
     prove_directory,
@@ -238,9 +240,10 @@ def ports_of(settings: Settings) -> frozenset[int]:
     return frozenset(port for _, _, port in _places(settings))
 
 
-def prove_ports(loaded: Loaded, *, ours: Collection[int] = ()) -> tuple[Problem, ...]:
+def prove_ports(loaded: Loaded, *, ours: Collection[int] = (), passing: bool = False) -> tuple[Problem, ...]:
     """Why a supervisor's processes could not have the ports alone, ``ours`` apart, which its own listen on already.
 
+    ``passing``: apart from what may pass by itself as well: who listens there may leave, an address may come up.
     Workers share a port among themselves (``SO_REUSEPORT``), and the kernel would share it with the workers of another
     installation of the same user as well, and give each a part of the mail.
     """
@@ -248,14 +251,14 @@ def prove_ports(loaded: Loaded, *, ours: Collection[int] = ()) -> tuple[Problem,
         finding.problem
         for keys, address, port in _places(loaded.settings)
         if port not in ours
-        for finding in prove_listening(address, port, loaded.where(*keys), running=False)
+        for finding in prove_listening(address, port, loaded.where(*keys), passed=PASSING if passing else frozenset())
     )
 
 
 def _listening(loaded: Loaded) -> Iterator[Finding]:
-    running = answers(loaded.settings.control.socket)
+    passed = IN_USE if answers(loaded.settings.control.socket) else frozenset()
     for keys, address, port in _places(loaded.settings):
-        yield from prove_listening(address, port, loaded.where(*keys), running=running)
+        yield from prove_listening(address, port, loaded.where(*keys), passed=passed)
 
 
 def _routes(loaded: Loaded, owners: frozenset[int]) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from relay.app import oversee
 from relay.core.errors import ProblemsError
-from relay.crew import Role, role_command
+from relay.crew import REFUSED, Role, role_command
 from relay.supervisor import EX_CONFIG
 from tests.support.configs import furnish
 from tests.unit.app.test_snapshot import CONFIG
@@ -108,6 +109,43 @@ def test_a_proof_that_dies_says_nothing_of_the_configuration(configuration):
     with pytest.raises(oversee.ProofError, match=r"the process that proves it ended with status -9"):
         configuration.load()
     assert configuration.load().workers == 2  # the next is asked anew
+
+
+def test_why_a_reload_was_not_taken_up_stands_there_until_one_is(configuration, config):
+    refused = Path(configuration.bearings["run_dir"], REFUSED)
+    configuration.load()
+    assert not refused.exists()
+    sound = config.read_text()
+    config.write_text(sound + "nonsense: [\n")
+    with pytest.raises(ProblemsError):
+        configuration.load()
+    assert "postern.yaml" in refused.read_text()
+    config.write_text(sound)
+    configuration.load()
+    assert not refused.exists()
+
+
+def test_a_reload_whose_proof_dies_is_told_by_the_metric_too(configuration, config, monkeypatch):
+    refused = Path(configuration.bearings["run_dir"], REFUSED)
+    configuration.load()
+    monkeypatch.setattr(oversee._Proof, "begin", lambda proof: proof.give_up())
+    with pytest.raises(oversee.ProofError, match="ended with status -9"):
+        configuration.load()
+    assert "the process that proves it ended with status -9" in refused.read_text()
+    monkeypatch.undo()
+    configuration.load()
+    assert not refused.exists()
+
+
+def test_a_proof_ends_with_the_supervisor_that_asked_for_it(configuration, config):
+    """Its links and files would else replace those of the supervisor that was started after it."""
+    process = configuration._proof._process
+    config.unlink()
+    os.mkfifo(config)  # as a share that is away: the proof waits in the middle
+    configuration._proof._tell({"go": True})
+    with config.open("wb"):  # opens when it is being read
+        process.stdin.close()  # as the kernel does for a supervisor that is killed
+        assert process.wait(60) == os.EX_TEMPFAIL
 
 
 def test_a_proof_that_does_not_end_is_given_up(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A snapshot holds what was proved, under a name of its contents, whatever is edited meanwhile."""
 
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -243,6 +244,26 @@ async def test_ports_that_others_listen_on_are_refused_at_start_and_reload_and_o
         configuration.load()  # its workers may fail all the same, and those of before stay
         config.write_text(sound)
         configuration.load()
+
+
+class WaitsError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("trouble", "raised"), [
+    (errno.EACCES, ProblemsError), (errno.EADDRINUSE, WaitsError), (errno.EADDRNOTAVAIL, WaitsError)
+])  # fmt: skip
+async def test_a_start_waits_for_a_port_only_where_waiting_can_help(base, monkeypatch, trouble, raised):
+    def bind(_socket, _address):
+        raise OSError(trouble, os.strerror(trouble))
+
+    async def sleep(_seconds):
+        raise WaitsError
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    monkeypatch.setattr(supervise.asyncio, "sleep", sleep)
+    with pytest.raises(raised):
+        await supervise.Configuration(base.parent / "postern.yaml").claim_ports()
 
 
 def listening(port=0):

@@ -115,7 +115,7 @@ def test_ports_in_use_are_right_while_postern_runs(etc):
 
 
 def test_an_address_of_another_machine_is_told():
-    found = list(prove_listening(ipaddress.ip_address("192.0.2.1"), 0, "x:1", running=False))
+    found = list(prove_listening(ipaddress.ip_address("192.0.2.1"), 0, "x:1"))
     assert ["does not have the address" in one.problem.what for one in found] == [True]
 
 
