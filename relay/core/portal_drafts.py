@@ -4,7 +4,7 @@ A draft belongs to a deposit, and so to one mailbox. Files are kept in pieces as
 goes on where it stopped.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -42,6 +42,23 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """What was written in another window than the draft's own words.
+
+    Attributes:
+        page: random: of the window.
+        text: as written so far.
+        to: as typed: whom it is forwarded to.
+        at: unix seconds.
+    """
+
+    page: str
+    text: str = field(repr=False)
+    to: str = field(default="", repr=False)
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A reply or a forward that was not sent.
 
@@ -55,6 +72,8 @@ class Draft:
         to_all: a reply to all.
         saved_at: unix seconds.
         uploads: in the order in which they were added.
+        page: random: of the window in which the words were written.
+        beside: words that other windows hold, the oldest first.
     """
 
     id: str
@@ -66,6 +85,8 @@ class Draft:
     to_all: bool = False
     saved_at: float
     uploads: tuple[Upload, ...] = ()
+    page: str = ""
+    beside: tuple[Wording, ...] = ()
 
 
 class Drafts(Protocol):
@@ -77,10 +98,14 @@ class Drafts(Protocol):
     async def of(self, deposit_id: str, kind: DraftKind) -> Draft | None:
         """The draft, if one was begun."""
 
-    async def save(self, draft: Draft) -> Draft:
+    async def save(self, draft: Draft, *, onto: Callable[[Draft], Draft] | None = None) -> Draft:
         """Keep its words in the place of those kept before; its files stay. The draft as it stands.
 
         One that was begun meanwhile for the same deposit and kind keeps its id and its ``post_id``.
+
+        Args:
+            draft: what is kept where nothing is.
+            onto: what is kept in the place of one that is there; without it, ``draft``. May be called again.
         """
 
     async def add(self, draft_id: str, upload: Upload, *, most: int, octets: int) -> bool:

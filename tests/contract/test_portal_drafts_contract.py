@@ -79,6 +79,17 @@ async def test_a_second_draft_takes_the_place_of_the_first_and_keeps_its_ids(dra
     assert await drafts.of("deposit-00000000000001", DraftKind.REPLY) == later
 
 
+async def test_of_saves_at_once_each_sees_what_the_one_before_kept(drafts):
+    def adding(number):
+        return lambda there: dataclasses.replace(there, text=f"{there.text} {number}")
+
+    saves = [drafts.save(a_draft(id=f"draft-{n}", text=str(n)), onto=adding(n)) for n in range(8)]
+    drafts_kept = await asyncio.gather(*saves)
+    draft = await drafts.of("deposit-00000000000001", DraftKind.REPLY)
+    assert sorted(draft.text.split()) == [str(number) for number in range(8)]
+    assert {one.id for one in drafts_kept} == {draft.id}
+
+
 async def test_a_file_arrives_in_pieces_of_any_size_and_order(drafts):
     await drafts.save(a_draft())
     assert await drafts.add("draft-1", an_upload(), **BOUNDS)

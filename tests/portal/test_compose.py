@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import html
 import re
 from email import message_from_bytes, policy
 
@@ -452,6 +453,172 @@ async def test_autosave_answers_with_the_time(site):
     )  # fmt: skip
     assert answer.json() == {"saved": "9:01 AM"}
     assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "words"
+
+
+class Tab:
+    """A window on the page of an answer, and what its form holds besides the words."""
+
+    def __init__(self, browser, path) -> None:
+        self._browser, self._path = browser, path
+
+    async def show(self):
+        return self.showing(await self._browser.get(self._path))
+
+    def showing(self, page):
+        self.page = html.unescape(page.text)
+        self._form = {name: field_of(page.text, name) for name in ("csrf", "once", "seen")}
+        [words] = re.findall(r"<textarea id=.text.[^>]*>([^<]*)", page.text)
+        self.words = html.unescape(words).strip()
+        return self
+
+    async def press(self, action, text, file=("", b"", "")):
+        data = self._form | {"text": text, "action": action}
+        return await self._browser.client.post(self._path, data=data, files={"file": file})
+
+    async def autosave(self, text):
+        return (await self.press("autosave", text)).json()
+
+
+def field_of(page, name):
+    return re.search(rf'name="{name}" value="([^"]*)"', page)[1]
+
+
+@pytest.fixture
+async def tabs(site):
+    """Two windows on one answer that nobody has begun, and who asks what is kept."""
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/reply"
+
+    async def kept():
+        return await site.drafts.of(deposit.id, DraftKind.REPLY)
+
+    return await Tab(browser, path).show(), await Tab(browser, path).show(), kept
+
+
+async def test_a_window_goes_on_saving_its_own_words(tabs):
+    one, _, kept = tabs
+    for text in ("a", "a b", "a b c"):
+        assert await one.autosave(text) == {"saved": "9:01 AM"}
+    assert ((await kept()).text, (await kept()).beside) == ("a b c", ())
+    assert (await one.show()).words == "a b c"
+    assert await one.autosave("other") == {"saved": "9:01 AM"}, "it showed what it replaces"
+    assert (await one.press("send", "other")).status_code == 303
+
+
+async def test_of_two_windows_on_one_answer_neither_loses_a_word(site, tabs):
+    one, two, kept = tabs
+    await one.autosave("planted-one")
+    assert "another window" in (await two.autosave("planted-two"))["note"]
+    await one.autosave("planted-one more")
+    await two.autosave("planted-two more")
+    draft = await kept()
+    assert (draft.text, [each.text for each in draft.beside]) == ("planted-one more", ["planted-two more"])
+    third = await one.__class__(two._browser, two._path).show()
+    assert (third.words, "planted-two more" in third.page) == ("planted-one more", True)
+
+
+@pytest.mark.parametrize("action", ["send", "save", "discard", "add"])
+async def test_a_button_does_nothing_to_what_its_window_did_not_show(site, tabs, action):
+    one, two, kept = tabs
+    await one.autosave("planted-one")
+    answer = await two.press(action, "planted-two")
+    assert (answer.status_code, await sent_of(site)) == (400, [])
+    two.showing(answer)
+    assert "wrote this in another window, too" in two.page
+    assert (two.words, "planted-one" in two.page) == ("planted-two", True)
+    draft = await kept()
+    assert (draft.text, [each.text for each in draft.beside]) == ("planted-two", ["planted-one"])
+    assert (await two.press("send", "planted-two")).status_code == 303, "now it has shown all"
+    assert [parsed(each).get_content().strip() for each in await sent_of(site)] == ["planted-two"]
+    assert await kept() is None
+
+
+async def test_words_that_another_window_keeps_beside_do_not_vanish_with_a_press_of_the_first(site, tabs):
+    one, two, kept = tabs
+    await one.autosave("planted-one")
+    await two.autosave("planted-two")
+    answer = await one.press("send", "planted-one")
+    assert (answer.status_code, await sent_of(site)) == (400, [])
+    assert "planted-two" in one.showing(answer).page
+    assert (await one.press("discard", "planted-one")).status_code == 303
+    assert await kept() is None
+
+
+async def test_a_file_of_another_window_is_shown_before_it_is_sent(site, tabs):
+    one, two, _ = tabs
+    await two.press("add", "planted-words", file=("planted.pdf", b"%PDF-", "application/pdf"))
+    answer = await one.press("send", "planted-words")
+    assert (answer.status_code, await sent_of(site)) == (400, [])
+    assert "planted.pdf" in one.showing(answer).page
+    assert (await one.press("send", "planted-words", file=("more.pdf", b"%PDF-", "application/pdf"))).status_code == 303
+    [post] = await sent_of(site)
+    assert [each.get_filename() for each in parsed(post).iter_attachments()] == ["planted.pdf", "more.pdf"]
+
+
+@pytest.mark.parametrize("action", ["send", "discard"])
+async def test_an_autosave_that_comes_late_brings_nothing_back(site, tabs, action):
+    one, _, kept = tabs
+    await one.autosave("planted-words")
+    assert (await one.press(action, "planted-words")).status_code == 303
+    late = await one.press("autosave", "planted-wor")
+    assert (late.status_code, "already" in late.json()["gone"]) == (409, True)
+    assert await kept() is None
+
+
+async def test_an_autosave_that_is_under_way_while_it_is_sent_brings_nothing_back(site, tabs, monkeypatch):
+    one, _, kept = tabs
+    await one.autosave("planted-words")
+    save = type(site.drafts).save
+
+    async def sent_first(drafts, draft, **more):
+        monkeypatch.undo()
+        assert (await one.press("send", "planted-words")).status_code == 303
+        return await save(drafts, draft, **more)
+
+    monkeypatch.setattr(type(site.drafts), "save", sent_first)
+    assert "already" in (await one.autosave("planted-words"))["gone"]
+    assert await kept() is None
+    assert len(await sent_of(site)) == 1
+
+
+@pytest.mark.parametrize("gone", ["send", "discard"])
+async def test_what_is_written_after_another_window_sent_is_kept_and_not_sent_unasked(site, tabs, gone):
+    one, two, kept = tabs
+    await one.press("save", "planted-words")
+    await one.show()
+    await two.show()
+    await one.press(gone, "planted-words")
+    await site.take()
+    assert "already" in (await two.autosave("planted-words and more"))["note"]
+    await one.show()
+    await one.press("discard", "planted-words")
+    answer = await two.press("send", "planted-words and more")
+    assert (answer.status_code, await sent_of(site)) == (400, [])
+    assert "sent or thrown away already" in two.showing(answer).page
+    assert two.words == (await kept()).text == "planted-words and more"
+    assert (await two.press("send", "planted-words and more")).status_code == 303
+    assert len(await sent_of(site)) == 1
+
+
+async def test_what_is_thrown_away_twice_is_away(tabs):
+    one, two, kept = tabs
+    await one.press("save", "planted-words")
+    await one.show()
+    await two.show()
+    assert (await one.press("discard", "planted-words")).status_code == 303
+    assert (await two.press("discard", "planted-words")).status_code == 303
+    assert await kept() is None
+
+
+async def test_words_kept_beside_are_bounded_and_the_newest_stay(tabs):
+    one, two, kept = tabs
+    await one.autosave("planted-words")
+    for number in range(9):
+        await (await two.__class__(one._browser, one._path).show()).press("autosave", f"planted-{number}")
+    empty = await two.press("autosave", "")
+    assert empty.status_code == 200
+    assert {each.text for each in (await kept()).beside} <= {f"planted-{number}" for number in range(9)}
+    assert len((await kept()).beside) <= 4
 
 
 @pytest.mark.parametrize(

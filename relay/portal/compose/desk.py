@@ -1,7 +1,7 @@
 """Drafts and what becomes of them, apart from pages: begun, added to, sent."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from relay.core.address import Address
@@ -13,6 +13,7 @@ from relay.mail import edit
 from relay.portal.checks import hold, limit
 from relay.portal.compose.letter import Answer, Attached, write
 from relay.portal.compose.people import others, sender, typed
+from relay.portal.compose.windows import Clash, Window, clashes, merged
 from relay.portal.message.files import SAFE_TYPES, is_risky, safe_name
 from relay.portal.message.outline import Part
 from relay.portal.message.reader import MessageReader
@@ -64,10 +65,12 @@ class UploadSink:
 
     Attributes:
         problem: why it is not taken.
+        upload_id: the file's; empty where none was begun.
     """
 
     def __init__(self, drafts: Drafts, draft: Draft, upload: Upload | None, problem: ComposeError | None) -> None:
         self.problem = problem
+        self.upload_id = upload.id if upload else ""
         self._drafts = drafts
         self._draft = draft
         self._upload = upload
@@ -103,6 +106,23 @@ class UploadSink:
         self._held.clear()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a reader wrote: the text, whom it is forwarded to as typed, and whether it answers all."""
+
+    text: str = field(default="", repr=False)
+    to: str = field(default="", repr=False)
+    to_all: bool = False
+
+
+def _once(deposit: Deposit, kind: DraftKind, words: Written, page: str) -> str:
+    return digest("\0".join((deposit.id, kind, page, words.text, words.to, str(words.to_all))))
+
+
+def _page(deposit: Deposit, kind: DraftKind, page: str) -> str:
+    return digest(f"left\0{deposit.id}\0{kind}\0{page}")
+
+
 class Desk:
     """Where answers are written."""
 
@@ -122,25 +142,58 @@ class Desk:
         """The draft, if one was begun."""
         return await self._drafts.of(deposit.id, kind)
 
+    async def begun(self, deposit: Deposit, kind: DraftKind) -> Draft:
+        """The draft; an empty one is begun where none is."""
+        return await self._drafts.save(self._new(deposit, kind), onto=lambda there: there)
+
     async def save(
-        self, deposit: Deposit, kind: DraftKind, *, text: str, to: str = "", to_all: bool | None = None
-    ) -> Draft:
-        """Keep what was written; never refused for what it holds, but cut at four times what may be sent."""
+        self, deposit: Deposit, kind: DraftKind, words: Written, window: Window, *, pressed: bool = True
+    ) -> tuple[Draft, Clash | None]:
+        """Keep what was written; never refused for what it holds, but cut at four times what may be sent.
+
+        Returns:
+            The draft, and what happened to it in another window meanwhile.
+        """
+        most = 4 * self.options.text
+        text, to = words.text[:most], words.to[:most]
+        mine = replace(self._new(deposit, kind), text=text, to=to, to_all=words.to_all, page=window.page)
+        found: list[Draft] = []
+
+        def onto(there: Draft) -> Draft:
+            found.append(there)
+            return merged(there, mine, window, pressed=pressed)
+
+        draft = await self._drafts.save(mine, onto=onto)
+        if draft.id == mine.id:
+            return draft, Clash.GONE if window.began() else None
+        return draft, Clash.APART if clashes(found[-1], mine, window) else None
+
+    def _new(self, deposit: Deposit, kind: DraftKind) -> Draft:
         now = self._rooms.clock()
-        there = await self._drafts.of(deposit.id, kind)
-        draft = there or Draft(
+        return Draft(
             id=new_token(self._rooms.entropy)[:22],
             deposit_id=deposit.id,
             kind=kind,
             post_id=queue_id(now, self._rooms.entropy(ENTROPY_BYTES)),
             saved_at=now,
         )
-        wide = draft.to_all if to_all is None else to_all
-        most = 4 * self.options.text
-        return await self._drafts.save(replace(draft, text=text[:most], to=to[:most], to_all=wide, saved_at=now))
 
-    async def discard(self, deposit: Deposit, kind: DraftKind) -> None:
-        """Throw it away."""
+    async def is_left(self, deposit: Deposit, kind: DraftKind, page: str) -> bool:
+        """Whether what was written on this page was sent or thrown away from it."""
+        return bool(page) and await self._rooms.accounts.is_used(_page(deposit, kind, page))
+
+    async def was_sent(self, deposit: Deposit, kind: DraftKind, words: Written, page: str) -> bool:
+        """Whether these very words were sent from this page."""
+        return bool(page) and await self._rooms.accounts.is_used(_once(deposit, kind, words, page))
+
+    async def take_back(self, draft: Draft, page: str) -> None:
+        """Forget what this page kept after its words were sent."""
+        if draft.page == page:
+            await self._drafts.discard(draft.id)
+
+    async def discard(self, deposit: Deposit, kind: DraftKind, *, page: str = "") -> None:
+        """Throw it away; what its page saves later is not kept."""
+        await self._leave(deposit, kind, page)
         draft = await self._drafts.of(deposit.id, kind)
         if draft is not None:
             await self._drafts.discard(draft.id)
@@ -225,7 +278,7 @@ class Desk:
             raise ComposeError("compose.too_long")
         if not all(upload.is_whole for upload in draft.uploads):
             raise ComposeError("compose.broken_off")
-        mark = digest("\0".join((deposit.id, draft.kind, once, draft.text, draft.to, str(draft.to_all))))
+        mark = _once(deposit, draft.kind, Written(text=draft.text, to=draft.to, to_all=draft.to_all), once)
         if once and await self._rooms.accounts.is_used(mark):
             await self._drafts.discard(draft.id)
             return to
@@ -250,8 +303,13 @@ class Desk:
             )
             await self._rooms.ledger.answered(deposit, post)
         await self._rooms.accounts.use_once(mark, until=self._rooms.clock() + _REMEMBERED)
+        await self._leave(deposit, draft.kind, once)
         await self._drafts.discard(draft.id)
         return to
+
+    async def _leave(self, deposit: Deposit, kind: DraftKind, page: str) -> None:
+        if page:
+            await self._rooms.accounts.use_once(_page(deposit, kind, page), until=self._rooms.clock() + _REMEMBERED)
 
     def _typed(self, text: str) -> tuple[Address, ...]:
         most = self.options.addresses

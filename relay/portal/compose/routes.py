@@ -1,6 +1,6 @@
 """The pages on which a reader answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -9,9 +9,10 @@ from starlette.routing import BaseRoute, Route
 
 from relay.core.portal import Deposit, DepositState
 from relay.core.portal_drafts import Draft, DraftKind, Drafts
-from relay.portal.compose.desk import ComposeError, Desk, UploadSink
+from relay.portal.compose.desk import ComposeError, Desk, UploadSink, Written
 from relay.portal.compose.form import FormLimits, FormReader, chunks
 from relay.portal.compose.people import others, sender, shown
+from relay.portal.compose.windows import Clash, Window, mark
 from relay.portal.gate import Admitted, admit
 from relay.portal.message.reader import MessageReader
 from relay.portal.moments import size
@@ -91,7 +92,7 @@ class _ComposePages:
         check_csrf(request, request.headers.get(CSRF_HEADER, ""))
         query = request.query_params
         admitted = await self._admitted(request, _kind(query.get("kind", "")))
-        draft = await self._draft(admitted.deposit, _kind(query.get("kind", "")))
+        draft = await self._desk.begun(admitted.deposit, _kind(query.get("kind", "")))
         try:
             if not query.get("upload"):
                 upload = await self._desk.begin(
@@ -124,22 +125,35 @@ class _ComposePages:
         admitted = await self._admitted(request, kind, also_locked=True)
         deposit = admitted.deposit
         sinks: list[UploadSink] = []
+        clashes: list[Clash] = []
+
+        async def kept(fields: Mapping[str, str]) -> Draft:
+            pressed = fields.get("action") != "autosave"
+            draft, clash = await self._desk.save(deposit, kind, _written(fields), _window(fields), pressed=pressed)
+            clashes.extend([clash] if clash else [])
+            return draft
 
         async def take(fields: Mapping[str, str], name: str, content_type: str) -> UploadSink:
             # The words are kept first: should the file break off, they are not lost.
-            draft = await self._kept(deposit, kind, fields)
+            draft = await kept(fields)
             sinks.append(await self._desk.sink(draft, name, content_type))
             return sinks[-1]
 
         try:
             fields = await FormReader(request, FormLimits(), take).read()
-            draft = await self._kept(deposit, kind, fields)
+            if answer := await self._left(request, deposit, kind, fields):
+                return answer
+            draft = await kept(fields)
+            if answer := await self._left(request, deposit, kind, fields):  # it was sent meanwhile
+                await self._desk.take_back(draft, _window(fields).page)
+                return answer
             if admitted.session.locked:
                 raise SignInNeededError(step="/sign-in", onward=request.url.path, expired=True)
             for sink in sinks:
                 if sink.problem:
                     raise sink.problem
-            return await self._act(request, deposit, draft, fields, has_file=bool(sinks))
+            clash = clashes[0] if clashes else _hidden(draft, fields, sinks)
+            return await self._act(request, deposit, draft, fields, clash=clash, has_file=bool(sinks))
         except ComposeError as error:
             now = await self._desk.draft(deposit, kind)
             to_all = now.to_all if now else False
@@ -149,23 +163,41 @@ class _ComposePages:
                 await sink.abandon()
             return Response(status_code=400)  # nobody is there to read it
 
+    async def _left(
+        self, request: Request, deposit: Deposit, kind: DraftKind, fields: Mapping[str, str]
+    ) -> Response | None:
+        """The answer to a page that has done its work: its words were sent, or it goes on saving after that."""
+        action, page = fields.get("action"), _window(fields).page
+        if action == "send" and await self._desk.was_sent(deposit, kind, _written(fields), page):
+            return _sent(deposit, kind)
+        if action == "autosave" and await self._desk.is_left(deposit, kind, page):
+            return JSONResponse({"gone": self._words(request, deposit)("compose.gone_autosave")}, 409)
+        return None
+
     async def _act(
-        self, request: Request, deposit: Deposit, draft: Draft, fields: Mapping[str, str], *, has_file: bool
+        self,
+        request: Request,
+        deposit: Deposit,
+        draft: Draft,
+        fields: Mapping[str, str],
+        *,
+        clash: Clash | None,
+        has_file: bool,
     ) -> Response:
-        action = fields.get("action", "save")
+        action, page = fields.get("action", "save"), _window(fields).page
         here = f"/inbox/{deposit.id}/{draft.kind.value}"
-        if action == "send":
-            await self._desk.send(deposit, draft, once=fields.get("once", "")[:64])
-            return RedirectResponse(
-                f"/inbox/{deposit.id}/sent{'?forward=1' if draft.kind is DraftKind.FORWARD else ''}", 303
-            )
-        if action == "discard":
-            await self._desk.discard(deposit, draft.kind)
-            return RedirectResponse(f"/inbox/{deposit.id}", 303)
         if action == "autosave":
-            return JSONResponse(
-                {"saved": self._rooms.pages.moments.time(draft.saved_at, self._words(request, deposit))}
-            )
+            text = self._words(request, deposit)
+            saved = {"saved": self._rooms.pages.moments.time(draft.saved_at, text)}
+            return JSONResponse(saved | ({"note": text(f"compose.{clash}_autosave")} if clash else {}))
+        if clash and not (action == "discard" and clash is Clash.GONE):
+            raise ComposeError(f"compose.{clash}")
+        if action == "send":
+            await self._desk.send(deposit, draft, once=page)
+            return _sent(deposit, draft.kind)
+        if action == "discard":
+            await self._desk.discard(deposit, draft.kind, page=page)
+            return RedirectResponse(f"/inbox/{deposit.id}", 303)
         if action.startswith("remove:"):
             await self._desk.remove(draft, action.removeprefix("remove:"))
             return RedirectResponse(f"{here}#files", 303)
@@ -174,18 +206,6 @@ class _ComposePages:
                 raise ComposeError("compose.no_file")
             return RedirectResponse(f"{here}#files", 303)
         return RedirectResponse(f"{here}?saved=1", 303)
-
-    async def _kept(self, deposit: Deposit, kind: DraftKind, fields: Mapping[str, str]) -> Draft:
-        return await self._desk.save(
-            deposit,
-            kind,
-            text=fields.get("text", "").replace("\r\n", "\n"),  # forms bring CRLF
-            to=fields.get("to", ""),
-            to_all=fields.get("all") == "1",
-        )
-
-    async def _draft(self, deposit: Deposit, kind: DraftKind) -> Draft:
-        return await self._desk.draft(deposit, kind) or await self._desk.save(deposit, kind, text="")
 
     async def _admitted(self, request: Request, kind: DraftKind, *, also_locked: bool = False) -> Admitted:
         admitted = await admit(request, request.path_params["deposit_id"], also_locked=also_locked)
@@ -217,6 +237,7 @@ class _ComposePages:
             "kind": kind.value,
             "draft": draft,
             "once": new_token(self._rooms.entropy)[:22],
+            "seen": mark(draft),
             "to": await self._sender(deposit),
             "others": shown(others(deposit, message.header("reply-to"))),
             "to_all": to_all,
@@ -244,6 +265,27 @@ class _ComposePages:
         if error.key == "compose.too_big":
             values["size"] = size(self._desk.options.octets, text)
         return str(text(error.key, **values))
+
+
+def _written(fields: Mapping[str, str]) -> Written:
+    text = fields.get("text", "").replace("\r\n", "\n")  # forms bring CRLF
+    return Written(text=text, to=fields.get("to", ""), to_all=fields.get("all") == "1")
+
+
+def _window(fields: Mapping[str, str]) -> Window:
+    return Window(page=fields.get("once", "")[:64], seen=fields.get("seen"))
+
+
+def _hidden(draft: Draft, fields: Mapping[str, str], sinks: Sequence[UploadSink]) -> Clash | None:
+    """Whether sending or throwing away would go for files or words that the page does not show."""
+    if fields.get("action") not in {"send", "discard"}:
+        return None
+    fresh = frozenset(sink.upload_id for sink in sinks)
+    return None if _window(fields).shows_rest(draft, fresh) else Clash.APART
+
+
+def _sent(deposit: Deposit, kind: DraftKind) -> Response:
+    return RedirectResponse(f"/inbox/{deposit.id}/sent{'?forward=1' if kind is DraftKind.FORWARD else ''}", 303)
 
 
 def _kind(value: str) -> DraftKind:

@@ -20,8 +20,13 @@
     data.delete("file");
     data.set("action", "autosave");
     const answer = await fetch(here, { method: "POST", body: data, redirect: "manual" }).catch(() => null);
+    if (answer && answer.status === 409) { // it was sent, or thrown away, from this very page
+      told.textContent = (await answer.json()).gone;
+      return true;
+    }
     if (answer && answer.ok) {
-      told.textContent = fill(form.dataset.saved, { time: (await answer.json()).saved });
+      const known = await answer.json();
+      told.textContent = known.note || fill(form.dataset.saved, { time: known.saved });
       document.dispatchEvent(new Event("portal-alive"));
       return true;
     }
@@ -36,6 +41,7 @@
     window.clearTimeout(timer);
     timer = window.setTimeout(save, 1500);
   });
+  form.addEventListener("submit", () => { window.clearTimeout(timer); written = false; }); // the form brings the words
   document.addEventListener("visibilitychange", () => { if (document.hidden) save(); });
   document.addEventListener("portal-leave", save);
 

@@ -63,17 +63,18 @@ class StoredDrafts:
         """The draft, if one was begun."""
         return await self._database.read(lambda cursor: self._find(cursor, deposit_id, kind))
 
-    async def save(self, draft: Draft) -> Draft:
+    async def save(self, draft: Draft, *, onto: Callable[[Draft], Draft] | None = None) -> Draft:
         """Keep its words in the place of those kept before; the draft as it stands."""
+        fresh = replace(draft, uploads=())
 
         def work(cursor: Cursor) -> Draft:
-            there = self._find(cursor, draft.deposit_id, draft.kind)
-            if there is None:
-                sql = "INSERT INTO drafts(id, deposit_id, kind, saved_at, sealed) VALUES(?, ?, ?, ?, ?)"
-                sealed = self._sealed(replace(draft, uploads=()))
-                cursor.run(sql, draft.id, draft.deposit_id, draft.kind.value, draft.saved_at, sealed)
-                return replace(draft, uploads=())
-            kept = replace(draft, id=there.id, post_id=there.post_id, uploads=())
+            sql = "INSERT INTO drafts(id, deposit_id, kind, saved_at, sealed) VALUES(?, ?, ?, ?, ?)"
+            while (there := self._find(cursor, draft.deposit_id, draft.kind, lock=" FOR UPDATE")) is None:
+                values = (draft.id, draft.deposit_id, draft.kind.value, draft.saved_at, self._sealed(fresh))
+                if cursor.run(f"{sql} ON CONFLICT DO NOTHING", *values):
+                    return fresh  # else another process began one between the two statements
+            changed = draft if onto is None else onto(there)
+            kept = replace(changed, id=there.id, post_id=there.post_id, uploads=())
             sql = "UPDATE drafts SET saved_at = ?, sealed = ? WHERE id = ?"
             cursor.run(sql, kept.saved_at, self._sealed(kept), kept.id)
             return replace(kept, uploads=there.uploads)
@@ -167,8 +168,9 @@ class StoredDrafts:
 
     # --- inside
 
-    def _find(self, cursor: Cursor, deposit_id: str, kind: DraftKind) -> Draft | None:
-        row = cursor.row("SELECT id, sealed FROM drafts WHERE deposit_id = ? AND kind = ?", deposit_id, kind.value)
+    def _find(self, cursor: Cursor, deposit_id: str, kind: DraftKind, lock: str = "") -> Draft | None:
+        sql = f"SELECT id, sealed FROM drafts WHERE deposit_id = ? AND kind = ?{lock}"  # noqa: S608  ours
+        row = cursor.row(sql, deposit_id, kind.value)
         if row is None:
             return None
         draft = load(Draft, self._open("portal-draft", row[0], row[1]), "a draft")
