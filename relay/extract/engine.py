@@ -33,6 +33,7 @@ from relay.scan.shapes import ShapeFinder, all_shapes
 from relay.scan.strangers import StrangerFinder
 from relay.scan.told import Teller
 from relay.scan.tuning import Tuning
+from relay.scan.vocabulary import NATIVE
 from relay.scan.words import Words
 
 _LEXICONS: Final = (
@@ -77,13 +78,20 @@ class EngineLimits:
     scan: ScanLimits = field(default_factory=ScanLimits)
 
 
-def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, tuning: Tuning | None = None) -> Judge:
+def load_judge(
+    digest: Callable[[str], str],
+    limits: ScanLimits | None = None,
+    tuning: Tuning | None = None,
+    *,
+    native: bool = NATIVE,
+) -> Judge:
     """Build the judge from the data files of the package and what the operator added.
 
     Args:
         digest: keyed digest of a finding's normalised text, hex (``Vault.digest``).
         limits: what a verdict may hold.
         tuning: the operator's own patterns, terms, exclusions and weights.
+        native: whether the part written in C is used, where it is there; it finds the same.
 
     Raises:
         ProblemsError: the tuning names a kind or thresholds that cannot be, or a detector cannot be loaded.
@@ -110,9 +118,10 @@ def load_judge(digest: Callable[[str], str], limits: ScanLimits | None = None, t
         detectors=load_detectors(),
     )
     of_clients = {
-        client: Judge(*_tuned(shipped, weights, tuning.for_client(client)), digest, limits) for client in tuning.clients
+        client: Judge(*_tuned(shipped, weights, tuning.for_client(client), native=native), digest, limits)
+        for client in tuning.clients
     }
-    judge = Judge(*_tuned(shipped, weights, tuning), digest, limits, of_clients)
+    judge = Judge(*_tuned(shipped, weights, tuning, native=native), digest, limits, of_clients)
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
     return judge
@@ -124,7 +133,7 @@ def _mapped(table: Traversable) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:
+def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning, *, native: bool) -> tuple[Finder, Weights]:
     """What an operator's changes make of the shipped instruments; what they leave alone is shared."""
     after = tuning.apply(weights)
     lexicon, names, teller = shipped.lexicon, shipped.names, shipped.teller
@@ -133,7 +142,8 @@ def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Find
     if after.identifiers != weights.identifiers:
         names, teller = names.weighed(after.identifiers), teller.weighed(after.identifiers)
     instruments = replace(shipped, lexicon=lexicon, names=names, teller=teller, own=EverywhereFinder(tuning.shapes))
-    return Finder(instruments, after, tuning.excludes if tuning.excluded_values else None), after
+    excludes = tuning.excludes if tuning.excluded_values else None
+    return Finder(instruments, after, excludes, native=native), after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,35 +1,32 @@
 """Everything that is evidence in one text: shapes, names and terms, each with its weight where it stands."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from relay.core.phi import FindingGroup
 from relay.scan import bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
-from relay.scan.lexicon import Lexicon, Phrase, Phrases, words_of
+from relay.scan.lexicon import Lexicon, Phrase, words_of
 from relay.scan.model import Hit, Term, Weights
-from relay.scan.names import LABELS, NAMED_UNCAPITALISED, NameFinder
-from relay.scan.shapes import PairProbes, ShapeFinder, ShapeSearch, WordProbes
+from relay.scan.names import LABELS, NameFinder
+from relay.scan.shapes import ShapeFinder, ShapeSearch
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
+from relay.scan.vocabulary import NAME, NATIVE, PAIR, PROBES, SIGN, Known, Vocabularies, vocabulary
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
-_CAPITALS_END: Final = 91
 _DENSE: Final = 20  # different terms of one word in some thousand characters
 _HEALTH: Final = FindingGroup.HEALTH
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
-_IS_KNOWN: Final = itemgetter(1)
 _START: Final = itemgetter(2)
 _END: Final = itemgetter(3)
 _MOST_MARKED: Final = 200
 _MARKED: Final = b"\1" * _MOST_MARKED
-_NO_PHRASES: Final = Phrases(())
 _new = tuple.__new__  # makes a named tuple without the detour over its signature: there are hundreds in a message
 
 
@@ -42,34 +39,6 @@ class FindLimits:
     """
 
     words: int = 20_000
-
-
-class _Word(NamedTuple):
-    """What is known of a word: one look-up tells it, and all of it lies together, as it is seldom in a cache.
-
-    Attributes:
-        padded: it with a space before and after.
-        size: its length.
-        beside: words of which one stands beside it in its phrases and pairs: most anchors stand beside none of those.
-        phrases: those of which it is the anchor.
-        pairs: the shapes of which it is the anchor beside certain words.
-        is_passed: whether it is nothing by itself, only an anchor: without a word of ``beside`` it is passed over.
-        term: it as a term, told by its kind, weight and specially protected kind.
-        probes: the shapes of which it is the anchor whatever stands beside it.
-        is_sign, is_name, is_label: the head of a table or a mark of a zone; a name or title; a label of a name.
-    """
-
-    padded: bytes
-    size: int
-    beside: frozenset[bytes]
-    phrases: Phrases
-    pairs: PairProbes | None
-    is_passed: bool
-    term: tuple[str, float, str] | None
-    probes: WordProbes | None
-    is_sign: bool
-    is_name: bool
-    is_label: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +73,8 @@ class Finder:
         weights: Weights,
         excludes: Callable[[bytes], bool] | None = None,
         limits: FindLimits | None = None,
+        *,
+        native: bool = NATIVE,
     ) -> None:
         self._use = instruments
         self._weights = weights
@@ -111,32 +82,22 @@ class Finder:
         self._limits = limits or FindLimits()
         lexicon, names, shapes = instruments.lexicon, instruments.names, instruments.shapes
         terms: dict[Term, tuple[str, float, str]] = {}  # each kept once
-        self._words = {
-            word: self._word(word, terms)
-            for word in lexicon.vocabulary
-            | names.vocabulary
-            | shapes.words.keys()
-            | shapes.pairs.keys()
-            | tables.ANCHORS
-            | zones.MARKS
-        }
-        self._known = self._words.get
-
-    def _word(self, word: bytes, terms: dict[Term, tuple[str, float, str]]) -> _Word:
-        use = self._use
-        term, pairs = use.lexicon.singles.get(word), use.shapes.pairs.get(word)
-        phrases = use.lexicon.anchored.get(word, _NO_PHRASES)
-        beside = frozenset(phrases.before) | phrases.after.keys()
-        if pairs is not None:
-            beside |= pairs.before.keys() | pairs.after.keys()
-        alone = (
-            terms.setdefault(term, (term.kind, term.weight, term.sensitive)) if term is not None else None,
-            use.shapes.words.get(word),
-            word in tables.ANCHORS or word in zones.MARKS,
-            word in use.names.vocabulary,
-            word in LABELS,
+        signs = tables.ANCHORS | zones.MARKS
+        anchors = lexicon.vocabulary | names.vocabulary | shapes.words.keys() | shapes.pairs.keys() | signs
+        self._words = vocabulary(
+            Vocabularies(
+                known={word: self._known(word, terms) for word in anchors},
+                phrases=lexicon.anchored,
+                signs=signs,
+                names=names.vocabulary,
+            ),
+            native=native,
         )
-        return _Word(b" %b " % word, len(word), beside, phrases, pairs, not any(alone), *alone)
+
+    def _known(self, word: bytes, terms: dict[Term, tuple[str, float, str]]) -> Known:
+        term, shapes = self._use.lexicon.singles.get(word), self._use.shapes
+        told = terms.setdefault(term, (term.kind, term.weight, term.sensitive)) if term is not None else None
+        return Known(word, told, shapes.words.get(word), shapes.pairs.get(word), word in LABELS)
 
     def is_dense(self, text: str) -> bool:
         """Whether a text names so many different things of health as records do, and little else."""
@@ -144,7 +105,7 @@ class Finder:
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
-        tokens = Tokens(text)
+        tokens = Tokens(text, self._words.split)
         data = tokens.data
         search = self._use.shapes.search(data, tokens.lower)
         marked: list[tuple[int, bytes]] = []
@@ -213,53 +174,43 @@ class Finder:
             return self._weights.identifiers[kind]
         return self._weights.health[kind] if group is _HEALTH else 0.0
 
-    def _word_hits(  # noqa: C901 - one pass over hundreds of words: a call costs more than what is done for most
+    def _word_hits(
         self, tokens: Tokens, search: ShapeSearch, marked: list[tuple[int, bytes]]
     ) -> tuple[list[Hit], list[Hit]]:
         """Terms and names, and cells of tables; shapes anchored by words are tried, and marks gathered, in passing."""
-        words, padded, data = [*tokens.words, b""], tokens.padded, tokens.data
+        data = tokens.data
         hits: list[Hit] = []
         cells: list[Hit] = []
         said: dict[bytes, int] = {}
-        upto = after = seen = table_end = 0
-        known: Iterator[Any] = filter(_IS_KNOWN, enumerate(map(self._known, words)))
-        for index, entry in islice(known, self._limits.words):
-            needle, size, beside, phrases, pairs, is_passed, term, probes, is_sign, is_name, is_label = entry
-            is_near = words[index - 1] in beside or words[index + 1] in beside
-            phrase = phrases.around(words, index) if is_near and index >= upto else None
-            if is_passed:
-                if phrase is None and (pairs is None or not is_near):
-                    continue
-                for _ in range(words[seen:index].count(words[index])):
-                    after = padded.find(needle, after) + size  # where it was passed over
-            place = padded.find(needle, after)
-            after, seen = place + size, index + 1
-            if pairs is not None and is_near:
-                search.at_pair(pairs, words, index, place)
-            if probes is not None:
-                search.at_word(probes, words, index, place)
-            if is_sign:
-                table_end = self._sign(data, words[index], place, table_end, marked, cells)
+        upto = table_end = 0
+        for why, index, place, known, previous, following, phrase in self._words.events(tokens, self._limits.words):
+            word, term, probes, pairs, is_label = known
+            end = place + len(word)
+            if pairs is not None and why & PAIR:
+                search.at_pair(pairs, place, previous, following)
+            if probes is not None and why & PROBES:
+                search.at_word(probes, place, end, following)
+            if why & SIGN:
+                table_end = self._sign(data, word, place, table_end, marked, cells)
             if index < upto:
                 continue
             if phrase is not None:
                 _add_phrase(hits, tokens, place, phrase)
                 upto = index - phrase.before + phrase.size
             elif term is not None:
-                word = words[index]
                 if index - said.get(word, -_SAID_AGAIN) < _SAID_AGAIN:
                     continue
                 said[word] = index
                 kind, weight, sensitive = term
-                hits.append(_new(Hit, (kind, _HEALTH, place, after, weight, word, sensitive)))
-                if is_label and (name := self._use.names.labelled(tokens, index, after)):
+                hits.append(_new(Hit, (kind, _HEALTH, place, end, weight, word, sensitive)))
+                if is_label and (name := self._use.names.labelled(tokens, index, end)):
                     hits.append(name)
                     upto = index + 2
-            elif is_name and (data[place] < _CAPITALS_END or words[index - 1] in NAMED_UNCAPITALISED):
+            elif why & NAME:
                 name = self._use.names.at(tokens, index, place)
                 if name is not None:
                     _add(hits, name)
-                    upto = index + len(padded[place : name.end + 1].split())
+                    upto = index + len(tokens.padded[place : name.end + 1].split())
         return hits, cells
 
     def _sign(

@@ -231,26 +231,24 @@ class ShapeSearch:
         self._outline = data.translate(_OUTLINE)
         self._found: dict[tuple[int, int], Found] = {}
 
-    def at_word(self, probes: WordProbes, words: list[bytes], index: int, place: int) -> None:
-        """Try shapes at the anchor word at ``index``, which stands at ``place``; the list ends with an empty word."""
+    def at_word(self, probes: WordProbes, place: int, end: int, following: bytes | None) -> None:
+        """Try shapes at the anchor word from ``place`` to ``end``; at the text's end an empty one follows."""
         near, far, told, free, signed, signs = probes
         if told and self._outline.find(b"9", place - near if place > near else 0, place + far) >= 0:
             for probe in told:
                 self._around(probe, place)
         for probe in free:
             self._around(probe, place)
-        if signed:
-            end = place + len(words[index])
-            if not signs.isdisjoint(behind := self._data[end : end + _SIGN_REACH]):
-                for probe in signed:
-                    if words[index + 1] not in probe.follows and not probe.shape.sign.isdisjoint(behind):
-                        self._around(probe, place)
+        if signed and not signs.isdisjoint(behind := self._data[end : end + _SIGN_REACH]):
+            for probe in signed:
+                if following not in probe.follows and not probe.shape.sign.isdisjoint(behind):
+                    self._around(probe, place)
 
-    def at_pair(self, probes: PairProbes, words: list[bytes], index: int, place: int) -> None:
-        """Try shapes at the anchor word at ``index`` that want the word before or after it."""
-        for probe in probes.before.get(words[index - 1], ()):
+    def at_pair(self, probes: PairProbes, place: int, previous: bytes | None, following: bytes | None) -> None:
+        """Try shapes at the anchor word at ``place`` that want the word before or after it."""
+        for probe in probes.before.get(previous, ()) if previous is not None else ():
             self._around(probe, place)
-        for probe in probes.after.get(words[index + 1], ()):
+        for probe in probes.after.get(following, ()) if following is not None else ():
             self._around(probe, place)
 
     def by_outline(self) -> list[Found]:

@@ -2,6 +2,7 @@
 
 import codecs
 import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.scan.lexicon import FOLD
@@ -55,15 +56,14 @@ class Tokens:
 
     __slots__ = ("data", "lower", "padded", "words")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, split: Callable[[bytes], Sequence[bytes]] = bytes.split) -> None:
         try:
             self.data = text.encode("latin-1")
         except UnicodeEncodeError:
             self.data = text.encode("latin-1", "postern.narrow")
         self.lower = self.data.lower()
-        folded = self.data.translate(FOLD)
-        self.words = folded.split()
-        self.padded = b" %b " % folded
+        self.padded = b" %b " % self.data.translate(FOLD)
+        self.words = split(self.padded)
 
     def place(self, word: bytes, start: int) -> int:
         """Where a word that occurs at ``start`` or later begins.

@@ -1,11 +1,40 @@
 /* The module: its types, and the version that the Python side wants. */
 #include "native.h"
 
-#define VERSION 1
+#define VERSION 2
+
+static PyTypeObject *added(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
 
 static int module_exec(PyObject *module)
 {
+    State *state = PyModule_GetState(module);
+    state->words_type = added(module, &words_spec);
+    state->vocabulary_type = added(module, &vocabulary_spec);
+    if (state->words_type == NULL || state->vocabulary_type == NULL)
+        return -1;
     return PyModule_AddIntConstant(module, "VERSION", VERSION);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->words_type);
+    Py_VISIT(state->vocabulary_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->words_type);
+    Py_CLEAR(state->vocabulary_type);
+    return 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -17,8 +46,10 @@ static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "relay.scan._native",
     .m_doc = "What the scan does with every character and word of a text.",
-    .m_size = 0,
+    .m_size = sizeof(State),
     .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
 };
 
 __attribute__((visibility("default"))) PyMODINIT_FUNC PyInit__native(void)

@@ -1,4 +1,9 @@
-/* The scan's C part. Stable ABI of Python 3.11: one product serves every later version. */
+/* The scan's C part. Stable ABI of Python 3.11: one product serves every later version.
+ *
+ * What is bounded by what: Words keeps a record a word of its text; an event is made of a word of the vocabulary, up to
+ * the limit that the caller sets. Nothing recurses. All that is an index into a table was checked when the table was
+ * built.
+ */
 #ifndef POSTERN_NATIVE_H
 #define POSTERN_NATIVE_H
 
@@ -6,5 +11,84 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
+
+#define LARGEST_TEXT INT32_MAX
+
+/* A word of a text: where it begins in the padded text, how long it is, the hash of it. */
+typedef struct {
+    uint32_t start, size, hash;
+} Word;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *padded; /* the folded text with a space before and after, bytes */
+    const uint8_t *text;
+    Word *words;
+    Py_ssize_t count;
+    PyObject *list; /* the words as a list, once somebody has gone over them all */
+} Words;
+
+/* What a word of the vocabulary is (traits), as relay/scan/vocabulary.py has it. */
+enum { KNOWN = 1, TERM = 2, SIGN = 4, NAME = 8, NAMED = 16, TOLD = 32, FREE = 64 };
+/* Why a word is an event. */
+enum { BECAUSE_TERM = 1, BECAUSE_SIGN = 2, BECAUSE_NAME = 4, BECAUSE_PROBES = 8, BECAUSE_PAIR = 16 };
+/* Beside which words the shapes of a word stand. */
+enum { PAIR_BEFORE = 1, PAIR_AFTER = 2 };
+
+typedef struct {
+    uint32_t at, size;         /* the word in the arena */
+    uint32_t beside, besides;  /* its neighbours, in order of their number */
+    uint16_t near, far;        /* how far before and behind it a digit must stand */
+    uint8_t traits, signs;     /* signs: which set of them, from 1; 0: none */
+} Entry;
+
+/* A word that matters beside another: phrases from ``first`` on, those that it stands in before the other, then those
+ * that it stands in after it. */
+typedef struct {
+    uint32_t word, first;
+    uint16_t before, after;
+    uint8_t pairs;
+} Beside;
+
+typedef struct {
+    uint32_t parts; /* its words' numbers */
+    uint16_t rank, before, size;
+} Phrase;
+
+typedef struct {
+    PyObject_HEAD
+    uint16_t *prints; /* of each slot a part of the hash, 0: empty; small enough to stay in a cache */
+    uint32_t *slots;  /* of each slot the word's number, from 1 */
+    uint32_t mask;
+    uint32_t edge;    /* the number of the empty word, which stands before the first and after the last; or 0 */
+    uint8_t *arena;
+    Entry *entries;
+    Beside *beside;
+    Phrase *phrases;
+    uint32_t *parts;
+    uint8_t (*signs)[32];
+    Py_ssize_t count, besides, phrase_count, part_count, sign_count;
+    PyObject *words, *values, *phrase_values; /* tuples, by number */
+} Vocabulary;
+
+typedef struct {
+    PyTypeObject *words_type, *vocabulary_type;
+} State;
+
+extern PyType_Spec words_spec, vocabulary_spec;
+
+uint32_t hash_of(const uint8_t *word, size_t size);
+PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t *data, uint32_t size, Py_ssize_t limit);
+
+/* One step of the hash of a word, and the last: it is kept while the words are found. */
+#define HASH_SEED 2166136261u
+#define HASH_STEP(hash, octet) (((hash) ^ (octet)) * 16777619u)
+static inline uint32_t hash_end(uint32_t hash)
+{
+    hash ^= hash >> 15;
+    hash *= 0x2c1b3c6du;
+    return hash ^ (hash >> 13);
+}
 
 #endif

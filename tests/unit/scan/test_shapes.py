@@ -36,13 +36,14 @@ def by_anchors(finder, data):
     search = finder.search(data, data.lower())
     words = data.translate(FOLD).split()
     padded = b" %b " % data.translate(FOLD)
+    around = [b"", *words, b""]
     place = -1
     for index, word in enumerate(words):
         place = padded.find(b" %b " % word, place + 1)
         if word in finder.words:
-            search.at_word(finder.words[word], [*words, b""], index, place)
+            search.at_word(finder.words[word], place, place + len(word), around[index + 2])
         if word in finder.pairs:
-            search.at_pair(finder.pairs[word], [*words, b""], index, place)
+            search.at_pair(finder.pairs[word], place, around[index], around[index + 2])
     return {(found.number, found.start, found.end) for found in search.by_outline()}
 
 

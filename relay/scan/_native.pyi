@@ -1,0 +1,29 @@
+from collections.abc import Iterator, Sequence
+from typing import Any, final, overload
+
+VERSION: int
+
+@final
+class Words(Sequence[bytes]):
+    def __new__(cls, padded: bytes) -> Words: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+
+@final
+class Vocabulary:
+    def __new__(
+        cls,
+        words: tuple[bytes, ...],
+        values: tuple[object, ...],
+        facts: tuple[tuple[int, int, int, int, int, int], ...],
+        beside: tuple[tuple[int, int, int, int, int], ...],
+        phrases: tuple[tuple[int, int, int, int], ...],
+        parts: tuple[int, ...],
+        phrase_values: tuple[object, ...],
+        signs: tuple[bytes, ...],
+    ) -> Vocabulary: ...
+    def events(self, words: Words, data: bytes, limit: int, /) -> list[Any]: ...

@@ -1,0 +1,247 @@
+/* The words that matter, as one compact table, made once; whatever is an index in it is checked here. */
+#include "native.h"
+
+uint32_t hash_of(const uint8_t *word, size_t size)
+{
+    uint32_t hash = HASH_SEED;
+    for (size_t place = 0; place < size; place++)
+        hash = HASH_STEP(hash, word[place]);
+    return hash_end(hash);
+}
+
+static int refuse(const char *what)
+{
+    PyErr_SetString(PyExc_ValueError, what);
+    return -1;
+}
+
+static void *cleared(Py_ssize_t count, size_t size)
+{
+    void *room = PyMem_Calloc(count ? (size_t)count : 1, size);
+    if (room == NULL)
+        PyErr_NoMemory();
+    return room;
+}
+
+/* Copy the words into the arena. */
+static int take_words(Vocabulary *self)
+{
+    size_t total = 0;
+    for (Py_ssize_t number = 0; number < self->count; number++) {
+        PyObject *word = PyTuple_GetItem(self->words, number);
+        if (!PyBytes_Check(word) || PyBytes_Size(word) > UINT16_MAX)
+            return refuse("a word that is none");
+        total += (size_t)PyBytes_Size(word);
+    }
+    self->arena = total < UINT32_MAX ? cleared((Py_ssize_t)total, 1) : NULL;
+    self->entries = cleared(self->count, sizeof(Entry));
+    if (self->arena == NULL || self->entries == NULL)
+        return PyErr_Occurred() ? -1 : refuse("too many words");
+    uint32_t at = 0;
+    for (Py_ssize_t number = 0; number < self->count; number++) {
+        PyObject *word = PyTuple_GetItem(self->words, number);
+        uint32_t size = (uint32_t)PyBytes_Size(word);
+        memcpy(self->arena + at, PyBytes_AsString(word), size);
+        self->entries[number].at = at;
+        self->entries[number].size = size;
+        at += size;
+    }
+    return 0;
+}
+
+/* Fill the slots: at least twice as many as words, so that there is always an empty one. */
+static int take_slots(Vocabulary *self)
+{
+    uint32_t room = 16;
+    while (room < 2 * (size_t)self->count + 2)
+        room *= 2;
+    self->mask = room - 1;
+    self->prints = cleared(room, sizeof(uint16_t));
+    self->slots = cleared(room, sizeof(uint32_t));
+    if (self->prints == NULL || self->slots == NULL)
+        return -1;
+    for (Py_ssize_t number = 0; number < self->count; number++) {
+        const Entry *entry = &self->entries[number];
+        if (entry->size == 0) {
+            self->edge = (uint32_t)number + 1;
+            continue;
+        }
+        uint32_t hash = hash_of(self->arena + entry->at, entry->size), slot = hash & self->mask;
+        while (self->prints[slot])
+            slot = (slot + 1) & self->mask;
+        self->prints[slot] = (uint16_t)(hash >> 16) ? (uint16_t)(hash >> 16) : 1;
+        self->slots[slot] = (uint32_t)number + 1;
+    }
+    return 0;
+}
+
+/* Take what each word is: (traits, near, far, signs, neighbours from, neighbours). */
+static int take_facts(Vocabulary *self, PyObject *facts)
+{
+    if (PyTuple_Size(facts) != self->count || PyTuple_Size(self->values) != self->count)
+        return refuse("facts or values do not match the words");
+    for (Py_ssize_t number = 0; number < self->count; number++) {
+        Entry *entry = &self->entries[number];
+        unsigned int traits, near, far, signs, beside, besides;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(facts, number), "IIIIII", &traits, &near, &far, &signs, &beside,
+                              &besides))
+            return -1;
+        if (traits > UINT8_MAX || near > UINT16_MAX || far > UINT16_MAX || signs > UINT8_MAX ||
+            signs > self->sign_count || besides > self->besides || beside > self->besides - besides)
+            return refuse("a fact out of range");
+        entry->traits = (uint8_t)traits;
+        entry->near = (uint16_t)near;
+        entry->far = (uint16_t)far;
+        entry->signs = (uint8_t)signs;
+        entry->beside = beside;
+        entry->besides = besides;
+    }
+    return 0;
+}
+
+/* Take the neighbours: (number of the word, pairs, first phrase, phrases before, phrases after). */
+static int take_beside(Vocabulary *self, PyObject *beside)
+{
+    self->besides = PyTuple_Size(beside);
+    self->beside = cleared(self->besides, sizeof(Beside));
+    if (self->beside == NULL)
+        return -1;
+    for (Py_ssize_t number = 0; number < self->besides; number++) {
+        unsigned int word, pairs, first, before, after;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(beside, number), "IIIII", &word, &pairs, &first, &before, &after))
+            return -1;
+        if (word >= self->count || pairs > (PAIR_BEFORE | PAIR_AFTER) || before > UINT16_MAX || after > UINT16_MAX ||
+            (uint64_t)first + before + after > (uint64_t)self->phrase_count)
+            return refuse("a neighbour out of range");
+        self->beside[number] =
+            (Beside){word + 1, first, (uint16_t)before, (uint16_t)after, (uint8_t)pairs};
+    }
+    return 0;
+}
+
+/* Take the phrases: (rank, words before the anchor, numbers of its words). */
+static int take_phrases(Vocabulary *self, PyObject *phrases, PyObject *parts)
+{
+    self->phrase_count = PyTuple_Size(phrases);
+    self->part_count = PyTuple_Size(parts);
+    self->phrases = cleared(self->phrase_count, sizeof(Phrase));
+    self->parts = cleared(self->part_count, sizeof(uint32_t));
+    if (self->phrases == NULL || self->parts == NULL)
+        return -1;
+    if (PyTuple_Size(self->phrase_values) != self->phrase_count)
+        return refuse("values do not match the phrases");
+    for (Py_ssize_t number = 0; number < self->part_count; number++) {
+        unsigned long word = PyLong_AsUnsignedLong(PyTuple_GetItem(parts, number));
+        if (PyErr_Occurred())
+            return -1;
+        if (word >= (unsigned long)self->count)
+            return refuse("a phrase of unknown words");
+        self->parts[number] = (uint32_t)word + 1;
+    }
+    for (Py_ssize_t number = 0; number < self->phrase_count; number++) {
+        unsigned int rank, before, first, size;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(phrases, number), "IIII", &rank, &before, &first, &size))
+            return -1;
+        if (rank > UINT16_MAX || size > UINT16_MAX || before >= size ||
+            (uint64_t)first + size > (uint64_t)self->part_count)
+            return refuse("a phrase out of range");
+        self->phrases[number] = (Phrase){first, (uint16_t)rank, (uint16_t)before, (uint16_t)size};
+    }
+    return 0;
+}
+
+/* Take the sets of signs, each as octets. */
+static int take_signs(Vocabulary *self, PyObject *signs)
+{
+    self->sign_count = PyTuple_Size(signs);
+    self->signs = cleared(self->sign_count, sizeof(*self->signs));
+    if (self->signs == NULL)
+        return -1;
+    for (Py_ssize_t number = 0; number < self->sign_count; number++) {
+        char *octets;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(signs, number), &octets, &size) < 0)
+            return -1;
+        for (Py_ssize_t place = 0; place < size; place++)
+            self->signs[number][(uint8_t)octets[place] >> 3] |= (uint8_t)(1 << (octets[place] & 7));
+    }
+    return 0;
+}
+
+static PyObject *vocabulary_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"words", "values", "facts", "beside", "phrases", "parts", "phrase_values", "signs", NULL};
+    PyObject *words, *values, *facts, *beside, *phrases, *parts, *phrase_values, *signs;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!O!O!", names, &PyTuple_Type, &words, &PyTuple_Type,
+                                     &values, &PyTuple_Type, &facts, &PyTuple_Type, &beside, &PyTuple_Type, &phrases,
+                                     &PyTuple_Type, &parts, &PyTuple_Type, &phrase_values, &PyTuple_Type, &signs))
+        return NULL;
+    allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
+    Vocabulary *self = (Vocabulary *)allocate(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->words = Py_NewRef(words);
+    self->values = Py_NewRef(values);
+    self->phrase_values = Py_NewRef(phrase_values);
+    self->count = PyTuple_Size(words);
+    if (self->count > INT32_MAX / 4 || take_words(self) < 0 || take_slots(self) < 0 || take_signs(self, signs) < 0 ||
+        take_phrases(self, phrases, parts) < 0 || take_beside(self, beside) < 0 || take_facts(self, facts) < 0) {
+        if (!PyErr_Occurred())
+            refuse("too many words");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void vocabulary_dealloc(Vocabulary *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    void *tables[] = {self->prints, self->slots,   self->arena, self->entries,
+                      self->beside, self->phrases, self->parts, self->signs};
+    for (size_t number = 0; number < sizeof(tables) / sizeof(*tables); number++)
+        PyMem_Free(tables[number]);
+    Py_XDECREF(self->words);
+    Py_XDECREF(self->values);
+    Py_XDECREF(self->phrase_values);
+    freefunc release = PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *vocabulary_pass(Vocabulary *self, PyObject *args)
+{
+    PyObject *words;
+    const char *data;
+    Py_ssize_t size, limit;
+    if (!PyArg_ParseTuple(args, "Oy#n", &words, &data, &size, &limit))
+        return NULL;
+    const State *state = PyType_GetModuleState(Py_TYPE((PyObject *)self));
+    if (state == NULL)
+        return NULL;
+    if (!Py_IS_TYPE(words, state->words_type) || PyBytes_Size(((Words *)words)->padded) != size + 2) {
+        refuse("words that are not those of the text");
+        return NULL;
+    }
+    return vocabulary_events(self, (const Words *)words, (const uint8_t *)data, (uint32_t)size, limit);
+}
+
+static PyMethodDef vocabulary_methods[] = {
+    {"events", (PyCFunction)vocabulary_pass, METH_VARARGS, "The words of a text that matter, and why; in order."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot vocabulary_slots[] = {
+    {Py_tp_doc, "The words that matter, made once; see relay/scan/vocabulary.py."},
+    {Py_tp_new, vocabulary_new},
+    {Py_tp_dealloc, vocabulary_dealloc},
+    {Py_tp_methods, vocabulary_methods},
+    {0, NULL},
+};
+
+PyType_Spec vocabulary_spec = {
+    .name = "relay.scan._native.Vocabulary",
+    .basicsize = sizeof(Vocabulary),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = vocabulary_slots,
+};

@@ -1,0 +1,197 @@
+"""The scan's C part finds what the Python way finds, whatever the text, and takes no table that leads it astray."""
+
+import random
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from relay.extract.engine import ScanEngine, load_judge
+from relay.scan.find import FindLimits
+from relay.scan.lexicon import FOLD
+from relay.scan.tokens import Tokens
+from relay.scan.tuning import parse_tuning
+from relay.scan.vocabulary import NATIVE
+
+CORPUS = sorted(Path(__file__).parents[2].joinpath("corpus").glob("*.eml"))
+CAN_COMPILE = (
+    shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is not None
+    and Path(sysconfig.get_path("include"), "Python.h").is_file()
+)
+needs_native = pytest.mark.skipif(not NATIVE and not CAN_COMPILE, reason="no compiler or no headers of Python")
+
+
+@needs_native
+def test_what_can_be_compiled_is_what_runs():
+    assert NATIVE, "relay/scan/_native.abi3.so is missing or old: `make venv` builds it"
+
+
+@pytest.fixture(scope="module")
+def ways():
+    """The same engine both ways: plain, native."""
+    return [ScanEngine(load_judge(lambda plain: plain, native=native)) for native in (False, True)]
+
+
+@pytest.fixture(scope="module")
+def finders(ways):
+    return [engine._judge._finder for engine in ways]
+
+
+@needs_native
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_both_ways_say_the_same_of_the_corpus(ways, path):
+    plain, native = (engine.scan(path.read_bytes()).verdict for engine in ways)
+    assert native == plain
+
+
+NOTES = """
+patient Patient pt jane Jane Roe roe Garcia Luis Dr. Mr. MRN mrn: 4471829 DOB 03/04/1961 1961-03-12 diabetes mellitus
+type 2 shortness of breath chest pain no denies insulin metformin 500 mg 500mg BP 120/80 bp: E11.9 icd-10
+SSN 219-45-9876 ssn219-45-9876 (212) 736-5000 a@b.example appendicitis zorvastatin call re: name name: client
+my your i she he HIV will
+may best regards -- confidential intended recipient unauthorized disclosure appointment reschedule o b date birth
+seguro social presi\xf3n 98.6 a1c 7.2% ICD acct holder 45yo 45 y/o years old g1p2 38+4 1EG4-TE5-MK73 thanks saludos
+"""
+WORDS = [
+    *NOTES.split(),
+    "\n", "\n\n", "\t", "\0", "\xa0", "\xe9\xc9", "\xdf", "\xff", "\u0416\u0436", "\U0001f600", "\u0130", "\ud800",
+    "x" * 300, "Name,DOB,MRN\nRoe Jane,03/04/1961,12345\n", "9" * 70, "name", "-- \nJane Roe\n212-736-5000\n",
+]  # fmt: skip
+BETWEEN = st.sampled_from([" "] * 12 + ["", "  ", "\n", ", ", ". ", ": ", "-", "/", "'s ", "(", ") ", "\t"])
+TEXTS = st.lists(
+    st.tuples(st.one_of(st.sampled_from(WORDS), st.sampled_from(WORDS).map(str.upper), st.text(max_size=8)), BETWEEN),
+    max_size=60,
+).map(lambda pieces: "".join(piece for pair in pieces for piece in pair))
+
+
+@needs_native
+@given(TEXTS)
+@settings(max_examples=300, deadline=None)
+@example("")
+@example(" ")
+@example("\0")
+@example("name")
+@example("patient Jane Roe, name")
+@example("diabetes " * 40)
+@example("a" * 100_000 + " MRN 4471829")
+@example("Patient\xa0Jane\xadRoe \xff\xfe MRN\x004471829")
+def test_both_ways_find_the_same(finders, text):
+    plain, native = (finder.find(text) for finder in finders)
+    assert native == plain
+
+
+@needs_native
+def test_both_ways_find_the_same_in_heaps_of_known_words(finders):
+    plain, native = finders
+    use = native._use
+    known = sorted(
+        word.decode()
+        for word in use.lexicon.vocabulary | use.names.vocabulary | use.shapes.words.keys() | use.shapes.pairs.keys()
+    )
+    chance = random.Random(7)
+    for _ in range(150):
+        words = chance.choices(known, k=120)
+        text = "".join(
+            chance.choice((word, word, word.capitalize(), word.upper()))
+            + chance.choice((" ", " ", " ", ", ", ". ", " 12 ", "\n"))
+            for word in words
+        )
+        assert native.find(text) == plain.find(text)
+
+
+@needs_native
+def test_both_ways_stop_at_the_same_word(ways, monkeypatch):
+    text = "Patient Jane Roe has diabetes mellitus type 2, MRN 4471829, chest pain and shortness of breath. " * 3
+    for limit in range(30):
+        found = []
+        for engine in ways:
+            monkeypatch.setattr(engine._judge._finder, "_limits", FindLimits(words=limit))
+            found.append(engine._judge._finder.find(text))
+        assert found[0] == found[1]
+
+
+@needs_native
+def test_both_ways_take_what_an_operator_adds():
+    tuning = parse_tuning(
+        b"terms: [{kind: condition, words: [zorblax fever, q, zorblax of the left knee and of the right knee]}]", "t"
+    )
+    plain, native = (load_judge(lambda plain: plain, tuning=tuning, native=native)._finder for native in (False, True))
+    text = "Zorblax fever and q, zorblax of the left knee and of the right knee. Zorblax of the left knee and of."
+    assert any(hit.norm == b"zorblax of the left knee and of the right knee" for hit in native.find(text))
+    assert native.find(text) == plain.find(text)
+
+
+@needs_native
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_words_are_those_of_split(data):
+    from relay.scan import _native
+
+    padded = b" %b " % data.translate(FOLD)
+    words = _native.Words(padded)
+    assert list(words) == padded.split()
+    assert len(words) == len(padded.split())
+    assert [words[index] for index in range(len(words))] == padded.split()
+    with pytest.raises(IndexError):
+        words[len(words)]
+
+
+TABLE = {
+    "words": (b"a", b"b", b""),
+    "values": ("A", None, None),
+    "facts": ((1 | 2, 0, 0, 1, 0, 1), (0,) * 6, (0,) * 6),
+    "beside": ((1, 0, 0, 0, 1),),
+    "phrases": ((0, 0, 0, 2),),
+    "parts": (0, 1),
+    "phrase_values": ("AB",),
+    "signs": (b":",),
+}
+
+
+@needs_native
+def test_a_small_table_by_hand():
+    from relay.scan import _native
+
+    table = _native.Vocabulary(**TABLE)
+    tokens = Tokens("x A b - a: a", _native.Words)
+    assert table.events(tokens.words, tokens.data, 9) == [
+        (1, 1, 2, "A", None, b"b", "AB"),
+        (1 | 8, 3, 8, "A", b"b", b"a", None),
+        (1, 4, 11, "A", b"a", b"", None),
+    ]
+    assert len(table.events(tokens.words, tokens.data, 2)) == 2
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [
+    {"words": ("a", b"b", b"")}, {"words": (b"a" * 70_000, b"b", b"")}, {"values": ()}, {"facts": ()},
+    {"facts": ((3, 0, 0, 2, 0, 1), (0,) * 6, (0,) * 6)}, {"facts": ((3, 0, 0, 1, 1, 1), (0,) * 6, (0,) * 6)},
+    {"facts": ((3, 0, 0, 1, 2**32 - 1, 1), (0,) * 6, (0,) * 6)}, {"facts": ((300, 0, 0, 1, 0, 1), (0,) * 6, (0,) * 6)},
+    {"facts": ((3, 70_000, 0, 1, 0, 1), (0,) * 6, (0,) * 6)}, {"beside": ((3, 0, 0, 0, 1),)},
+    {"beside": ((1, 4, 0, 0, 1),)}, {"beside": ((1, 0, 1, 0, 1),)}, {"beside": ((1, 0, 2**32 - 1, 1, 1),)},
+    {"beside": ((1, 0, 0, 1, 1),)}, {"phrases": ((0, 0, 1, 2),)}, {"phrases": ((0, 2, 0, 2),)},
+    {"phrases": ((0, 0, 2**32 - 1, 2),)}, {"phrases": ((70_000, 0, 0, 2),)}, {"parts": (0, 3)}, {"phrase_values": ()},
+])  # fmt: skip
+def test_a_table_that_leads_astray_is_refused(wrong):
+    from relay.scan import _native
+
+    with pytest.raises(ValueError, match=" "):
+        _native.Vocabulary(**{**TABLE, **wrong})
+
+
+@needs_native
+def test_what_is_no_text_is_refused():
+    from relay.scan import _native
+
+    table = _native.Vocabulary(**TABLE)
+    for padded in (b"", b" ", b"a ", b" a", b"abc"):
+        with pytest.raises(ValueError, match="space"):
+            _native.Words(padded)
+    for words, data in ((_native.Words(b" a "), b""), (_native.Words(b" a "), b"abc"), ([b"a"], b"a"), (None, b"a")):
+        with pytest.raises(ValueError, match="not those of the text"):
+            table.events(words, data, 9)
+    with pytest.raises(TypeError):
+        table.events(_native.Words(b" a "), "a", 9)
