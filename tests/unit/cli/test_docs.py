@@ -146,6 +146,45 @@ def test_every_link_and_every_file_that_a_page_names_exists():
     assert missing == []
 
 
+SOURCES = [file for room in ("relay", "tests", "bench", "tools") for file in sorted((ROOT / room).rglob("*.py"))]
+FOR_DEVELOPERS = [
+    *(ROOT / "docs" / name for name in ("architecture.md", "hardness.md", "queue-states.md", "portal-security.md")),
+    *(ROOT / "docs" / "architecture-notes").glob("*.md"),
+    ROOT / "CONTRIBUTING.md",
+]
+NOT_OURS = {"inspect.getmembers", "synchronous_commit", "extract_pdf", "extract_tnef"}
+"""Names of other programs, and those of targets of the fuzzer, which are put together while it runs."""
+
+
+def spans(page: Path) -> list[str]:
+    """What stands in backticks in running text and tables."""
+    return re.findall(r"`([^`\n]+)`", FENCED.sub("", page.read_text()))
+
+
+def test_every_source_file_that_a_page_names_exists():
+    whole = {f"/{file.relative_to(ROOT)}" for file in SOURCES}
+    named = {(page.name, one) for page in PAGES for one in spans(page) if re.fullmatch(r"[\w/-]+\.py", one)}
+    assert len(named) > 20
+    assert [one for one in sorted(named) if not any(file.endswith(f"/{one[1]}") for file in whole)] == []
+
+
+def test_every_name_of_the_code_on_a_page_for_developers_is_in_the_code():
+    known = set().union(*(re.findall(r"\w+", file.read_text()) for file in SOURCES))
+    shaped = re.compile(r"(?:[a-z]\w*\.)*(?:[A-Z][a-z]+[A-Z]\w*(?:\.\w+)?|[a-z]+(?:_[a-z]+)+)(?:\(\))?")
+    named = {(page.name, one) for page in FOR_DEVELOPERS for one in spans(page) if shaped.fullmatch(one)}
+    named = {one for one in named if not one[1].startswith("postern_") and one[1] not in NOT_OURS}
+    assert len(named) > 10
+    assert [one for one in sorted(named) if not set(re.findall(r"\w+", one[1])) <= known] == []
+
+
+def test_the_map_shows_every_room_and_no_other():
+    tree = (ROOT / "docs" / "architecture.md").read_text().partition("```\nrelay/\n")[2].partition("```")[0]
+    drawn = set(re.findall(r"^  (\w+(?:/|\.py))", tree, re.MULTILINE)) | set(re.findall(r"\((\w+\.py):", tree))
+    rooms = {f"{entry.name}/" for entry in (ROOT / "relay").iterdir() if (entry / "__init__.py").exists()}
+    modules = {entry.name for entry in (ROOT / "relay").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert drawn == rooms | modules
+
+
 def test_every_page_is_reached_from_the_readme():
     seen, left = set(), [ROOT / "README.md"]
     while left:
