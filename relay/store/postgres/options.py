@@ -21,8 +21,9 @@ class PostgresOptions:
         run_dir: holds a lock a living process of this machine; ``None``: leases of the dead end by the clock alone.
         schema: the schema that holds the tables.
         lease: how long leases outlive the last sign of life, by the database's clock.
-        hold: how long this process trusts its leases after its last sign of life was sent, by its own monotonic clock.
-            What is left to ``lease`` bridges differences between clocks after a failover, and a message's last bytes.
+        hold: how long this process trusts its leases after its last sign of life was sent, by its own monotonic clock,
+            which goes on while the machine sleeps. What is left to ``lease`` bridges differences between clocks after a
+            failover, and a message's last bytes.
         beat: between signs of life.
         connect: for one connection.
         statement: for anything the database is asked; past it the connection is given up.

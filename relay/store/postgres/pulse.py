@@ -1,6 +1,7 @@
 """Signs of life: they keep this process's leases, tell when these are no longer certain, and bring others' calls."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from relay.store.postgres.options import PostgresOptions
 
 _log = structlog.get_logger("store")
 _CHANNEL: Final = "postern_ready"
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, as the database's does, and CLOCK_MONOTONIC does not (clock_gettime(2))."""
 _CLOCKS_DIFFER: Final = 2.0
 """Seconds: more than any round trip makes of it."""
 _ARRIVE: Final = """
@@ -47,12 +50,17 @@ _BASE: Final = """
 """Places in the outbox follow transaction numbers, which begin anew when a dump is restored: then they go on."""
 
 
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
 class Pulse:
     """Registers this process, beats, and listens.
 
     A lease in the database lasts ``lease`` seconds past the last beat by the database's clock; this process trusts it
-    for ``hold`` seconds past the moment it *sent* that beat, by its own monotonic clock. So however the clocks stand,
-    this process stops first. One that was given up registers anew and holds nothing.
+    for ``hold`` seconds past the moment it *sent* that beat, by its own monotonic clock, which goes on while the
+    machine sleeps. So however the clocks stand, this process stops first. One that was given up registers anew and
+    holds nothing.
     """
 
     def __init__(
@@ -110,7 +118,7 @@ class Pulse:
     @property
     def is_trusted(self) -> bool:
         """Whether leases of this process are certain to hold now."""
-        return asyncio.get_running_loop().time() < self._trusted_until
+        return _now() < self._trusted_until
 
     def took(self, *entry_ids: str) -> None:
         """These are under this process's lease."""
@@ -138,7 +146,7 @@ class Pulse:
         if self.number is not None:
             _log.error("leases_lost", entries=len(self._held), why="no sign of life reached the database in time")
         self._held.clear()
-        now = asyncio.get_running_loop().time()
+        now = _now()
         await connection.execute(_BASE)
         values = {"node": self._options.node, "name": self._name, "lease": self._options.lease, "version": __version__}
         cursor = await connection.execute(_ARRIVE, values)
@@ -155,7 +163,7 @@ class Pulse:
 
     async def _beat(self, connection: Connection) -> bool:
         """Give a sign of life; whether this process is still known."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         cursor = await connection.execute(_BEAT, {"number": self.number, "lease": self._options.lease})
         row = await cursor.fetchone()
         if row is None:

@@ -425,3 +425,13 @@ def until_set(cluster, name, value):
     """Wait until the server has read its configuration anew."""
     while cluster.sql(f"SHOW {name}", schema="public") != [(value,)]:
         time.sleep(0.01)
+
+
+async def test_leases_are_no_longer_trusted_by_a_machine_that_slept(harness, monkeypatch):
+    store = await opened(harness, beat=600.0)
+    changes, entry = keeping(leased=True)
+    await store.commit(changes)
+    assert store.holds(entry.id)
+    slept, told = store._pulse._options.hold, time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: told(clock) + slept * (clock == time.CLOCK_BOOTTIME))
+    assert not store.holds(entry.id)
