@@ -12,6 +12,8 @@ import re2
 
 _LARGE: Final = 64 * 1024
 """Octets from which on it is worth the call."""
+_NEAR: Final = 4 * 1024
+"""Octets that are looked at without it first."""
 
 
 def octet_pattern(pattern: bytes) -> "re2._Regexp[bytes]":
@@ -33,3 +35,19 @@ def holds(literal: bytes) -> Callable[[bytes | bytearray], bool]:
         return literal in content if len(content) < _LARGE else search(content) is not None
 
     return is_held
+
+
+def finder(literal: bytes, octets: int) -> Callable[[bytes, int, int], int]:
+    """``bytes.find`` for these octets, to be looked for in content of about so many octets."""
+    if octets < _LARGE:
+        return lambda content, start, stop: content.find(literal, start, stop)
+    search = octet_pattern(re.escape(literal)).search
+
+    def find(content: bytes, start: int, stop: int) -> int:
+        near = content.find(literal, start, min(stop, start + _NEAR))  # where many stand close, a call each is too much
+        if near >= 0 or stop - start <= _NEAR:
+            return near
+        found = search(content, start + _NEAR - len(literal) + 1, stop)
+        return -1 if found is None else found.start()
+
+    return find

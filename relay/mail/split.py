@@ -10,7 +10,7 @@ from email.message import Message
 from typing import Final, NamedTuple
 
 from relay.core.labour import has_many_parameters
-from relay.core.octets import octet_pattern
+from relay.core.octets import finder, octet_pattern
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.words import decode_value
 
@@ -177,20 +177,21 @@ def cut(body: bytes, mark: bytes, start: int, stop: int) -> tuple[list[bool], li
         stop: where it ends.
     """
     delimiter = b"--" + mark
+    find = finder(delimiter, stop - start)
     closings: list[bool] = []
     pieces: list[tuple[int, int]] = []
-    first, at = start, body.find(delimiter, start, stop)
+    first, at = start, find(body, start, stop)
     while at >= 0:
         end = None
         if at == start or body[at - 1] == _LF:
             end = _DELIMITER_END.match(body, at + len(delimiter), stop)
         if end is None:
-            at = body.find(delimiter, at + 1, stop)
+            at = find(body, at + 1, stop)
             continue
         pieces.append((first, at))
         closings.append(end[1] is not None)
         first = end.end()
-        at = body.find(delimiter, first, stop)
+        at = find(body, first, stop)
     return closings, [*pieces, (first, stop)]
 
 

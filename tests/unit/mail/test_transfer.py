@@ -45,3 +45,20 @@ def test_base64_in_lines_of_one_length_is_judged_as_octet_by_octet(plain, width,
     expected, wrong = plainly(raw)
     assert fault == wrong
     assert expected is None or data == expected
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([b"=", b"==", b"\r\n", b" ", b"\t", b"\x0b", b"*", b"-", b"_", b"\0", b"\xff"]),
+            st.text(string.ascii_letters + string.digits + "+/", max_size=90).map(str.encode),
+        ),
+        max_size=12,
+    ).map(b"".join)
+)
+def test_what_base64_holds_is_what_the_standard_library_finds(raw):
+    data, fault = decode_transfer(raw, "base64")
+    stripped = raw.strip()
+    if fault or b"=" in stripped[:-2]:
+        return
+    assert data == binascii.a2b_base64(stripped)
