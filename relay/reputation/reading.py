@@ -28,14 +28,12 @@ from relay.protect.returnpath import NoReturn, ReturnPath, ReturnPaths
 from relay.reputation.copies import Copies, Copy
 from relay.reputation.judged import Judged, judge
 from relay.reputation.outcome import Outcome, Teller
-from relay.reputation.returned import Kind, Returned, read_returned
+from relay.reputation.returned import Kind, Returned, is_quick, read_returned
 from relay.reputation.suppression import SuppressionList, suppression_event
 
 log = structlog.get_logger("returns")
 
 _DAY: Final = 86_400.0
-_IN_THREAD: Final = 64 * 1024
-"""Octets from which a message is read off the event loop."""
 _SHOWN_RECIPIENTS: Final = 50
 _SENT_BACK: Final = "the recipient's mail server took the message, and it came back later"
 _STILL_TRIED: Final = "a mail server further on has the message and is still trying to deliver it"
@@ -293,7 +291,7 @@ class ReportReader:
 
 
 async def _read(content: bytes) -> Returned:
-    return await asyncio.to_thread(read_returned, content) if len(content) > _IN_THREAD else read_returned(content)
+    return read_returned(content) if is_quick(content) else await asyncio.to_thread(read_returned, content)
 
 
 def _mailboxes(copy: Copy) -> list[Address]:

@@ -4,6 +4,7 @@ Nothing here trusts what it reads: sizes and counts are bounded, patterns are li
 """
 
 import re
+import threading
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
@@ -28,6 +29,9 @@ _MAX_FIELD: Final = 2000
 _PARSER: Final = BytesParser(policy=BOUNDED)
 _LABOUR: Final = 1_000_000
 """What reading one may cost; see :func:`relay.core.labour.labour`."""
+_SMALL: Final = 64 * 1024
+_LOADED: Final = threading.Event()
+"""The patterns of bounces without a report are."""
 _MAILBOX: Final = re.compile(r"<?([^\s<>@\"',;:()\[\]]{1,64}@[\w.-]{1,253})>?")
 _MESSAGE_ID: Final = re.compile(r"^message-id:[ \t]*(<[^<>\s]{1,250}>)", re.IGNORECASE | re.MULTILINE)
 _OWN_ID: Final = re.compile(r"<([0-9A-HJKMNP-TV-Z]{20})@")
@@ -103,6 +107,14 @@ class _Parts:
     reports: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     originals: list[str] = field(default_factory=list)
     count: int = 0
+
+
+def is_quick(content: bytes) -> bool:
+    """Whether :func:`read_returned` takes no longer than a turn of the event loop may.
+
+    The first bounce without a report loads the patterns, which takes a tenth of a second and more.
+    """
+    return len(content) <= _SMALL and _LOADED.is_set()
 
 
 def read_returned(content: bytes) -> Returned:
@@ -321,6 +333,7 @@ def _is_automatic(headers: list[tuple[str, str]]) -> bool:
 def _unstructured(parts: _Parts) -> Returned:
     from relay.reputation.formats import COPY_BELOW, FORMATS  # noqa: PLC0415  4 MB of patterns for the first of these
 
+    _LOADED.set()
     text = "\n".join(parts.texts)
     copy = COPY_BELOW.search(text)
     said = f"{text[: copy.start()] if copy and copy.start() > 0 else text}\n"

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import itertools
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from relay.intake.reports import ReportDesk, ReportOptions
 from relay.mail.dsn import DsnOptions, DsnWriter
 from relay.protect.keyring import KeyRing
 from relay.protect.returnpath import ReturnPaths
+from relay.reputation import reading, returned
 from relay.reputation.copies import Copies
 from relay.reputation.counted import DmarcCounter, TlsCounter, recognise
 from relay.reputation.load import load_classifier, load_providers
@@ -170,6 +172,22 @@ async def test_a_bounce_is_matched_told_to_the_sender_and_suppresses(it):
     assert "User unknown" in item.evidence
     assert it.counted("provider_bounces") == [{"provider": "google", "family": "user_unknown", "course": "returned"}]
     assert it.counted("returned_mail") == [{"kind": "return", "result": "matched"}]
+
+
+async def test_the_patterns_of_bounces_without_a_report_are_not_loaded_on_the_event_loop(it, monkeypatch):
+    where = []
+
+    def read(content):
+        where.append(threading.current_thread() is threading.main_thread())
+        return returned.read_returned(content)
+
+    monkeypatch.setattr(returned, "_LOADED", threading.Event())
+    monkeypatch.setattr(reading, "read_returned", read)
+    address = await it.sent(PAT)
+    said = b"From: MAILER-DAEMON@mx.example\r\nSubject: failure notice\r\n\r\nHi. This is the qmail-send program.\r\n"
+    for content in (dsn(PAT), said, said, said + 65536 * b"."):
+        await it.read(address, content)
+    assert where == [False, False, True, False]
 
 
 async def test_a_portal_s_notice_that_came_back_withdraws_its_message_and_a_delayed_one_does_not(it):
