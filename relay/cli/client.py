@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from relay.cli import tables
 from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
@@ -117,10 +118,10 @@ def list_(directory: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([_shown(client) for client in clients]))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "tenant", "may send as", "from networks", "a minute", "an hour")
+    if not clients:
+        click.echo("No clients yet: add one with `postern client add`.")
+        return
+    table = tables.table("name", "tenant", "may send as", "from networks", "a minute", "an hour")
     for client in clients:
         senders = ", ".join((*client.senders, *client.sender_domains))
         networks = ", ".join(str(network) for network in client.networks) or "any"
@@ -132,7 +133,7 @@ def list_(directory: Path, *, as_json: bool) -> None:
             str(client.messages_per_minute),
             str(client.messages_per_hour),
         )
-    Console().print(table if clients else "No clients yet: add one with `postern client add`.")
+    tables.show(table)
 
 
 @command.command(help="Show a client.")

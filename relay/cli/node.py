@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from relay.cli import tables
 from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError, StoreError
 
@@ -95,17 +96,14 @@ def list_command(settings: "Settings", *, as_json: bool) -> None:
 
         click.echo(orjson.dumps([asdict(node) for node in nodes], option=orjson.OPT_INDENT_2).decode())
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("node", "state", "processes", "in hand", "to archive", "last sign", "version", box=None)
+    table = tables.table("node", "state", "processes", "in hand", "to archive", "last sign", "version")
     for node in nodes:
         state = "drained" if node.draining else "serving"
         state = state if node.processes else "gone"
         here = f"{node.name} (here)" if node.name == settings.node else node.name
         row: list[Any] = [here, state, node.processes, node.leased, node.outbox, f"{node.silent:.0f} s ago"]
         table.add_row(*map(str, row), node.version)
-    Console().print(table)
+    tables.show(table)
 
 
 @command.command(help="Have a node take no more work: it finishes or gives back what it has in hand.")

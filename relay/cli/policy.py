@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from relay.cli import tables
 from relay.cli.options import Group, config_option, only_asks
 from relay.cli.policy_history import history
 from relay.core.decision import MethodName
@@ -189,14 +190,9 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
     if as_json:
         _print_json([_explanation(one, facts) for one in explanations])
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
     for one in explanations:
-        console.print(
-            f"{one.decision.recipient}: {_headline(one.decision)}", style="bold", markup=False, soft_wrap=True
-        )
-        console.print(_tree(one, facts), soft_wrap=True)
+        click.secho(f"{one.decision.recipient}: {_headline(one.decision)}", bold=True)
+        tables.show(_tree(one, facts))
 
 
 command.add_command(history)
@@ -331,13 +327,12 @@ def _explanation(one: "Explanation", facts: "MessageFacts") -> dict[str, Any]:
 
 
 def _tree(one: "Explanation", facts: "MessageFacts") -> "Tree":
-    from rich.markup import escape
     from rich.text import Text
     from rich.tree import Tree
 
     tree = Tree("", hide_root=True)
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(facts.verdict.counts().items()))
-    tree.add(f"scan: phi {facts.verdict.phi.word}{escape(f' ({found})') if found else ''}")
+    tree.add(Text(f"scan: phi {facts.verdict.phi.word}{f' ({found})' if found else ''}"))
     for step, holds, traces in one.steps:
         branch = tree.add(Text(f"{step}: {'holds' if holds else 'no'}", style="green" if holds else "dim"))
         branches = {"": branch}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from relay.cli import tables
 from relay.cli.options import Group, only_asks
 from relay.core.errors import StoreError
 
@@ -132,13 +133,10 @@ def _list(runs: "list[PolicyRun]", *, as_json: bool) -> None:
     if as_json:
         _print_json(shown)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("from", "until", "node", "version", box=None)
+    table = tables.table("from", "until", "node", "version")
     for row in shown:
         table.add_row(_moment(row["since"]), _moment(row["until"]), row["node"], row["version"][:12])
-    Console().print(table)
+    tables.show(table)
 
 
 def _moment(seconds: float | None) -> str:

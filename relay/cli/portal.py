@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from relay.cli import tables
 from relay.cli.control import connected, control_options
 from relay.cli.options import DEFAULT_CONFIG, Group
 from relay.core.errors import Problem, ProblemsError
@@ -69,16 +70,11 @@ def list_rows(mailbox: str, message: str, tenant: str, states: tuple[str, ...], 
     if not rows:
         click.echo("There are none.")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("id", "message", "mailbox", "tenant", "state", "since", "until", "opened", "why", box=None)
+    table = tables.table("id", "message", "mailbox", "tenant", "state", "since", "until", "opened", "why")
     for row in rows:
         times = (_day(row.deposited_at), _day(row.expires_at), _day(row.opened_at))
-        cells = (row.id, row.message_id, row.mailbox, row.tenant, row.state, *times, row.reason)
-        table.add_row(*map(Text, cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        table.add_row(row.id, row.message_id, row.mailbox, row.tenant, row.state, *times, row.reason)
+    tables.show(table)
 
 
 @command.command()

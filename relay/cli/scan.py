@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 import orjson
 
+from relay.cli import tables
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -216,16 +217,11 @@ def mask(text: str) -> str:
 
 
 def _explain(verdict: "PhiVerdict", reading: "Reading") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     texts = {passage.part: passage.text for passage in reading.passages}
-    console = Console()
-    console.print(f"verdict: {verdict.phi.word}    subject: {verdict.subject_phi.word}    ({verdict.engine})")
+    click.echo(f"verdict: {verdict.phi.word}    subject: {verdict.subject_phi.word}    ({verdict.engine})")
     if not verdict.findings:
         return
-    table = Table("group", "kind", "part", "span", "weight", "masked", box=None)
+    table = tables.table("group", "kind", "part", "span", "weight", "masked")
     for finding in verdict.findings:
         table.add_row(
             finding.group.value,
@@ -233,11 +229,11 @@ def _explain(verdict: "PhiVerdict", reading: "Reading") -> None:
             finding.part,
             f"{finding.start}-{finding.end}",
             f"{finding.weight:.2f}",
-            Text(_masked(finding, texts)),
+            _masked(finding, texts),
         )
-    console.print(table)
+    tables.show(table)
     if verdict.truncated:
-        console.print("more findings than are listed")
+        click.echo("more findings than are listed")
 
 
 def _masked(finding: "Finding", texts: dict[str, str]) -> str:

@@ -2,13 +2,13 @@
 
 import csv
 import datetime as dt
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from relay.cli import tables
 from relay.cli.control import connected, control_options
 from relay.cli.options import Group
 from relay.core.errors import PosternError, Problem, ProblemsError
@@ -52,16 +52,12 @@ def list_rows(address: str, *, as_json: bool) -> None:
     if not rows:
         click.echo(f"{address} is not suppressed." if address else "Nobody is suppressed.")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("mailbox", "tenant", "stream", "cause", "since", "until", "by", "evidence", box=None)
+    table = tables.table("mailbox", "tenant", "stream", "cause", "since", "until", "by", "evidence")
     for row in rows:
         cells = (row.address, row.tenant or "*", row.stream or "*", row.cause)
         times = (_day(row.since), _day(row.until))
-        table.add_row(*(Text(cell) for cell in (*cells, *times, row.by, row.evidence)))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        table.add_row(*cells, *times, row.by, row.evidence)
+    tables.show(table)
 
 
 @command.command()
