@@ -13,7 +13,12 @@ from typing import Final
 _POOL: Final = 4096
 """Octets that are read at once: those of about forty messages."""
 _FRESH: Final = 0.05
-"""Seconds for which octets are kept. A machine that is copied while it runs must not go on twice with the same ones."""
+"""Seconds for which octets are kept. A machine that is copied with its memory must not go on twice with the same ones.
+
+No more can be done here: the copy cannot be seen (madvise(2) MADV_WIPEONFORK is for forks; the VM Generation ID is the
+kernel's, which takes new octets when it changes), and what both read within this time is the same. docs/install.md
+tells whoever runs the host.
+"""
 
 
 class Entropy:
