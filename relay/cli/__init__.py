@@ -95,7 +95,14 @@ def _told(error: OSError) -> str:
     return f"{error.filename or 'the output'}: {error.strerror or error}"
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+_STATUS: Final = (
+    "Exit status: 0 when it was done and all is well; 1 when it failed, or what was looked at is not as it should be; "
+    "2 when the command line is wrong. `run` ends with 78 when its configuration cannot be used, and a process of it "
+    "with 74 when the disk failed."
+)
+
+
+@click.command(cls=Verbs, epilog=_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="postern")
 def main() -> None:
     """Postern: an SMTP relay that enforces encryption policy for healthcare mail."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from relay.cli.options import Group, config_option, only_asks
+from relay.cli.options import Group, config_option, moment, only_asks
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -64,23 +64,6 @@ def command(ctx: click.Context, config: Path, keys_dir: Path | None, audit_dir: 
     ctx.obj = _Places(keys=keys_dir.absolute(), audit=audit_dir.absolute(), heads=heads)
 
 
-def _moment(text: str | None) -> float | None:
-    """Unix seconds of ``2026-11-22``, ``2026-11-22T10:00`` (UTC unless it says otherwise) or ``7d`` (ago)."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except ValueError:
-        from relay.config.units import parse_duration
-
-    try:
-        return time.time() - parse_duration(text)
-    except ValueError:
-        what = "is neither a day, a time nor a duration"
-        raise ProblemsError(Problem(where=text, what=what, hint="such as 2026-11-22, 2026-11-22T10:00 or 7d")) from None
-
-
 def _day(text: str) -> str:
     try:
         return datetime.fromisoformat(text).strftime("%Y-%m-%d")
@@ -90,9 +73,9 @@ def _day(text: str) -> str:
 
 @command.command(help="Show what happened, oldest first.")
 @click.option("--message", default="", metavar="ID", help="Only this message.")
-@click.option("--since", help="From a day, a time (UTC) or so long ago (7d).")
-@click.option("--until", help="Up to a day, a time (UTC) or so long ago.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--since", help="From 2026-11-22, 2026-11-22T10:00 (UTC) or 7d ago on.")
+@click.option("--until", help="Up to such a day, time or age.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a record.")
 @click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
 @click.pass_obj
 def show(
@@ -102,7 +85,7 @@ def show(
     from relay.observe.trail import show as records
 
     found = records(
-        places.audit, vault=places.vault(), message_id=message, since=_moment(since), until=_moment(until),
+        places.audit, vault=places.vault(), message_id=message, since=moment(since), until=moment(until),
         mailboxes=mailboxes,
     )  # fmt: skip
     item: dict[str, Any] | None = None
@@ -126,7 +109,7 @@ def _plain(value: Any) -> str:
 @command.command(
     help="Check the whole trail: links, signatures, gaps, tampering. Exit status 1 when something is wrong."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--heads", type=click.Path(path_type=Path, dir_okay=False),
     help="A file of signed heads kept elsewhere, which the trail must hold.  [default: audit.heads_file]",
@@ -156,13 +139,13 @@ def verify(ctx: click.Context, *, as_json: bool, heads: Path | None) -> None:
         click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
     else:
         click.echo(
-            f"{report.segments} segments ({report.first or '-'} to {report.last or '-'}), {report.records} records, "
-            f"{report.heads} signed heads, {report.unsigned} records after the last of them"
+            f"Segments: {report.segments} ({report.first or '-'} to {report.last or '-'}). Records: {report.records}. "
+            f"Signed heads: {report.heads}; records after the last of them: {report.unsigned}."
         )
         for fault in report.faults:
             click.echo(str(fault), err=True)
         compared = f" It holds all heads of {heads}." if heads else ""
-        click.echo(f"The trail is whole.{compared}" if not report.faults else f"{len(report.faults)} faults.")
+        click.echo(f"The trail is whole.{compared}" if not report.faults else f"Faults: {len(report.faults)}.")
     if report.faults:
         ctx.exit(1)
 

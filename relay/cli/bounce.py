@@ -49,7 +49,7 @@ _config_option = click.option(
 @_rules_option
 @_config_option
 @click.option("--host", default="", help="The host that answered, for rules about a provider.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text for people.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--jsonl", is_flag=True, help="WORDS are files (- or none: stdin) of JSON rows with `smtp_response`.")
 @click.argument("words", nargs=-1)
 def explain(
@@ -79,7 +79,7 @@ def explain(
 @command.command()
 @_rules_option
 @_config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message, in place of text for people.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message.")
 @click.argument("files", nargs=-1)
 def parse(*, rules: tuple[Path, ...], config: Path | None, as_json: bool, files: tuple[str, ...]) -> None:
     """Say what returned messages mean (FILES, folders of them, or - for standard input).

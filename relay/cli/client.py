@@ -55,11 +55,11 @@ def _client(values: dict[str, Any]) -> "ClientSettings":
 @click.option("--domain", "domains", multiple=True, help="A domain it may send as; *.x means below x. Repeatable.")
 @click.option("--sender", "senders", multiple=True, help="A mailbox it may send as. Repeatable.")
 @click.option("--network", "networks", multiple=True, help="A network it may connect from. Repeatable.")
-@click.option("--per-minute", type=int, help="Messages a minute.")
-@click.option("--per-hour", type=int, help="Messages an hour.")
-@click.option("--message-size", help="Largest message, such as 10MiB.")
-@click.option("--recipients", type=int, help="Recipients a message.")
-@click.option("--stream", type=click.Choice(["transactional", "bulk"]), help="What it sends.")
+@click.option("--per-minute", type=int, help="Messages a minute, then 450.  [default: 600]")
+@click.option("--per-hour", type=int, help="Messages an hour, then 450.  [default: 10000]")
+@click.option("--message-size", help="Largest message, such as 10MiB.  [default: limits.message_size]")
+@click.option("--recipients", type=int, help="Recipients a message.  [default: limits.recipients]")
+@click.option("--stream", type=click.Choice(["transactional", "bulk"]), help="What it sends.  [default: transactional]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def add(

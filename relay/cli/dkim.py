@@ -72,7 +72,10 @@ def _domain(text: str) -> str:
 @command.command(help="Make a key for DOMAIN and print the record to publish.")
 @click.argument("domain")
 @click.option("--selector", help="Name of the key; by default today's date.")
-@click.option("--algorithm", type=click.Choice(["rsa", "ed25519", "both"]), default="both", show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(["rsa", "ed25519", "both"]), default="both", show_default=True,
+    help="What it signs with; both: a key of each.",
+)  # fmt: skip
 @click.option(
     "--activate-in",
     metavar="DURATION",
@@ -166,7 +169,7 @@ def _over_since(key: "SigningKey", keys: "tuple[SigningKey, ...]", now: float) -
 
 @command.command(help="Show the keys, what each does now, and its record.")
 @click.argument("domain", required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(places: _Places, domain: str | None, *, as_json: bool) -> None:
     """Print keys without their private parts."""
@@ -208,7 +211,11 @@ def show(places: _Places, domain: str | None, *, as_json: bool) -> None:
 @click.argument("domain", required=False)
 @click.option("--server", metavar="IP[:PORT]", help="Ask this name server.")
 @click.option(
-    "--timeout", type=click.FloatRange(0.1, 60), default=5.0, show_default=True, help="Seconds to wait a key."
+    "--timeout",
+    type=click.FloatRange(0.1, 60),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for each key's record.",
 )
 @click.pass_context
 def check(ctx: click.Context, domain: str | None, server: str | None, timeout: float) -> None:

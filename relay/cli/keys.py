@@ -176,7 +176,7 @@ def retire(places: _Places, version: int) -> None:
 
 
 @command.command(help="Show versions, their ages, and how much is sealed under each.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(places: _Places, *, as_json: bool) -> None:
     """Print the ring without its secrets."""
@@ -259,6 +259,8 @@ def write(places: _Places, file: Path, passphrase_file: Path | None) -> None:
     from relay.protect.recovery import read_recovery, write_recovery
 
     ring = places.load()
+    if file.exists():  # told before a passphrase is asked for; write_private() makes sure
+        raise ProblemsError(Problem(where=str(file), what="is there already and is not replaced"))
     passphrase = _passphrase(passphrase_file, confirm=True)
     try:
         copy = write_recovery(ring, passphrase, random=os.urandom)
@@ -284,4 +286,4 @@ def restore(places: _Places, file: Path, passphrase_file: Path | None) -> None:
     ring = read_recovery(file.read_bytes(), _passphrase(passphrase_file, confirm=False), where=str(file))
     give_to(places.keys, places.user)
     path = create_ring(places.keys, ring)
-    click.echo(f"Restored {path}: {len(ring.versions)} versions, the newest made {_day(ring.newest.created_at)}.")
+    click.echo(f"Restored {path}: its newest version is {ring.newest.number}, made {_day(ring.newest.created_at)}.")

@@ -108,7 +108,7 @@ def list_command(settings: "Settings", *, as_json: bool) -> None:
 
 @command.command(help="Have a node take no more work: it finishes or gives back what it has in hand.")
 @click.argument("name", required=False)
-@click.option("--wait", type=float, default=0.0, help="Seconds to wait until it has nothing in hand.")
+@click.option("--wait", type=float, default=0.0, help="Seconds to wait until it has nothing in hand.  [default: 0]")
 @click.pass_obj
 def drain(settings: "Settings", name: str | None, wait: float) -> None:
     """Drain this node, or another."""

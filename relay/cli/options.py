@@ -1,10 +1,14 @@
 """Options that several verbs share."""
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+
+from relay.core.errors import Problem, ProblemsError
 
 DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
@@ -40,6 +44,27 @@ class Group(click.Group):
         """Run the group's callback and then the verb."""
         ctx.meta[_ASKS] = any(argument in ctx.help_option_names for argument in ctx.args)
         return super().invoke(ctx)
+
+
+def moment(text: str | None) -> float | None:
+    """Unix seconds of ``2026-11-22``, ``2026-11-22T10:00`` (UTC unless it says otherwise) or ``7d`` (ago).
+
+    Raises:
+        ProblemsError: it is none of these.
+    """
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        from relay.config.units import parse_duration
+
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        what = "is neither a day, a time nor a duration"
+        raise ProblemsError(Problem(where=text, what=what, hint="such as 2026-11-22, 2026-11-22T10:00 or 7d")) from None
 
 
 def one_form(*, as_json: bool, as_html: bool) -> None:

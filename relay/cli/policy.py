@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from relay.cli import tables
-from relay.cli.options import Group, config_option, only_asks
+from relay.cli.options import Group, config_option, moment, only_asks
 from relay.cli.policy_history import history
 from relay.core.decision import MethodName
 from relay.core.errors import AddressError, Problem, ProblemsError
@@ -167,8 +167,11 @@ def run_inside(options: Options, file: Path | None, *, as_json: bool) -> None:
 @click.option("--listener", default="", help="The listener it comes through.")
 @click.option("--network", default="", help="The IP address it comes from.")
 @click.option("--identity", default="", help="The authenticated identity.")
-@click.option("--stream", type=click.Choice(["transactional", "bulk"]), default="transactional", show_default=True)
-@click.option("--received", type=float, help="When it was received, unix seconds; now when not given.")
+@click.option(
+    "--stream", type=click.Choice(["transactional", "bulk"]), default="transactional", show_default=True,
+    help="The message's stream.",
+)  # fmt: skip
+@click.option("--received", help="When: 2026-03-02T09:00 (UTC), or 2h (ago); now when not given.")
 @click.option("--policy", "file", type=click.Path(path_type=Path), help="The policy's root file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -178,6 +181,7 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
     sender = _address("--from", given["sender"]) if given["sender"].strip("<>") else None
     if given["network"]:
         _ip_address(given["network"])
+    given["received"] = moment(given["received"])
     policy, faults = _load(options.policy_file(file), options)
     if policy is None:
         raise ProblemsError(*faults)

@@ -43,7 +43,7 @@ def list_command(settings: "Settings", *, as_json: bool) -> None:
     _list(_runs(settings), as_json=as_json)
 
 
-@history.command(help="Show what a version said; its first digits are enough.")
+@history.command(help="Show what a version said; its first 6 digits are enough.")
 @click.argument("version")
 @_JSON
 @click.pass_obj

@@ -89,7 +89,7 @@ def recall(ids: tuple[str, ...], reason: str) -> None:
 
 @command.command()
 @_ids
-@click.option("--days", type=click.FloatRange(min=0.01, max=366), required=True, help="So long from now.")
+@click.option("--days", type=click.FloatRange(min=0.01, max=366), required=True, help="Days from now.")
 @_reason
 def extend(ids: tuple[str, ...], days: float, reason: str) -> None:
     """Let messages be read for longer."""

@@ -37,7 +37,10 @@ _METHODS: Final = {
     "pgp": "the message is encrypted for the recipient's key",
 }
 _ALWAYS: Final = (
-    ("policy", "SHA-256 of the policy that decided; `postern policy history show` and its first digits print its text"),
+    (
+        "policy",
+        "SHA-256 of the policy that decided; `postern policy history show` and its first 6 digits print its text",
+    ),
     ("least level", "below this protection the copy could not leave by this rule and the guarantees that held"),
     ("head of the chain", "a fingerprint of all records so far: whoever noted it can tell later that none was changed"),
 )

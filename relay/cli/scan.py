@@ -29,7 +29,7 @@ class _Source:
 
 
 @click.command
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a source, in place of text for people.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a source.")
 @click.option(
     "--eml", "form", flag_value="eml", help="Sources are messages or folders of them: one JSON a message comes out."
 )

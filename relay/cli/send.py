@@ -17,7 +17,10 @@ _TIMEOUT = 300.0  # seconds for the final dot, RFC 5321 section 4.5.3.2.6 allows
 @click.option("--from", "sender", required=True, help="Envelope sender; '<>' for the null sender.")
 @click.option("--to", "recipients", required=True, multiple=True, help="Envelope recipient; may be repeated.")
 @click.option("--server", default="127.0.0.1:25", show_default=True, help="HOST:PORT of the relay.")
-@click.option("--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True)
+@click.option(
+    "--tls", type=click.Choice(["none", "starttls", "implicit"]), default="none", show_default=True,
+    help="starttls as on port 587, implicit as on 465; the server's certificate must verify.",
+)  # fmt: skip
 @click.option(
     "--ca", type=click.Path(exists=True, path_type=Path), help="Root certificate to trust besides the system's."
 )

@@ -64,7 +64,7 @@ def list_rows(address: str, *, as_json: bool) -> None:
 @click.argument("addresses", nargs=-1, required=True)
 @_tenant
 @_stream
-@click.option("--days", type=click.FloatRange(min=0.01, max=36_500), help="For so long; else until it is removed.")
+@click.option("--days", type=click.FloatRange(min=0.01, max=36_500), help="Days it holds; else until it is removed.")
 @_reason
 def add(addresses: tuple[str, ...], tenant: str, stream: str | None, days: float | None, reason: str) -> None:
     """Refuse mail to ADDRESSES from now on."""
@@ -79,7 +79,7 @@ def add(addresses: tuple[str, ...], tenant: str, stream: str | None, days: float
 @_tenant
 @_stream
 @click.option("--exempt-days", type=click.FloatRange(min=0, max=36_500), default=0.0,
-              help="For so long bounces do not suppress it again.")  # fmt: skip
+              help="Days in which bounces do not suppress it again.")  # fmt: skip
 @_reason
 def remove(address: str, tenant: str, stream: str | None, exempt_days: float, reason: str) -> None:
     """Let mail to ADDRESS go again: in one tenant and stream, or everywhere when none is named."""
@@ -122,7 +122,7 @@ def import_rows(file: IO[str], reason: str) -> None:
 @_tenant
 @_stream
 @click.option(
-    "--days", type=click.FloatRange(min=0.01, max=36_500), default=90.0, show_default=True, help="For so long."
+    "--days", type=click.FloatRange(min=0.01, max=36_500), default=90.0, show_default=True, help="Days it holds."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be suppressed, and do nothing.")
 @_reason

@@ -88,8 +88,14 @@ def reports(domains: tuple[str, ...], files: tuple[Path, ...], *, failed: bool, 
 @command.command(help="Print the records and the policy file that domains of ours are to publish (RFC 8461, RFC 8460).")
 @click.argument("domain", required=False)
 @click.option("--mx", "hosts", multiple=True, help="Host name of a mail server, or *.x; none: as tls.publish says.")
-@click.option("--mode", type=click.Choice(["testing", "enforce", "none"]), default="testing", show_default=True)
-@click.option("--max-age", type=click.IntRange(86_400, 31_557_600), default=604_800, show_default=True, help="Seconds.")
+@click.option(
+    "--mode", type=click.Choice(["testing", "enforce", "none"]), default="testing", show_default=True,
+    help="With --mx: the policy's mode.",
+)  # fmt: skip
+@click.option(
+    "--max-age", type=click.IntRange(86_400, 31_557_600), default=604_800, show_default=True,
+    help="With --mx: seconds that others keep the policy.",
+)  # fmt: skip
 @click.option("--reports", metavar="MAILBOX", help="Where reports about TLS are to be sent (RFC 8460).")
 @click.option("--file-only", is_flag=True, help="Print the policy file alone, as it is to be served.")
 @click.pass_context

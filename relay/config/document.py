@@ -203,7 +203,8 @@ def read(path: Path) -> Document:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ProblemsError(Problem(where=source, what=f"cannot be read: {error.strerror}")) from error
+        hint = "run this as root, or as the user that Postern runs as" if isinstance(error, PermissionError) else ""
+        raise ProblemsError(Problem(where=source, what=f"cannot be read: {error.strerror}", hint=hint)) from error
     if len(content) > MAX_BYTES:
         raise ProblemsError(Problem(where=source, what="is larger than 4 MiB: not a settings file"))
     try:

@@ -1,10 +1,13 @@
 """Help is for those who have nothing configured yet."""
 
+import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -25,6 +28,35 @@ def test_help_of_a_verb_below_needs_no_configuration(words, tmp_path):
     arguments = [*words.split(), "--help"]
     result = CliRunner().invoke(main, arguments, env={"POSTERN_CONFIG": str(tmp_path / "none.yaml")})
     assert result.exit_code == 0, result.output
+
+
+def test_help_says_what_exit_statuses_mean():
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert "Exit status: 0 when it was done" in text
+    for status in ("1", "2", "78", "74"):
+        assert f" {status} when " in text or f"with {status} when" in text
+
+
+def options():
+    """Every option of every verb, with the words that lead to it."""
+    left = [(main, "postern")]
+    while left:
+        one, path = left.pop()
+        if isinstance(one, click.Group):
+            context = click.Context(one)
+            left += [(one.get_command(context, name), f"{path} {name}") for name in one.list_commands(context)]
+        yield from ((path, param) for param in one.params if isinstance(param, click.Option))
+
+
+def test_every_option_says_what_it_is_for():
+    silent = [f"{path} {option.opts[0]}" for path, option in options() if not option.help]
+    assert silent == []
+
+
+def test_json_is_said_alike_everywhere():
+    said = {option.help for _, option in options() if "--json" in option.opts}
+    odd = {text for text in said if not re.fullmatch(r"Print (JSON|one JSON object an? \w+)\.", text)}
+    assert odd == set()
 
 
 def test_an_unknown_verb_is_one_clear_error():
@@ -82,9 +114,32 @@ def test_a_missing_configuration_is_told_with_what_to_do(words, tmp_path):
     assert "--config FILE or POSTERN_CONFIG" in told
 
 
+def test_who_may_not_read_the_configuration_is_told_who_may(tmp_path, monkeypatch):
+    def refused(path, *arguments, **more):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "postern.yaml").write_text("")
+    monkeypatch.setattr(Path, "open", refused)
+    result = CliRunner().invoke(main, ["audit", "verify", "--config", str(tmp_path / "postern.yaml")])
+    assert result.exit_code == 1
+    assert "postern.yaml: cannot be read: Permission denied" in result.output
+    assert "run this as root, or as the user that Postern runs as" in result.output
+
+
+def test_a_recovery_copy_that_is_there_is_told_before_a_passphrase_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = ["keys", "--keys-dir", "keys", "--data-dir", "data"]
+    assert CliRunner().invoke(main, [*keys, "init"]).exit_code == 0
+    Path("copy").touch()
+    result = CliRunner().invoke(main, [*keys, "recovery", "write", "copy"])
+    assert result.exit_code == 1
+    assert result.output == "Error: copy: is there already and is not replaced\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        ("policy explain m.eml --to a@b.example --received monday", "monday: is neither a day, a time nor a duration"),
         ("suppress import binary --reason test", "binary: is not UTF-8 text (save the file as UTF-8)"),
         ("portal secret m1 --secret-file binary --reason test", "binary: is not UTF-8 text (save the file as UTF-8)"),
         ("portal secret m1 --reason test", "there is no terminal to ask for the secret: give --secret-file"),
@@ -95,6 +150,7 @@ def test_a_missing_configuration_is_told_with_what_to_do(words, tmp_path):
 def test_odd_input_is_told_in_words(words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("binary").write_bytes(bytes(range(256)))
+    Path("m.eml").touch()
     CliRunner().invoke(main, ["dkim", "--dir", "keys", "new", "clinic.example", "--algorithm", "ed25519"])
     result = CliRunner().invoke(main, words.split(), env={"POSTERN_SOCKET": "none", "POSTERN_CONFIG": "none"})
     assert result.exit_code in {1, 2}

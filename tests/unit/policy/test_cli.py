@@ -122,7 +122,7 @@ def test_explain_shows_the_rule_that_decides_and_each_conditions_value(cli):
 
 
 def test_explain_speaks_json_for_each_recipient(cli):
-    given = ("--to", "a@mail.example", "--to", "b@firm.example", "--client", "ehr", "--received", "0")
+    given = ("--to", "a@mail.example", "--to", "b@firm.example", "--client", "ehr", "--received", "2026-03-02T09:00")
     output = json.loads(cli("explain", "m.eml", "--policy", "good.yaml", "--json", *given).output)
     assert [(one["recipient"], one["rule"], one["floor"]) for one in output] == [
         ("a@mail.example", "phi", "verified"), ("b@firm.example", "phi", "verified"),
