@@ -33,7 +33,7 @@ from relay.scan.shapes import ShapeFinder, all_shapes
 from relay.scan.strangers import StrangerFinder
 from relay.scan.told import Teller
 from relay.scan.tuning import Tuning
-from relay.scan.vocabulary import NATIVE
+from relay.scan.way import NATIVE
 from relay.scan.words import Words
 
 _LEXICONS: Final = (
@@ -103,13 +103,13 @@ def load_judge(
         raise ProblemsError(*problems)
     sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
     table = b"\n".join((data / name).read_bytes() for name in _NAMES)
-    endings = EndingFinder()
+    endings = EndingFinder(native=native)
     names = NameTable.parse(table)
     endings.warm([*(source.encode() for source in sources), table])
     shipped = Instruments(
         lexicon=Lexicon.parse(sources, weights.levels),
         names=NameFinder(names, weights.identifiers),
-        shapes=ShapeFinder(all_shapes(IcdTable(_mapped(data / "icd10cm.bin")))),
+        shapes=ShapeFinder(all_shapes(IcdTable(_mapped(data / "icd10cm.bin"))), native=native),
         endings=endings,
         teller=Teller(
             StrangerFinder(names, Words(_mapped(data / "words.bin")), weights.identifiers), weights.identifiers

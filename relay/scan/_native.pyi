@@ -27,3 +27,21 @@ class Vocabulary:
         signs: tuple[bytes, ...],
     ) -> Vocabulary: ...
     def events(self, words: Words, data: bytes, limit: int, /) -> list[Any]: ...
+
+@final
+class Anchors:
+    def __new__(
+        cls,
+        outline: bytes,
+        middle: tuple[tuple[tuple[object, ...], ...], ...],
+        glued: dict[bytes, Any],
+        stuck: dict[bytes, Any],
+        coded: tuple[object, ...],
+        begins: bool,
+    ) -> Anchors: ...
+    def digits(self, data: bytes, lower: bytes, /) -> list[tuple[int, Any]]: ...
+
+@final
+class Endings:
+    def __new__(cls, endings: tuple[bytes, ...]) -> Endings: ...
+    def find(self, words: Words, data: bytes, /) -> list[int]: ...

@@ -17,7 +17,8 @@ from relay.scan.names import LABELS, NameFinder
 from relay.scan.shapes import ShapeFinder, ShapeSearch
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
-from relay.scan.vocabulary import NAME, NATIVE, PAIR, PROBES, SIGN, Known, Vocabularies, vocabulary
+from relay.scan.vocabulary import NAME, PAIR, PROBES, SIGN, Known, Vocabularies, vocabulary
+from relay.scan.way import NATIVE
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _DENSE: Final = 20  # different terms of one word in some thousand characters
@@ -111,7 +112,7 @@ class Finder:
         marked: list[tuple[int, bytes]] = []
         listed, cells = self._word_hits(tokens, search, marked)
         hits = _apart([*self._own(data), *cells, *self._shape_hits(search)], listed, len(data))
-        if guessed := self._guessed(data, hits):
+        if guessed := self._guessed(tokens, hits):
             hits += guessed
             hits.sort(key=_START)
         marks = _marks(hits, len(data))
@@ -155,7 +156,7 @@ class Finder:
             if self._excludes is None or not self._excludes(value)
         ]
 
-    def _guessed(self, data: bytes, hits: Sequence[Hit]) -> list[Hit]:
+    def _guessed(self, tokens: Tokens, hits: Sequence[Hit]) -> list[Hit]:
         health = self._weights.health
         starts = list(map(_START, hits))
 
@@ -165,7 +166,7 @@ class Finder:
 
         return [
             _new(Hit, (kind, _HEALTH, start, end, health[kind], value.upper(), ""))
-            for kind, start, end, value in self._use.endings.find(data, is_taken)
+            for kind, start, end, value in self._use.endings.find(tokens, is_taken)
             if self._excludes is None or not self._excludes(value)
         ]
 

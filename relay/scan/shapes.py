@@ -1,7 +1,7 @@
 """All shapes at once: their anchors are found in passing, and the patterns tried there alone."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -11,6 +11,10 @@ from relay.scan.context import CONTEXT
 from relay.scan.icd import IcdTable
 from relay.scan.identifiers import IDENTIFIERS
 from relay.scan.shape import Shape
+from relay.scan.way import NATIVE
+
+if NATIVE:
+    from relay.scan import _native
 
 _LOOK_BACK: Final = 80  # characters before a value that may tell its kind
 _SIGN_REACH: Final = 4  # characters behind a label in which its sign stands
@@ -156,6 +160,32 @@ class _Anchors(NamedTuple):
     begun: tuple[tuple["re.Pattern[bytes]", Probe], ...]
     coded: tuple[Probe, ...]
 
+    def by_joint(self) -> tuple[tuple[tuple[Probe, ...], ...], ...]:
+        """The probes of a group in the middle, by its size and by the octet before it."""
+        return tuple(
+            tuple(tuple(probe for probe in probes if probe.joint in (b"", bytes([joint]))) for joint in range(256))
+            for probes in self.middle
+        )
+
+    def digits(self, data: bytes, lower: bytes, outline: bytes) -> Iterator[tuple[int, tuple[Probe, ...] | None]]:
+        """Places at runs of digits and what is to be tried there; None: what begins with digits that letters follow.
+
+        Groups of digits, digits with letters right behind them, letters with digits right behind them.
+        """
+        for match in _DIGITS.finditer(outline):
+            first, behind = match.span()
+            if match.lastindex:
+                joint = data[behind : behind + 1]
+                probes = self.middle[match.end(1) - match.start(1)]
+                yield behind - 1, tuple(probe for probe in probes if probe.joint in (b"", joint))
+            elif outline[behind : behind + 1] == b"a":
+                yield behind, self.glued.get(lower[behind : behind + 2], ())
+                yield behind - 1, None
+            if outline[first - 1 : first] == b"a":
+                if outline[first + 1 : first + 3] in _CODE_GOES_ON:
+                    yield first - 1, self.coded
+                yield first - _STUCK, self.stuck.get(lower[max(0, first - _STUCK) : first], ())
+
 
 class ShapeFinder:
     """The compiled shapes. Stateless after construction, safe to share.
@@ -164,7 +194,7 @@ class ShapeFinder:
     times as fast, and both length and repetitions are bounded.
     """
 
-    def __init__(self, shapes: Sequence[Shape]) -> None:
+    def __init__(self, shapes: Sequence[Shape], *, native: bool = NATIVE) -> None:
         words: dict[bytes, list[Probe]] = {}
         probes = [_probe(number, shape) for number, shape in enumerate(shapes)]
         for probe in probes:
@@ -180,10 +210,18 @@ class ShapeFinder:
             tuple((re.compile(probe.shape.outline), probe) for probe in probes if probe.shape.outline),
             tuple(probe for probe in probes if probe.shape.coded),
         )
+        anchors = self._anchors
+        self._native = (
+            _native.Anchors(
+                _OUTLINE, anchors.by_joint(), anchors.glued, anchors.stuck, anchors.coded, bool(anchors.begun)
+            )
+            if native
+            else None
+        )
 
     def search(self, data: bytes, lower: bytes) -> "ShapeSearch":
         """Begin with a text, which comes in lower case as well."""
-        return ShapeSearch(self._anchors, data, lower)
+        return ShapeSearch(self._anchors, self._native, data, lower)
 
 
 def _probe(number: int, shape: Shape) -> Probe:
@@ -222,10 +260,11 @@ def _by(anchored: Iterable[tuple[Probe, tuple[bytes, ...]]]) -> dict[bytes, tupl
 class ShapeSearch:
     """The search of one text; values gather in it."""
 
-    __slots__ = ("_anchors", "_data", "_found", "_lower", "_outline")
+    __slots__ = ("_anchors", "_data", "_found", "_lower", "_native", "_outline")
 
-    def __init__(self, anchors: _Anchors, data: bytes, lower: bytes) -> None:
+    def __init__(self, anchors: _Anchors, native: "_native.Anchors | None", data: bytes, lower: bytes) -> None:
         self._anchors = anchors
+        self._native = native
         self._data = data
         self._lower = lower
         self._outline = data.translate(_OUTLINE)
@@ -260,35 +299,23 @@ class ShapeSearch:
                 for probe in probes:
                     self._around(probe, place)
                 place = outline.find(anchor, place + 1)
-        self._at_digits()
+        for place, several in self._digits():
+            if several is None:
+                self._begin(place)
+            else:
+                for probe in several:
+                    self._around(probe, place)
         return sorted(self._found.values(), key=_BY_NUMBER) if self._found else []
 
-    def _at_digits(self) -> None:
-        """Groups of digits, digits with letters right behind them, letters with digits right behind them."""
-        outline, lower, anchors = self._outline, self._lower, self._anchors
-        for match in _DIGITS.finditer(outline):
-            first, behind = match.span()
-            place = behind - 1
-            if match.lastindex:
-                joint = self._data[behind : behind + 1]
-                for probe in anchors.middle[match.end(1) - match.start(1)]:
-                    if probe.joint in (b"", joint):
-                        self._around(probe, place)
-            elif outline[behind : behind + 1] == b"a":
-                for probe in anchors.glued.get(lower[behind : behind + 2], ()):
-                    self._around(probe, behind)
-                for begin, probe in anchors.begun:
-                    if begin.match(outline, place):
-                        self._around(probe, place)
-            if outline[first - 1 : first] == b"a":
-                self._stuck(first)
+    def _digits(self) -> Iterable[tuple[int, tuple[Probe, ...] | None]]:
+        if self._native is not None:
+            return self._native.digits(self._data, self._lower)
+        return self._anchors.digits(self._data, self._lower, self._outline)
 
-    def _stuck(self, place: int) -> None:
-        if self._outline[place + 1 : place + 3] in _CODE_GOES_ON:
-            for probe in self._anchors.coded:
-                self._around(probe, place - 1)
-        for probe in self._anchors.stuck.get(self._lower[max(0, place - _STUCK) : place], ()):
-            self._around(probe, place - _STUCK)
+    def _begin(self, place: int) -> None:
+        for begin, probe in self._anchors.begun:
+            if begin.match(self._outline, place):
+                self._around(probe, place)
 
     def _around(self, probe: Probe, place: int) -> None:
         """Try a shape around a place."""

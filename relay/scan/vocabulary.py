@@ -15,17 +15,11 @@ from relay.scan.lexicon import Phrase, Phrases
 from relay.scan.names import NAMED_UNCAPITALISED
 from relay.scan.shapes import PairProbes, WordProbes
 from relay.scan.tokens import Tokens
+from relay.scan.way import NATIVE
 
-try:
+if NATIVE:
     from relay.scan import _native
-except ImportError:  # no compiler where it was installed
-    _VERSION = 0
-else:
-    _VERSION = _native.VERSION
 
-_WANTED: Final = 2  # VERSION of the C part that this is written for
-NATIVE: Final = _VERSION == _WANTED
-"""Whether the C part is there, and of this version."""
 TERM, SIGN, NAME, PROBES, PAIR = 1, 2, 4, 8, 16
 """Why a word matters, as bits; a phrase apart."""
 _KNOWN, _TERM, _SIGN, _NAME, _NAMED, _TOLD, _FREE = (1 << bit for bit in range(7))  # traits, as native.h has them

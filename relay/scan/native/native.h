@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -73,11 +74,13 @@ typedef struct {
 } Vocabulary;
 
 typedef struct {
-    PyTypeObject *words_type, *vocabulary_type;
+    PyTypeObject *words_type, *vocabulary_type, *anchors_type, *endings_type;
 } State;
 
-extern PyType_Spec words_spec, vocabulary_spec;
+extern PyType_Spec words_spec, vocabulary_spec, anchors_spec, endings_spec;
 
+/* Whether they are words of a text of this size; -1 with an exception set where not. */
+int words_check(const State *state, PyObject *words, Py_ssize_t size);
 uint32_t hash_of(const uint8_t *word, size_t size);
 PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t *data, uint32_t size, Py_ssize_t limit);
 

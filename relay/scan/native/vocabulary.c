@@ -217,12 +217,8 @@ static PyObject *vocabulary_pass(Vocabulary *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "Oy#n", &words, &data, &size, &limit))
         return NULL;
     const State *state = PyType_GetModuleState(Py_TYPE((PyObject *)self));
-    if (state == NULL)
+    if (state == NULL || words_check(state, words, size) < 0)
         return NULL;
-    if (!Py_IS_TYPE(words, state->words_type) || PyBytes_Size(((Words *)words)->padded) != size + 2) {
-        refuse("words that are not those of the text");
-        return NULL;
-    }
     return vocabulary_events(self, (const Words *)words, (const uint8_t *)data, (uint32_t)size, limit);
 }
 

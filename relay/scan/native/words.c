@@ -78,6 +78,14 @@ static void words_dealloc(Words *self)
     Py_DECREF(type);
 }
 
+int words_check(const State *state, PyObject *words, Py_ssize_t size)
+{
+    if (Py_IS_TYPE(words, state->words_type) && PyBytes_Size(((Words *)words)->padded) == size + 2)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "words that are not those of the text");
+    return -1;
+}
+
 static Py_ssize_t words_length(Words *self)
 {
     return self->count;

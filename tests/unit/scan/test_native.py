@@ -14,7 +14,7 @@ from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
 from relay.scan.tokens import Tokens
 from relay.scan.tuning import parse_tuning
-from relay.scan.vocabulary import NATIVE
+from relay.scan.way import NATIVE
 
 CORPUS = sorted(Path(__file__).parents[2].joinpath("corpus").glob("*.eml"))
 CAN_COMPILE = (
@@ -195,3 +195,71 @@ def test_what_is_no_text_is_refused():
             table.events(words, data, 9)
     with pytest.raises(TypeError):
         table.events(_native.Words(b" a "), "a", 9)
+
+
+@needs_native
+@given(st.text(alphabet="aeiostmlrb\xe9_9- .ITS", max_size=60))
+@settings(max_examples=500, deadline=None)
+@example("appendicitis")
+@example(
+    "Appendicitis, APPENDICITIS; appendicitis_ appendicitis9 appendicitis\xe9 \xe9appendicitis itis xxitis xxxitis"
+)
+@example("\xe9 9arthritis _arthritis arthritis")
+def test_endings_are_those_of_the_automaton(finders, text):
+    plain, native = (finder._use.endings for finder in finders)
+    tokens, split = Tokens(text), Tokens(text, _native_words())
+    nowhere = lambda start, end: False  # noqa: E731
+    assert list(native.find(split, nowhere)) == list(plain.find(tokens, nowhere))
+    assert list(native._ends(split.words, split.data)) == list(plain._ends(tokens.words, tokens.data))
+
+
+@needs_native
+@given(st.text(alphabet="99991a5bmgssnyoAk-/.) (@+\n\xe9", max_size=60))
+@settings(max_examples=500, deadline=None)
+@example("ssn219-45-9876 45yo 5mg 1EG4-TE5-MK73 (212) 736-5000 E11.9 12/03/1961 1.2.3.4 38+4")
+@example("9")
+@example("9a")
+@example("a9")
+@example("9-9-")
+@example("9----9-9 9---999---9 9-9999-9 9)-)9-9 9)))9.9")
+def test_places_at_digits_are_those_of_the_pattern(finders, text):
+    plain, native = (finder._use.shapes for finder in finders)
+    data = Tokens(text).data
+    found = [
+        [
+            (place, several if several is None else [probe.number for probe in several])
+            for place, several in finder.search(data, data.lower())._digits()
+            if several is None or several
+        ]
+        for finder in (plain, native)
+    ]
+    assert found[1] == found[0]
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [(b"it",), (b"it1s",), ("itis",), (b"it\xefs",), (b"",), (None,)])
+def test_endings_that_are_none_are_refused(wrong):
+    from relay.scan import _native
+
+    with pytest.raises(ValueError, match="ending"):
+        _native.Endings(wrong)
+
+
+@needs_native
+def test_tables_of_anchors_that_are_none_are_refused():
+    from relay.scan import _native
+
+    groups = (((),) * 256,) * 4
+    _native.Anchors(bytes(256), groups, {}, {}, (), True)
+    for outline, middle in ((bytes(255), groups), (bytes(256), groups[:3]), (bytes(256), (((),) * 255,) * 4),
+                            (bytes(256), ((0,) * 256,) * 4), (bytes(256), (None,) * 4)):  # fmt: skip
+        with pytest.raises(ValueError, match="none"):
+            _native.Anchors(outline, middle, {}, {}, (), True)
+    with pytest.raises(ValueError, match="lower case"):
+        _native.Anchors(bytes(256), groups, {}, {}, (), True).digits(b"12", b"1")
+
+
+def _native_words():
+    from relay.scan import _native
+
+    return _native.Words
