@@ -23,7 +23,7 @@ from relay.core.change import AuditEvent, Change, Settle
 from relay.core.decision import MethodName
 from relay.core.entry import Claimed
 from relay.core.errors import AddressError
-from relay.core.portal import Deposit, DepositFilter, Deposits, DepositState
+from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, Deposits, DepositState
 from relay.core.ports import Clock
 
 _DAY = 86_400.0
@@ -152,6 +152,8 @@ class PortalDesk:
             return "extended" if extended else ""
         if isinstance(request, PortalResendRequest):
             return "sent again" if await self._book.resent(deposit, by=operator, why=request.reason) else ""
+        if deposit.state in FINAL_STATES:
+            return ""
         await self._audit("portal-secret", operator, request.reason, deposit.message_id, deposit.id)
         try:
             await self._set_secret(deposit, request.secret)

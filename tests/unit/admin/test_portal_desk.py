@@ -99,8 +99,10 @@ async def test_extend_and_resend_and_what_is_over_is_refused(it):
     for request in (
         PortalExtendRequest(ids=(made.id,), days=1, reason="late"),
         PortalResendRequest(ids=(made.id,), reason="late"),
+        PortalSecretRequest(ids=(made.id,), secret="blue heron", reason="late"),
     ):
         assert (await it.ask(request)).refused
+    assert it.secrets == []
     operators = {
         event.facts.get("operator") for event in it.events if event.facts.get("event") in ("extended", "resent")
     }
