@@ -99,8 +99,8 @@ static int visit_words(const Endings *self, const Words *words, const uint8_t *d
 {
     for (Py_ssize_t index = 0; index < words->count; index++) {
         const Word *word = &words->words[index];
-        Py_ssize_t end = (Py_ssize_t)word->start - 1 + word->size;
-        if (word->size >= BEFORE_ENDING + KEY && (end == size || data[end] != '_') &&
+        Py_ssize_t end = (Py_ssize_t)word->end - 1;
+        if (word->end - word->start >= BEFORE_ENDING + KEY && (end == size || data[end] != '_') &&
             visit(self, data, data + end, found) < 0)
             return -1;
     }

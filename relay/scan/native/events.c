@@ -13,15 +13,21 @@ typedef struct {
     const uint32_t *ids;
 } Pass;
 
-static uint32_t find_word(const Vocabulary *self, const uint8_t *text, const Word *word)
+/* The number of a word of a text, from 1; 0: it is not of the vocabulary. */
+static inline uint32_t find_word(const Vocabulary *self, const Words *words, Py_ssize_t index)
 {
-    uint16_t print = (uint16_t)(word->hash >> 16);
-    print = print ? print : 1;
-    for (uint32_t slot = word->hash & self->mask; self->prints[slot]; slot = (slot + 1) & self->mask) {
+    uint32_t start = words->words[index].start, size = words->words[index].end - start;
+    const uint8_t *word = words->text + start;
+    uint64_t hash = hash_of(word, size, (size_t)words->size - start);
+    uint32_t bit = (uint32_t)hash & self->filter_mask;
+    if (!(self->filter[bit >> 6] >> (bit & 63) & 1))
+        return 0;
+    uint16_t print = print_of(hash);
+    for (uint32_t slot = (uint32_t)(hash >> 16) & self->mask; self->prints[slot]; slot = (slot + 1) & self->mask) {
         if (self->prints[slot] != print)
             continue;
         const Entry *entry = &self->entries[self->slots[slot] - 1];
-        if (entry->size == word->size && memcmp(self->arena + entry->at, text + word->start, word->size) == 0)
+        if (entry->size == size && memcmp(self->arena + entry->at, word, size) == 0)
             return self->slots[slot];
     }
     return 0;
@@ -98,7 +104,7 @@ static int reasons(const Pass *pass, Py_ssize_t index, const Entry *entry, const
     if ((before && before->pairs & PAIR_BEFORE) || (after && after->pairs & PAIR_AFTER))
         why |= BECAUSE_PAIR;
     if (entry->traits & FREE || (entry->traits & TOLD && holds_digit(pass, place, entry)) ||
-        (entry->signs && is_signed(pass, place + word->size, entry)))
+        (entry->signs && is_signed(pass, word->end - 1, entry)))
         why |= BECAUSE_PROBES;
     if (entry->traits & TERM)
         why |= BECAUSE_TERM;
@@ -174,7 +180,7 @@ PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t 
     }
     ids[0] = ids[words->count + 1] = self->edge;
     for (Py_ssize_t index = 0; index < words->count; index++)
-        ids[index + 1] = find_word(self, words->text, &words->words[index]);
+        ids[index + 1] = find_word(self, words, index);
     Pass pass = {self, words, data, size, ids};
     for (Py_ssize_t index = 0; index < words->count && limit > 0; index++) {
         uint32_t number = ids[index + 1];

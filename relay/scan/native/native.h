@@ -16,15 +16,16 @@
 
 #define LARGEST_TEXT INT32_MAX
 
-/* A word of a text: where it begins in the padded text, how long it is, the hash of it. */
+/* A word of a text: where it begins in the padded text, and where it ends. */
 typedef struct {
-    uint32_t start, size, hash;
+    uint32_t start, end;
 } Word;
 
 typedef struct {
     PyObject_HEAD
     PyObject *padded; /* the folded text with a space before and after, bytes */
     const uint8_t *text;
+    Py_ssize_t size;
     Word *words;
     Py_ssize_t count;
     PyObject *list; /* the words as a list, once somebody has gone over them all */
@@ -59,11 +60,13 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    uint16_t *prints; /* of each slot a part of the hash, 0: empty; small enough to stay in a cache */
+    uint64_t *filter; /* a bit for each word, by its hash: most words of a text are known to be none at one look */
+    uint16_t *prints; /* of each slot a part of the hash, 0: empty */
     uint32_t *slots;  /* of each slot the word's number, from 1 */
-    uint32_t mask;
+    uint32_t mask, filter_mask;
     uint32_t edge;    /* the number of the empty word, which stands before the first and after the last; or 0 */
     uint8_t *arena;
+    uint32_t arena_size;
     Entry *entries;
     Beside *beside;
     Phrase *phrases;
@@ -81,17 +84,39 @@ extern PyType_Spec words_spec, vocabulary_spec, anchors_spec, endings_spec;
 
 /* Whether they are words of a text of this size; -1 with an exception set where not. */
 int words_check(const State *state, PyObject *words, Py_ssize_t size);
-uint32_t hash_of(const uint8_t *word, size_t size);
 PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t *data, uint32_t size, Py_ssize_t limit);
 
-/* One step of the hash of a word, and the last: it is kept while the words are found. */
-#define HASH_SEED 2166136261u
-#define HASH_STEP(hash, octet) (((hash) ^ (octet)) * 16777619u)
-static inline uint32_t hash_end(uint32_t hash)
+/* Up to eight octets as a number, the first the lowest; ``room``: how many may be read. */
+static inline uint64_t octets_at(const uint8_t *place, size_t size, size_t room)
 {
-    hash ^= hash >> 15;
-    hash *= 0x2c1b3c6du;
-    return hash ^ (hash >> 13);
+    uint64_t number = 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (room >= 8) {
+        memcpy(&number, place, 8);
+        return size >= 8 ? number : number & (((uint64_t)1 << (8 * size)) - 1);
+    }
+#else
+    (void)room;
+#endif
+    for (size_t index = 0; index < size && index < 8; index++)
+        number |= (uint64_t)place[index] << (8 * index);
+    return number;
+}
+
+/* The part of a hash that is kept in a slot, never 0. */
+static inline uint16_t print_of(uint64_t hash)
+{
+    return (uint16_t)(hash >> 48) ? (uint16_t)(hash >> 48) : 1;
+}
+
+/* The hash of a word by its first and last eight octets and its size; ``room``: how many octets may be read. */
+static inline uint64_t hash_of(const uint8_t *word, size_t size, size_t room)
+{
+    uint64_t hash = octets_at(word, size, room) * 0x9e3779b97f4a7c15u + size;
+    if (size > 8)
+        hash ^= octets_at(word + size - 8, 8, 8) * 0xc2b2ae3d27d4eb4fu;
+    hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93u;
+    return hash ^ (hash >> 32);
 }
 
 #endif

@@ -1,14 +1,6 @@
 /* The words that matter, as one compact table, made once; whatever is an index in it is checked here. */
 #include "native.h"
 
-uint32_t hash_of(const uint8_t *word, size_t size)
-{
-    uint32_t hash = HASH_SEED;
-    for (size_t place = 0; place < size; place++)
-        hash = HASH_STEP(hash, word[place]);
-    return hash_end(hash);
-}
-
 static int refuse(const char *what)
 {
     PyErr_SetString(PyExc_ValueError, what);
@@ -37,6 +29,7 @@ static int take_words(Vocabulary *self)
     self->entries = cleared(self->count, sizeof(Entry));
     if (self->arena == NULL || self->entries == NULL)
         return PyErr_Occurred() ? -1 : refuse("too many words");
+    self->arena_size = (uint32_t)total;
     uint32_t at = 0;
     for (Py_ssize_t number = 0; number < self->count; number++) {
         PyObject *word = PyTuple_GetItem(self->words, number);
@@ -49,16 +42,20 @@ static int take_words(Vocabulary *self)
     return 0;
 }
 
-/* Fill the slots: at least twice as many as words, so that there is always an empty one. */
+#define FILTER_BITS 16 /* of the filter for each word, at least */
+
+/* Fill the slots, at least twice as many as words, so that there is always an empty one; and the filter. */
 static int take_slots(Vocabulary *self)
 {
     uint32_t room = 16;
     while (room < 2 * (size_t)self->count + 2)
         room *= 2;
     self->mask = room - 1;
+    self->filter_mask = room * (FILTER_BITS / 2) - 1;
+    self->filter = cleared(room * (FILTER_BITS / 2) / 64, sizeof(uint64_t));
     self->prints = cleared(room, sizeof(uint16_t));
     self->slots = cleared(room, sizeof(uint32_t));
-    if (self->prints == NULL || self->slots == NULL)
+    if (self->filter == NULL || self->prints == NULL || self->slots == NULL)
         return -1;
     for (Py_ssize_t number = 0; number < self->count; number++) {
         const Entry *entry = &self->entries[number];
@@ -66,10 +63,12 @@ static int take_slots(Vocabulary *self)
             self->edge = (uint32_t)number + 1;
             continue;
         }
-        uint32_t hash = hash_of(self->arena + entry->at, entry->size), slot = hash & self->mask;
+        uint64_t hash = hash_of(self->arena + entry->at, entry->size, self->arena_size - entry->at);
+        uint32_t bit = (uint32_t)hash & self->filter_mask, slot = (uint32_t)(hash >> 16) & self->mask;
+        self->filter[bit >> 6] |= (uint64_t)1 << (bit & 63);
         while (self->prints[slot])
             slot = (slot + 1) & self->mask;
-        self->prints[slot] = (uint16_t)(hash >> 16) ? (uint16_t)(hash >> 16) : 1;
+        self->prints[slot] = print_of(hash);
         self->slots[slot] = (uint32_t)number + 1;
     }
     return 0;
@@ -184,7 +183,7 @@ static PyObject *vocabulary_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->values = Py_NewRef(values);
     self->phrase_values = Py_NewRef(phrase_values);
     self->count = PyTuple_Size(words);
-    if (self->count > INT32_MAX / 4 || take_words(self) < 0 || take_slots(self) < 0 || take_signs(self, signs) < 0 ||
+    if (self->count > INT32_MAX / 64 || take_words(self) < 0 || take_slots(self) < 0 || take_signs(self, signs) < 0 ||
         take_phrases(self, phrases, parts) < 0 || take_beside(self, beside) < 0 || take_facts(self, facts) < 0) {
         if (!PyErr_Occurred())
             refuse("too many words");
@@ -197,7 +196,7 @@ static PyObject *vocabulary_new(PyTypeObject *type, PyObject *args, PyObject *kw
 static void vocabulary_dealloc(Vocabulary *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
-    void *tables[] = {self->prints, self->slots,   self->arena, self->entries,
+    void *tables[] = {self->filter, self->prints, self->slots, self->arena, self->entries,
                       self->beside, self->phrases, self->parts, self->signs};
     for (size_t number = 0; number < sizeof(tables) / sizeof(*tables); number++)
         PyMem_Free(tables[number]);

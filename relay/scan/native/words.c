@@ -1,39 +1,61 @@
 /* The words of a folded text: where they stand; each becomes an object only when somebody asks for it. */
 #include "native.h"
 
-static Word *grown(Word *words, size_t *room)
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#define BLOCK 64 /* octets looked at together */
+
+/* Of a block, a bit for each octet that is no space. */
+static inline uint64_t letters_of(const uint8_t *text, Py_ssize_t size)
 {
-    *room = *room ? *room * 2 : 256;
-    return PyMem_Realloc(words, *room * sizeof(Word));
+    uint64_t letters = 0;
+#ifdef __SSE2__
+    if (size >= BLOCK) {
+        for (int part = 0; part < BLOCK; part += 16) {
+            __m128i octets = _mm_loadu_si128((const __m128i *)(text + part));
+            int spaces = _mm_movemask_epi8(_mm_cmpeq_epi8(octets, _mm_set1_epi8(' ')));
+            letters |= (uint64_t)(~spaces & 0xffff) << part;
+        }
+        return letters;
+    }
+#endif
+    for (Py_ssize_t place = 0; place < size && place < BLOCK; place++)
+        letters |= (uint64_t)(text[place] != ' ') << place;
+    return letters;
 }
 
-/* Find the words; -1 where there is no memory. */
-static int words_split(Words *self, Py_ssize_t size)
+/* Make room for the edges of another block; -1 where there is none. */
+static int make_room(Words *self, size_t *room, size_t edges)
 {
-    const uint8_t *text = self->text;
-    size_t room = 0, count = 0;
-    for (Py_ssize_t place = 0; place < size;) {
-        if (text[place] == ' ') {
-            place++;
-            continue;
-        }
-        if (count == room) {
-            Word *more = grown(self->words, &room);
-            if (more == NULL) {
-                PyErr_NoMemory();
-                return -1;
-            }
-            self->words = more;
-        }
-        Py_ssize_t start = place;
-        uint32_t hash = HASH_SEED;
-        do {
-            hash = HASH_STEP(hash, text[place]);
-            place++;
-        } while (place < size && text[place] != ' ');
-        self->words[count++] = (Word){(uint32_t)start, (uint32_t)(place - start), hash_end(hash)};
+    if (edges + BLOCK <= *room)
+        return 0;
+    *room = *room ? *room * 2 : 1024;
+    Word *more = PyMem_Realloc(self->words, *room / 2 * sizeof(Word));
+    if (more == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    self->count = (Py_ssize_t)count;
+    self->words = more;
+    return 0;
+}
+
+/* Find where the words begin and end, which are the edges in turn: the text ends with a space. */
+static int words_split(Words *self)
+{
+    size_t room = 0, count = 0;
+    uint64_t last = 0;
+    for (Py_ssize_t base = 0; base < self->size; base += BLOCK) {
+        if (make_room(self, &room, count) < 0)
+            return -1;
+        uint32_t *edges = (uint32_t *)self->words;
+        uint64_t letters = letters_of(self->text + base, self->size - base);
+        uint64_t changes = letters ^ (letters << 1 | last);
+        for (last = letters >> (BLOCK - 1); changes; changes &= changes - 1)
+            edges[count++] = (uint32_t)base + (uint32_t)__builtin_ctzll(changes);
+    }
+    self->count = (Py_ssize_t)(count / 2);
     return 0;
 }
 
@@ -60,7 +82,8 @@ static PyObject *words_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->padded = Py_NewRef(padded);
     self->text = (const uint8_t *)text;
-    if (words_split(self, size) < 0) {
+    self->size = size;
+    if (words_split(self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -80,7 +103,7 @@ static void words_dealloc(Words *self)
 
 int words_check(const State *state, PyObject *words, Py_ssize_t size)
 {
-    if (Py_IS_TYPE(words, state->words_type) && PyBytes_Size(((Words *)words)->padded) == size + 2)
+    if (Py_IS_TYPE(words, state->words_type) && ((Words *)words)->size == size + 2)
         return 0;
     PyErr_SetString(PyExc_ValueError, "words that are not those of the text");
     return -1;
@@ -98,7 +121,7 @@ static PyObject *words_item(Words *self, Py_ssize_t index)
         return NULL;
     }
     const Word *word = &self->words[index];
-    return PyBytes_FromStringAndSize((const char *)self->text + word->start, word->size);
+    return PyBytes_FromStringAndSize((const char *)self->text + word->start, word->end - word->start);
 }
 
 static PyObject *words_iter(Words *self)
