@@ -38,6 +38,7 @@ from relay.scan.words import Words
 
 _LEXICONS: Final = (
     "public.txt",
+    "notes.txt",
     "trades.txt",
     "exam.txt",
     "spanish.txt",

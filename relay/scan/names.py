@@ -23,7 +23,8 @@ _PERSON: Final = re.compile(
 )  # fmt: skip
 _ROLES_BEFORE: Final = {
     "provider": b"dr drs doctor prof professor nurse attending provider physician pcp surgeon therapist cardiologist "
-    b"oncologist neurologist psychiatrist dentist hospitalist pharmacist",
+    b"oncologist neurologist psychiatrist dentist hospitalist pharmacist "
+    b"manager supervisor coordinator navigator",
     "patient": b"patient pt patients client resident insured subscriber paciente named baby infant old yo male female "
     b"man woman boy girl lady gentleman child mother father son daughter wife husband newborn",
     "title": b"mr mrs ms miss sr sra srta senor senora",
@@ -70,6 +71,12 @@ AFTER: Final = re.compile(
     rb"|(?P<speaker>\"?[ ]?<[\w.+-]*@|wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued"
     rb"|notes that|won\b|scored|sang|starred|coached|will (?:bring|present|talk|speak|lead|teach|host)))"
 )  # for text in lower case: with case ignored each of the hundred would be tried letter by letter
+_OF_WHOM: Final = frozenset({b"for", b"of", b"on"})
+_GOES_ON_BEHIND: Final = frozenset(
+    b"we're we we'll we've he he's he'll she she's she'll they they're they'll it it's i i'm i'll i've the his her our "
+    b"my mom dad patient pt please can could do does did is was will has no not this that there".split()
+)
+"""Words with which the next sentence begins: ``Caden W. We're keeping him``."""
 _SECTIONS: Final = (b"first", b"first-or-word", b"last", b"last-or-word", b"nobody")
 _LONGEST_PLACEHOLDER: Final = 3
 _MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
@@ -130,6 +137,8 @@ class NameFinder:
             return None
         word = tokens.words[index]
         initial, last, _ = match.groups()
+        if last and initial and last.lower() in _GOES_ON_BEHIND:
+            last = None
         end = match.end("last") if last else match.end("initial") if initial else place + len(word)
         weight = self._likeness(word, initial, last)
         before = tokens.words[index - 1] if index else b""
@@ -244,4 +253,6 @@ def _role(tokens: Tokens, index: int, place: int, end: int, tail: int) -> str:
     if after is None and tail > end:
         after = AFTER.match(tokens.lower, tail)
     told = (after.lastgroup or "") if after else ""
+    if told == "speaker" and index and tokens.words[index - 1] in _OF_WHOM:
+        return ""  # form for Isla Rutherford says "Zoloft 25"
     return told if told in {"provider", "thing", "patient", "speaker"} and role != "title" else role or told

@@ -39,6 +39,11 @@ _SEEN: Final = frozenset(
     b"reschedule to move moved remind tell told send sent sending give gave behalf para de is was admit "
     b"discharge discharged that says because if so when since while asked get help both".split()
 )
+PROVIDERS: Final = frozenset(
+    b"dr drs doctor prof professor nurse rabbi pastor coach officer attorney judge therapist physician surgeon "
+    b"pharmacist director manager supervisor coordinator rep senator governor president".split()
+)
+"""Words before a name that make it none of a patient."""
 _NOBODY: Final = frozenset(
     b"dr drs doctor prof professor nurse rabbi pastor coach officer attorney judge chef by at in near the a an "
     b"this our new via into dear hi hello hey thanks regards sincerely cheers wishes best saint st city "

@@ -68,7 +68,7 @@ class StrangerFinder:
 
     def is_person(self, name: bytes) -> bool:
         """Whether a name that was found, in capitals, has no word of every day in it and no place."""
-        kinds = [self._kind(part.group()) for part in _FOLDED.finditer(name.lower())]
+        kinds = [self.kind_of(part.group()) for part in _FOLDED.finditer(name.lower())]
         return bool(kinds) and min(kinds) > 0 and max(kinds) > 1
 
     def in_small(self, tokens: Tokens, marks: bytearray) -> Iterator[Hit]:
@@ -128,7 +128,7 @@ class StrangerFinder:
                 yield Hit("name", FindingGroup.IDENTIFIER, start, end, weight, tokens.data[start:end].upper())
 
     def _is_stranger(self, word: bytes) -> bool:
-        return word.isalpha() and self._kind(word) > 1
+        return word.isalpha() and self.kind_of(word) > 1
 
     def _is_word(self, word: bytes) -> bool:
         return word in self._words
@@ -195,16 +195,16 @@ class StrangerFinder:
             start, size = run.start(), size + 1
         if size == 1 and data[end : end + 2] == b", " and (single := _INITIAL.match(data, end + 2)):
             return start, single.end(), 2
-        if size == 1 and (given := _GIVEN_BEHIND.match(data, end)) and self._kind(given[1].lower()):
+        if size == 1 and (given := _GIVEN_BEHIND.match(data, end)) and self.kind_of(given[1].lower()):
             if data[start - 1 : start] not in b"\n>":
                 return None if data[start - 2 : start] != b": " else (start, given.end(), 2)
             end, size = given.end(), 2
         return start, end, size
 
     def _kinds(self, tokens: Tokens, spans: Sequence[tuple[int, int]]) -> list[int]:
-        """What the words of a run may be, each as :meth:`_kind` has it, and as they stand."""
+        """What the words of a run may be, each as :meth:`kind_of` has it, and as they stand."""
         data, lower = tokens.data, tokens.lower
-        kinds = [self._kind(lower[first:last]) for first, last in spans]
+        kinds = [self.kind_of(lower[first:last]) for first, last in spans]
         if len(kinds) > 1 and kinds[0] > 1 and not kinds[1] and data[spans[0][1] : spans[0][1] + 2] == b", ":
             kinds[1] = int(lower[slice(*spans[1])] not in self._table.nobody)  # BEGONIAZ, MARIDELA
         for number, (first, _) in enumerate(spans[1:], 1):
@@ -212,7 +212,11 @@ class StrangerFinder:
                 kinds[number] = max(kinds[number], 1)  # Bartholomew "Bat" Ferrone
         return kinds
 
-    def _kind(self, word: bytes) -> int:
+    def is_listed(self, word: bytes) -> bool:
+        """Whether a word, in lower case, is on a list of names and is no other word."""
+        return word in self._table.first or word in self._table.last
+
+    def kind_of(self, word: bytes) -> int:
         """0: no name; 1: a name that is also a word; 2: a name on a list, or no word at all. In lower case."""
         table = self._table
         if word in table.nobody:

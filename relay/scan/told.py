@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.core.phi import FindingGroup
+from relay.scan.forms import FormFinder
 from relay.scan.model import Hit
 from relay.scan.standing import RELATIONS, does_in_public, is_in_bed, is_spoken_of
 from relay.scan.strangers import StrangerFinder
@@ -86,7 +87,16 @@ _FEW_WAYS: Final = 2
 _SHORT: Final = 150  # words
 _PUBLIC_REACH: Final = 600
 _OF_MANY: Final = 0.15
-_GREETS: Final = frozenset(b"dear hi hello hey morning afternoon evening estimado estimada hola".split())
+_GREETS: Final = frozenset(b"dear hi hello hey back morning afternoon evening estimado estimada hola".split())
+_BEGINS: Final = frozenset({b"", b"\n", b"\n\n", b": "})
+_CALLED: Final = re.compile(rb",[ \n]|[ ]?[-\x96\x97:!][ \n]|[.]?\n")
+"""What stands behind the name of one who is called by it."""
+_TO_YOU: Final = (b" you ", b" your ", b" u ", b" ur ", b" yours ", b" yourself ")
+_OF_OTHERS: Final = (
+    b" he ", b" she ", b" his ", b" her ", b" him ", b" pt ", b" patient ", b" patients ", b" mr ", b" mrs ", b" ms ",
+    b" they ", b" their ", b" them ", b" clients ", b" residents ", b" students ",
+)  # fmt: skip
+_MUCH: Final = 0.7  # health context, the language of care apart
 _BEFORE: Final = 28
 _SAID: Final = 300  # characters in which who speaks need not be asked again
 _NAMES: Final = 40  # hits that are looked at closer: more tell no more
@@ -107,6 +117,7 @@ class Teller:
 
     def __init__(self, strangers: StrangerFinder, weights: Mapping[str, float]) -> None:
         self._strangers = strangers
+        self._forms = FormFinder(strangers.kind_of, strangers.is_listed, weights)
         self._weights = weights
 
     def weighed(self, weights: Mapping[str, float]) -> "Teller":
@@ -137,7 +148,11 @@ class Teller:
         if not health:
             return hits
         hits = [*hits, *self._strangers.find(tokens, health, marks), *self._strangers.in_small(tokens, marks)]
+        if len(tokens.words) <= _FEW_WORDS:
+            hits = self._forms.find(tokens, hits, health, marks)
         voices = _voices(health, tokens)
+        if not voices.yours and not voices.mine and not voices.kin:
+            voices.yours.extend(_speaks_to(health, tokens))
         places = [hit[2] for hit in health] if _are_few(hits) else []
         left = _NAMES
         for number, hit in enumerate(hits):
@@ -186,8 +201,8 @@ class Teller:
         if (is_mine or is_kin) and _is_sender(hit, tokens, words):
             if b" " in hit.norm:
                 return "name-self", weights["name-self" if is_mine else "name-of-kin"]
-            return hit.kind, weights["name-first-self"] if is_mine else 0.0
-        is_addressed = words[-1:] and words[-1] in _GREETS and _is_near(voices.yours, hit.start, _REACH)
+            return hit.kind, weights["name-first-self" if is_mine else "name-first-of-kin"]
+        is_addressed = _is_near(voices.yours, hit.start, _REACH) and _is_addressed(hit, tokens, words)
         return hit.kind, weights["name-addressed"] if is_addressed else 0.0
 
     def _spoken(self, hit: Hit, tokens: Tokens, words: list[bytes]) -> float:
@@ -291,6 +306,26 @@ def _is_sender(hit: Hit, tokens: Tokens, words: Sequence[bytes]) -> bool:
     )
 
 
+def _is_addressed(hit: Hit, tokens: Tokens, words: Sequence[bytes]) -> bool:
+    """Whether a name is greeted, or begins a paragraph as that of the one who is spoken to: ``Ludmila, I set up``."""
+    if words[-1:] and words[-1] in _GREETS:
+        return True
+    before = tokens.data[max(0, hit.start - 2) : hit.start]
+    return before in _BEGINS and _CALLED.match(tokens.data, hit.end) is not None
+
+
+def _speaks_to(health: Sequence[Hit], tokens: Tokens) -> list[int]:
+    """Where a short text that speaks of nobody else tells somebody of health: ``Hi Noreen ... chemo class``."""
+    if (
+        len(tokens.words) > _SHORT
+        or not _holds_any(tokens.padded, _TO_YOU)
+        or _holds_any(tokens.padded, _OF_OTHERS)
+        or _together(hit for hit in health if hit.kind != "care") < _MUCH
+    ):
+        return []
+    return [hit.start for hit in health]
+
+
 def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     mine: list[int] = []
     yours: list[int] = []
@@ -315,8 +350,8 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
         whose = before[max(of_me, of_you) :].split()[:2]
         if _NOT_ME.isdisjoint(whose):
             (mine if of_me > of_you else yours).append(hit.start)
-        elif of_me > of_you and not RELATIONS.isdisjoint(whose):
-            kin.append(hit.start)
+        elif not RELATIONS.isdisjoint(whose):
+            (kin if of_me > of_you else yours).append(hit.start)
     return Voices(mine, yours, kin)
 
 

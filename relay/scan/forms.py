@@ -1,0 +1,202 @@
+"""Persons told by how they are written in short notes: lists of beds, labels, what is said of one name alone.
+
+``L2 Okonjo G3P2``, ``Kessler: GI bleed``, ``Cust: Buddy Rexroth``, ``goes by Rey``, ``Sal had a stroke``, ``Roe^Ann``"
+rb":
+notes, boards and tickets name people without a title, a sentence or a *he*. Each form is weak alone, so it counts onl"
+rb"y
+in a short text, with health context near, in its own line for most.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from relay.core.phi import FindingGroup
+from relay.scan.model import Hit
+from relay.scan.names import AFTER
+from relay.scan.standing import LEADS, PROVIDERS
+from relay.scan.tokens import Tokens
+
+_IDENTIFIER: Final = FindingGroup.IDENTIFIER
+_UPPER: Final = rb"[A-Z\xc0-\xde]"
+_WORD: Final = (
+    _UPPER
+    + rb"(?:[a-z\xdf-\xff]++|[a-z]?[a-z']"
+    + _UPPER
+    + rb"[a-z\xdf-\xff]++)(?:-"
+    + _UPPER
+    + rb"?[a-z\xdf-\xff]++)?"
+)
+_RUN: Final = re.compile(
+    rb"(?<![\w@/'.-])" + _WORD + rb"(?:,?[ ](?:" + _WORD + rb"|" + _UPPER + rb"\b\.?)){0,3}(?![\w@])"
+)
+_PART: Final = re.compile(_WORD + rb"|" + _UPPER + rb"\b\.?")
+_MOST: Final = 80  # runs looked at in one text
+_BEFORE: Final = 44
+_AFTER: Final = 64
+_CARET: Final = re.compile(rb"(?<![\w^])(" + _UPPER + rb"[A-Za-z'-]{1,30})\^(" + _UPPER + rb"[A-Za-z'-]{0,30})(?!\w)")
+_NAMED: Final = re.compile(
+    rb"\b(?:name'?s|names|named|goes by|went by|aka|a\.k\.a\.|nicknamed|calls (?:her|him|them)self"
+    rb"|(?:first |last |full |maiden )?name(?: is| was| might be| may be|'s)?|call (?:her|him|me)|name,? it's"
+    rb"|se llama|me llamo|nombre(?: es)?|apellido)[ :,]{1,3}[\"'(]?\Z"
+)
+_LABEL: Final = re.compile(
+    rb"(?:\A|[\n.;,|\t>*-][ ]{0,2})(?:cust(?:omer)?|client|cl|student|employee|emp|ee|member|mbr|camper|caller"
+    rb"|subject|consumer"
+    rb"|enrollee|participant|rider|passenger|worker|iw|injured worker|injured|applicant|tenant|veteran|vet|recipient"
+    rb"|donor|child|infant|mother|mom|mum|father|dad|son|daughter|spouse|husband|wife|pupil|athlete|inmate"
+    rb"|detainee|victim"
+    rb"|guest|couple|family|household|dependent|dep|minor|ward|individual|indiv|person served|staff injured"
+    rb"|decedent|deceased"
+    rb"|evaluee|examinee|learner|swimmer|player|sitter for|on behalf of|name ?\([a-z, ]{3,24}\)|chart|file"
+    rb"|cliente|alumn[ao]"
+    rb"|pac|pcte|paciente|nombre|beneficiari[ao]|asegurad[ao])(?: name)?[ ]?[:=#>|-][ ]{0,4}\Z"
+)
+_ABOUT: Final = re.compile(
+    rb"(?:\A|\n)(?:subject: ?)?(?:re|fw|fwd|ref|about|who|regarding|update|update on|referral|consult|f/u"
+    rb"|followup|follow up"
+    rb"|add on|addon|d/c|dc|transfer|admit|admission|discharge|new admit|baby (?:boy|girl)|refill|call back"
+    rb"|callback|cb"
+    rb"|appt|labs?|results?|rx)[ ]?[:-]?[ ]{0,3}\Z"
+)
+_BOARD: Final = re.compile(
+    rb"(?:\A|\n|; |, )[ \t*-]{0,4}(?:(?:bed|rm|room|bay|l|r|t|ldr|or|er|icu|cc|pod|hall|triage|slot|chair|station"
+    rb"|cell|unit|apt|stop"
+    rb"|case|cabin|table|lane|no\.?)[ #]?)?#?(?:\d{1,4}[a-z]?"
+    rb"|\d{1,2}[:.]\d\d)(?:[ ]?[ap]m?)?[ .:)=-]{1,4}(?:[a-z]\. )?\Z"
+)
+_CASE: Final = re.compile(
+    rb"\b(?:patient|pt|client|resident|camper|student|inmate|neighbor|neighbour|cousin|friend|buddy|kiddo"
+    rb"|participant|roommate"
+    rb"|coworker|co-worker|member|veteran|widow|widower|newborn|preemie|toddler|baby|infant|twin)[ ]\Z"
+)
+_BEGINS: Final = re.compile(
+    rb"(?:\A|[\n.!?;:>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?|, | and | but | so | that | if | when |because "
+    rb"|since | think | hope | hey | heard |know )\Z"
+)
+_ITEM: Final = re.compile(rb"(?:\A|[\n.!?;>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?)\Z")
+_SAYS: Final = re.compile(
+    rb"(?:'s)?[ ](?:just |still |finally |also |now |already |really |never |always |only |has |had |is |was |got )?"
+    rb"(?:had|has|have|having|is|was|got|gets|needs|needed|broke|took|takes|threw|fell|started|tested|can't"
+    rb"|cannot|couldn't"
+    rb"|woke|passed|lost|came|went|spent|saw|ran|burned|cut|hit|been|will|isn't|won't|hasn't|didn't|did|does"
+    rb"|feels|felt"
+    rb"|says|said|wants|keeps|kept|hurt|refused|missed|failed|finished|goes|starts|stopped|died|x[ ]?\d"
+    rb"|(?:not )?eating"
+    rb"|doing|taking|using|drinking|tiene|tuvo|esta|est\xe1|ya|sali\xf3|salio)\b"
+)
+_AGED: Final = re.compile(
+    rb" ?\((?:\d{1,2}(?:st|nd|rd|th)\b|\d{1,3}(?:[ ]?(?:y|yo|yrs?|years?|m|mo|mos|months?|f|wks?|weeks?"
+    rb"|days?))?[,;)\s]"
+    rb"|age|dob|grade|kinder|pre-?k|freshman|sophomore|junior|senior|[mf][,)]|her|his|my|our|the|pt\b|rm\b|bed\b|born"
+    rb"|(?:19|20)\d\d\)|class of|room)"
+)
+_KIN_BEHIND: Final = re.compile(
+    rb"(?:'s (?:mom|dad|mum|mother|father|daughter|wife|husband|son|sister|brother|parents|family|aide|guardian"
+    rb"|grandma"
+    rb"|grandmother|caregiver|partner|girlfriend|boyfriend|case ?worker|roommate|doctor|surgeon|nurse|oncologist|pcp"
+    rb"|cardiologist|therapist|counselor|pharmacy|insurance|oxygen|meds|labs?|chart|results?|blood|appointment|appt"
+    rb"|surgery|biopsy|scan|mri|x-?ray|dose|pills|insulin|prescription|refill|referral|claim|wound|leg|arm|foot"
+    rb"|knee|hip"
+    rb"|back|heart|eye|eyes|ear|ears|teeth|tooth|breathing|weight|sugar|bp|pressure|fever|rash|cough|seizure"
+    rb"|dialysis)\b"
+    rb"| (?:and|&|y) (?:his|her|su) (?:wife|husband|mom|mother|dad|father|partner|son|daughter|sister|brother"
+    rb"|esposa|esposo|mam\xe1))"
+)
+_LINE_END: Final = re.compile(rb"[\n]|[.!?][ ]")
+_NO_ONE: Final = frozenset(
+    b"will may hope mark grace faith joy summer rose bill chance art grant june april august dawn sunny holly misty "
+    b"sandy stormy windy rusty dusty dot star chart dean king prince major guy gay".split()
+)
+"""Names that are words with which sentences begin."""
+_GIVEN_WITH: Final = 2
+
+
+class FormFinder:
+    """Finds persons by the form in which notes have them. Stateless after construction."""
+
+    def __init__(
+        self, kind: Callable[[bytes], int], is_listed: Callable[[bytes], bool], weights: Mapping[str, float]
+    ) -> None:
+        self._kind = kind
+        self._is_listed = is_listed
+        self._weights = weights
+
+    def find(self, tokens: Tokens, hits: Sequence[Hit], health: Sequence[Hit], marks: bytearray) -> list[Hit]:
+        """The hits, with persons told by form among them; names that were found already with the weight of theirs.
+
+        Args:
+            tokens: the text.
+            hits: what was found.
+            health: where it speaks of health, in order.
+            marks: of each character, whether something was found there.
+        """
+        found = {hit[2]: number for number, hit in enumerate(hits) if hit[1] is _IDENTIFIER and hit[0] == "name"}
+        ends = {hits[number][3]: number for number in found.values()}
+        places = [hit[2] for hit in health]
+        result = list(hits)
+        for start, end, weight in self._told(tokens, places):
+            number = found.get(start, ends.get(end, -1))
+            if number >= 0:
+                result[number] = result[number]._replace(weight=max(weight, result[number][4]))
+            elif marks.find(1, start, end) < 0:
+                result.append(Hit("name", _IDENTIFIER, start, end, weight, tokens.data[start:end].upper()))
+        return result
+
+    def _told(self, tokens: Tokens, places: list[int]) -> list[tuple[int, int, float]]:
+        data, weights = tokens.data, self._weights
+        told = [(*run.span(), weights["name-patient-full"]) for run in _CARET.finditer(data)]
+        for count, run in enumerate(_RUN.finditer(data)):
+            if count == _MOST:
+                break
+            if (span := self._name(tokens, run)) and (name := self._form(tokens, *span, places)):
+                told.append((span[0], span[1], weights[name]))
+        return told
+
+    def _name(self, tokens: Tokens, run: "re.Match[bytes]") -> tuple[int, int, int, int] | None:
+        """Where in a run the name is, of how many words, and what the best of them may be."""
+        lower = tokens.lower
+        spans = [part.span() for part in _PART.finditer(tokens.data, *run.span())]
+        kinds = [1 if last - first < _GIVEN_WITH else self._kind(lower[first:last]) for first, last in spans]
+        while kinds and (not kinds[0] or lower[slice(*spans[0])] in LEADS):
+            del kinds[0], spans[0]
+        while kinds and not kinds[-1]:
+            del kinds[-1], spans[-1]
+        if not kinds or not all(kinds) or spans[0][1] - spans[0][0] < _GIVEN_WITH:
+            return None
+        return spans[0][0], spans[-1][1], len(spans), max(kinds)
+
+    def _form(self, tokens: Tokens, start: int, end: int, size: int, kind: int, places: list[int]) -> str:
+        """The entry of the weights for a name that stands so, or nothing."""
+        data, lower = tokens.data, tokens.lower
+        before, after = lower[max(0, start - _BEFORE) : start], lower[end : end + _AFTER]
+        full = "name-patient-full" if size > 1 else "name-patient"
+        previous = before.rstrip(b" .").rpartition(b" ")[2].rpartition(b"\n")[2]
+        role = AFTER.match(lower, end)
+        if previous in PROVIDERS or (role and role.lastgroup in {"provider", "thing"}):
+            return ""
+        if _NAMED.search(before) or _LABEL.search(before):
+            return full
+        if _CASE.search(before) and (kind > 1 or data[end : end + 1] in b" ,.'"):
+            return full
+        if kind > 1 and _KIN_BEHIND.match(after):
+            return full
+        stop = _LINE_END.search(data, end)
+        is_ill = _is_within(places, end, min(stop.start() if stop else len(data), end + 90))
+        if not is_ill:
+            return ""
+        if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before)):
+            return full
+        if _AGED.match(after) and kind > 1:
+            return full
+        if lower[start:end] in _NO_ONE or not self._is_listed(lower[start:end].rpartition(b" ")[2]):
+            return ""
+        if after[:1] == b":" and _ITEM.search(before):
+            return "name-half"
+        return "name-first-in-short" if _BEGINS.search(before) and _SAYS.match(after) else ""
+
+
+def _is_within(places: list[int], start: int, end: int) -> bool:
+    index = bisect_left(places, start)
+    return index < len(places) and places[index] < end
