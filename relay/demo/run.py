@@ -76,7 +76,7 @@ async def _conduct(console: Console, site: Site, internet: Internet, *, once: bo
         problems.append("the clinic was not told of the bounce")
     link = mailbox.link(internet)
     problems += await mailbox.try_link(link)
-    console.print(show.after(site, ledger.copies, link))
+    console.print(show.after(site, ledger.copies, link, stays=not once))
     for problem in problems:
         console.print(f"[bold red]not as expected:[/] {problem}")
     if not once:

@@ -63,8 +63,11 @@ def _tries(copy: Copy) -> str:
     return f" ({copy.attempts} tries)" if copy.attempts > 1 else ""
 
 
-def after(site: Site, copies: Sequence[Copy], link: str) -> Group:
-    """What was promised and kept, the commands to look further, and a link to a message on the secure page."""
+def after(site: Site, copies: Sequence[Copy], link: str, *, stays: bool) -> Group:
+    """What was promised and kept, the commands to look further, and a link to a message on the secure page.
+
+    Of a site that does not stay it is said that all this ends with the demo.
+    """
     held = sum(1 for copy in copies if copy.stands == HELD)
     told = sum(1 for copy in copies if copy.stands == "notified")
     below = sum(1 for copy in copies if copy.is_below_floor)
@@ -98,10 +101,11 @@ def after(site: Site, copies: Sequence[Copy], link: str) -> Group:
         (link or "no notice came", "bold underline"),
         ("\nThe code that the page mails is shown here while the demo runs (make demo).", ""),
     )
+    over = "" if stays else " (gone when this ends: leave --once away)"
     return Group(
         Panel(kept, title="What happened"),
-        Panel(commands, title="What an operator would look at next"),
-        Panel(page, title="The secure page"),
+        Panel(commands, title=f"What an operator would look at next{over}"),
+        Panel(page, title=f"The secure page{over}"),
     )
 
 

@@ -22,6 +22,7 @@ def test_the_demo_ends_by_itself_with_every_fate_as_expected():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing left below its floor" in done.stdout
+    assert "look at next (gone when this ends: leave --once away)" in done.stdout
     assert re.search(r"http://localhost:\d+/m/[A-Za-z0-9_-]{22}", done.stdout), "a link that leads to the secure page"
     for domain in domains():
         assert domain.name in done.stdout
