@@ -138,7 +138,7 @@ class SmtpSession(asyncio.Protocol):
                 raise
             finally:
                 self._machine = self._waiter = None
-                self._timer.stop()
+                self._timer.rest()
             if not machine.reusable:
                 self._drop()
         return TransactionResult(results=machine.results, proof=self._proof, reusable=self.alive)

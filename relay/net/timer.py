@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+_NEVER: Final = float("inf")
 
 
 class Timer:
@@ -29,6 +32,10 @@ class Timer:
             self._handle.cancel()
         self._handle = self._loop.call_at(at, self._rang)
 
+    def rest(self) -> None:
+        """There is none for now; another will follow, for which what waits in the loop is kept."""
+        self._at = _NEVER
+
     def stop(self) -> None:
         """There is no deadline any more."""
         if self._handle is not None:
@@ -37,6 +44,8 @@ class Timer:
 
     def _rang(self) -> None:
         self._handle = None
+        if self._at == _NEVER:
+            return
         if self._loop.time() < self._at:
             self._handle = self._loop.call_at(self._at, self._rang)
         else:

@@ -64,26 +64,27 @@ class Cell:
     """One number.
 
     The octets are set by one assignment: whoever reads the file meanwhile sees the old number or the new one.
+
+    Attributes:
+        value: the number; what changes it changes ``numbers`` as well, and has the lock of its :class:`Cells`.
+        numbers: its file as numbers.
+        where: its place among them.
     """
 
-    __slots__ = ("_file", "_lock", "_numbers", "_place", "_where", "value")
+    __slots__ = ("_file", "_lock", "_place", "numbers", "value", "where")
 
     def __init__(self, file: _File, key: str, lock: threading.Lock) -> None:
         self._file = file
         self._place = file.place(key)
-        self._numbers = file.numbers()
-        self._where = self._place // 8  # the library aligns them
+        self.numbers = file.numbers()
+        self.where = self._place // 8  # the library aligns them
         self._lock = lock
         self.value: float = file.read_value(key)[0]  # type: ignore[no-untyped-call]  # untyped upstream
 
     def add(self, amount: float) -> None:
         """Add to it."""
         with self._lock:
-            self.value = self._numbers[self._where] = self.value + amount
-
-    def add_locked(self, amount: float) -> None:
-        """Add to it; the caller has the lock."""
-        self.value = self._numbers[self._where] = self.value + amount
+            self.value = self.numbers[self.where] = self.value + amount
 
     def set(self, value: float, at: float = 0.0) -> None:
         """Set it.
@@ -128,17 +129,17 @@ class Cells:
 
     def _histogram(self, metric: Metric, values: tuple[str, ...]) -> Callable[[float], None]:
         bounds = (*metric.buckets, float("inf"))
-        total = self._cell(metric, "histogram", "_sum", values).add_locked
+        total = self._cell(metric, "histogram", "_sum", values)
         buckets = [
-            self._cell(metric, "histogram", "_bucket", (*values, _text(bound)), more=("le",)).add_locked
-            for bound in bounds
+            self._cell(metric, "histogram", "_bucket", (*values, _text(bound)), more=("le",)) for bound in bounds
         ]
         lock = self._lock
 
         def observe(value: float) -> None:
+            bucket = buckets[bisect_left(bounds, value)]
             with lock:
-                total(value)
-                buckets[bisect_left(bounds, value)](1)
+                total.value = total.numbers[total.where] = total.value + value
+                bucket.value = bucket.numbers[bucket.where] = bucket.value + 1
 
         return observe
 

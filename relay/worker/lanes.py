@@ -77,7 +77,8 @@ class Lane:
         self._set_aside = set_aside
         self._backlog = backlog or Backlog()
         self._queue: deque[Claimed] = deque()
-        self._idle: list[asyncio.Future[Claimed | None]] = []
+        self._idle: dict[asyncio.Future[Claimed | None], float] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
         self._runners: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
@@ -99,7 +100,7 @@ class Lane:
     def push(self, claimed: Claimed) -> None:
         """Give an entry to an idle runner, or to a new one, or let it wait."""
         while self._idle:
-            place = self._idle.pop()
+            place, _ = self._idle.popitem()  # the one that has not waited long: the others may end
             if not place.done():
                 place.set_result(claimed)
                 return
@@ -126,8 +127,7 @@ class Lane:
         """Let the runners finish the attempt they are in, close their sessions and end; what waits goes on waiting."""
         self._stop.set()
         for place in self._idle:
-            if not place.done():
-                place.set_result(None)
+            _end(place)
         if self._runners:
             await asyncio.wait(set(self._runners))
 
@@ -141,6 +141,9 @@ class Lane:
         if not runner.cancelled() and (error := runner.exception()) is not None:
             log.error("a runner failed", domain=self.destination, exc_info=error)
         self._staff()  # for what came while it was closing its session
+        if not self._runners and self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
 
     async def _run(self) -> None:
         session: DeliverySession | None = None
@@ -200,14 +203,28 @@ class Lane:
             return self._queue.popleft()
         if session is None:
             return None
-        place: asyncio.Future[Claimed | None] = asyncio.get_running_loop().create_future()
-        self._idle.append(place)
-        timer = asyncio.get_running_loop().call_later(
-            self._options.idle, lambda: None if place.done() else place.set_result(None)
-        )
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[Claimed | None] = loop.create_future()
+        self._idle[place] = loop.time() + self._options.idle
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(self._options.idle, self._sweep, loop)
         try:
             return await place
         finally:
-            timer.cancel()
-            if place in self._idle:
-                self._idle.remove(place)
+            self._idle.pop(place, None)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End runners that have been idle too long. One timer for all: a busy lane's would be set at each message."""
+        self._sweeping = None
+        now = loop.time()
+        for place, until in self._idle.items():
+            if until <= now:
+                _end(place)
+        left = [until for place, until in self._idle.items() if not place.done()]
+        if left:
+            self._sweeping = loop.call_at(min(left), self._sweep, loop)
+
+
+def _end(place: "asyncio.Future[Claimed | None]") -> None:
+    if not place.done():
+        place.set_result(None)

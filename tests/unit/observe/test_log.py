@@ -77,6 +77,35 @@ asyncio.run(main())
     assert [line.get("message_id") for line in lines(run(code).stderr)] == ["01AB", "01AB", None]
 
 
+def test_the_short_way_of_a_line_writes_what_structlogs_own_way_writes():
+    code = """
+fields = {"message_id": "01AB", "size": 3, "to": "pat@mail.example", "at": "here", "why": "line\\nbreak", "none": None}
+log.info("accepted", **fields)
+log.bind(**fields).info("accepted")
+log.info("%s", "accepted", **fields)
+with plog.message_context("01AB", size=3):
+    log.info("accepted", **{key: fields[key] for key in fields if key not in {"message_id", "size"}})
+    log.info("accepted", **fields)
+"""
+    written = lines(run(code).stderr)
+    assert len(written) == 5
+    for line in written:
+        del line["at"]
+    assert written[0]["to"] == "…@mail.example"
+    assert all(line == written[0] for line in written)
+
+
+def test_what_listens_to_structlog_hears_the_short_way_too():
+    code = """
+from structlog.testing import capture_logs
+with capture_logs() as heard:
+    log.info("inside", size=3)
+log.info("outside", heard=len(heard), event_of_it=heard[0]["event"])
+"""
+    [line] = lines(run(code).stderr)
+    assert (line["event"], line["heard"], line["event_of_it"]) == ("outside", 1, "inside")
+
+
 def test_planted_patient_data_never_reaches_a_line():
     code = """
 from relay.core.address import Address

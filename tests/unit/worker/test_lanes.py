@@ -125,6 +125,37 @@ async def test_a_session_idle_too_long_is_closed_and_the_lane_empties():
     await until(lambda: it.is_empty)
 
 
+async def test_sessions_that_fall_idle_one_after_the_other_all_end():
+    attempts = Attempts(hold=(1, 2))
+    it = lane(attempts, concurrency=3, idle=0.02)
+    for number in range(3):
+        it.push(claimed(number))
+    await all_begun(attempts, 3)
+    await until(lambda: attempts.sessions)
+    await attempts.sessions[0].closed.wait()  # it was looked at while the others were at work
+    for number in (1, 2):
+        attempts.gates[number].set()
+        await until(lambda wanted=number + 1: len(attempts.sessions) == wanted)
+        await attempts.sessions[number].closed.wait()
+    await until(lambda: it.is_empty)
+
+
+async def test_a_session_that_was_just_used_is_taken_before_one_that_waits_longer():
+    attempts = Attempts(hold=(0, 1))
+    it = lane(attempts, concurrency=2)
+    for number in (0, 1):
+        it.push(claimed(number))
+    await all_begun(attempts, 2)
+    for number in (0, 1):
+        attempts.gates[number].set()
+        await until(lambda wanted=number + 1: len(attempts.sessions) == wanted)
+        await asyncio.sleep(0)
+    it.push(claimed(2))
+    await all_begun(attempts, 1)
+    assert attempts.given[2] is attempts.sessions[1]
+    await it.drain()
+
+
 async def test_what_comes_while_the_only_runner_closes_is_not_left_lying():
     attempts = Attempts()
     it = lane(attempts, idle=0.0)
