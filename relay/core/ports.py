@@ -125,10 +125,17 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """One unit's audit events as stored: ``seq`` rises with commit order."""
+    """The audit events of one unit, or of several that were committed together, in their order.
+
+    Attributes:
+        seq: rises with commit order.
+        events: in order.
+        digest: tells rows of one ``seq`` apart, where the store has one: 32 hex digits over the row as it is kept.
+    """
 
     seq: int
     events: tuple[AuditEvent, ...]
+    digest: str = ""
 
 
 class QueueStore(Protocol):

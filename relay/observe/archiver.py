@@ -43,7 +43,7 @@ class ArchiverOptions:
         sign_interval: seconds between signed heads.
         batch: outbox rows a frame at most.
         idle: seconds to wait when the outbox was empty, and longest between tries after an error.
-        linger: seconds to let rows gather while there are some: fewer, larger frames and syncs.
+        linger: seconds to let rows gather while there are some, unless a batch is full: fewer, larger frames and syncs.
         heads_file: file signed heads are appended to, best on another machine's disk.
         heads_syslog: whether heads go to syslog (which may forward them).
     """
@@ -51,9 +51,9 @@ class ArchiverOptions:
     directory: Path
     retention: float = SIX_YEARS
     sign_interval: float = 60.0
-    batch: int = 500
+    batch: int = 100
     idle: float = 1.0
-    linger: float = 0.2
+    linger: float = 0.5
     heads_file: Path | None = None
     heads_syslog: bool = False
 
@@ -200,8 +200,8 @@ class Archiver:
         while not stop.is_set():
             wait = self._options.idle
             try:
-                if await self.step():
-                    wait = self._options.linger
+                if taken := await self.step():
+                    wait = self._options.linger if taken < self._options.batch else 0.0
                 if self._clock() >= self._next_sign:
                     await self.sign()
                 if self._clock() >= self._next_expiry:

@@ -174,12 +174,13 @@ class SegmentLog:
         fresh = [row for row in rows if self._is_new(row)]
         if not fresh:
             return 0
-        batch: list[tuple[int, tuple[AuditEvent, ...]]] = [(row.seq, row.events) for row in fresh]
+        batch = [(row.seq, row.events, row.digest) for row in fresh]
         seq = self._state.link.seq
         if batch[0][0] <= seq:
-            batch.insert(0, (0, (self._own("the outbox is numbered anew", {"last_seq": seq}),)))
+            batch.insert(0, (0, (self._own("the outbox is numbered anew", {"last_seq": seq}),), ""))
         elif seq and batch[0][0] > seq + 1:
-            batch.insert(0, (0, (self._own("outbox rows are missing", {"from": seq + 1, "to": batch[0][0] - 1}),)))
+            missing = {"from": seq + 1, "to": batch[0][0] - 1}
+            batch.insert(0, (0, (self._own("outbox rows are missing", missing),), ""))
         self._enter_day()
         link, frame = chain.append(self._state.link, batch, self._vault)
         self._write(frame, link)
@@ -190,7 +191,9 @@ class SegmentLog:
     def _is_new(self, row: OutboxRow) -> bool:
         if row.seq > self._state.link.seq:
             return True
-        return self._state.recent.get(row.seq) != chain.row_digest(row.events)
+        known = self._state.recent.get(row.seq)
+        # Segments that an earlier version wrote have the digests of events.
+        return known is None or (known != row.digest and known != chain.row_digest(row.events))
 
     def _own(self, alert: str, facts: dict[str, Any]) -> AuditEvent:
         return AuditEvent(kind="alert", at=self._clock(), facts={"alert": alert, **facts})
@@ -207,7 +210,7 @@ class SegmentLog:
             StoreError: as :meth:`append`.
         """
         self._enter_day()
-        link, frame = chain.append(self._state.link, [(0, (event,))], self._vault)
+        link, frame = chain.append(self._state.link, [(0, (event,), "")], self._vault)
         self._write(frame, link)
         self._state = replace(self._state, link=link)
 

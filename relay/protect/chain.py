@@ -152,19 +152,25 @@ def link(previous: bytes, record: bytes) -> bytes:
     return hashlib.sha256(previous + record).digest()
 
 
-def append(at: Link, rows: Iterable[tuple[int, Sequence[AuditEvent]]], vault: Vault) -> tuple[Link, Frame]:
-    """The chain with the events of some outbox rows added, and the frame to write for it."""
+def append(at: Link, rows: Iterable[tuple[int, Sequence[AuditEvent], str]], vault: Vault) -> tuple[Link, Frame]:
+    """The chain with the events of some outbox rows added, and the frame to write for it.
+
+    Args:
+        at: where the chain stands.
+        rows: number (0: the archiver's own), events and digest of each; without a digest it is made of the events.
+        vault: seals mailboxes.
+    """
     count, previous, seq = at.count, at.hash, at.seq
     records: list[bytes] = []
     digests: list[tuple[int, str]] = []
-    for row_seq, events in rows:
+    for row_seq, events, digest in rows:
         for event in events:
             count += 1
             record = encode_record(count, row_seq, event, vault)
             previous = link(previous, record)
             records.append(record)
         if row_seq:
-            digests.append((row_seq, row_digest(events)))
+            digests.append((row_seq, digest or row_digest(events)))
             seq = row_seq
     facts = {"first": at.count + 1, "count": len(records), "hash": previous.hex(), "rows": digests}
     return Link(count=count, hash=previous, seq=seq), Frame(kind="records", facts=facts, records=tuple(records))

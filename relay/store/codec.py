@@ -1,6 +1,6 @@
 """Domain objects to sealed bytes and back: the one place through which anything reaches a database (law 7).
 
-A message's facts, an entry and a unit's audit events each become one JSON document, sealed whole. Rows keep in the
+A message's facts, an entry and a commit's audit events each become one JSON document, sealed whole. Rows keep in the
 open only what the database must sort and select by: ids, destination domains, times, sizes. The sealed document is the
 truth; the open columns are an index to it: a changed column can mislay an entry but never lower its floor.
 """
@@ -13,6 +13,7 @@ import typing
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from enum import Enum
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -100,7 +101,11 @@ class Codec:
 
     def seal_events(self, events: tuple[AuditEvent, ...]) -> bytes:
         """One outbox row."""
-        return self._vault.seal(OUTBOX, "", dump(events))
+        return self.seal_encoded_events(dump(events))
+
+    def seal_encoded_events(self, encoded: bytes) -> bytes:
+        """One outbox row of events that :func:`dump` encoded."""
+        return self._vault.seal(OUTBOX, "", encoded)
 
     def open_events(self, seq: int, sealed: bytes) -> tuple[AuditEvent, ...]:
         """The events of outbox row ``seq``."""
@@ -115,12 +120,13 @@ class Codec:
         One damaged row must neither stop the audit trail nor be lost to it: whoever has its key can still open it. When
         it was written is not known (``at`` is 0), so that the same row always gives the same event.
         """
+        digest = sha256(sealed).hexdigest()[:32]
         try:
-            return OutboxRow(seq=seq, events=self.open_events(seq, sealed))
+            return OutboxRow(seq=seq, events=self.open_events(seq, sealed), digest=digest)
         except CorruptError as error:
             _log.error("outbox_row_damaged", row=seq, detail=str(error))
             facts = {"alert": "outbox-row-damaged", "row": seq, "sealed": b64encode(sealed).decode("ascii")}
-            return OutboxRow(seq=seq, events=(AuditEvent(kind="alert", at=0.0, facts=facts),))
+            return OutboxRow(seq=seq, events=(AuditEvent(kind="alert", at=0.0, facts=facts),), digest=digest)
 
     def seal_memo(self, memo: Remember) -> bytes:
         """What is to be remembered, sealed under its name."""

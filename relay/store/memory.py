@@ -14,7 +14,7 @@ from relay.core.errors import CorruptError, StoreError, StoreFullError
 from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Seen, Vault
 from relay.store.codec import Codec
 from relay.store.options import StoreOptions
-from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, prepare
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, outbox_rows, prepare
 
 _GONE = object()
 
@@ -138,9 +138,9 @@ class MemoryStore:
                 self._settle(step)
         for memo in unit.memos:
             self._put(self._data.memos, memo.name, memo)
-        if unit.outbox is not None:
+        for row in outbox_rows([unit]):
             self._data.seq += 1
-            self._data.outbox[self._data.seq] = unit.outbox
+            self._data.outbox[self._data.seq] = row
 
     def _keep(self, step: KeepRows) -> None:
         if step.message_id in self._data.messages:

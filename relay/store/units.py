@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from relay.core.change import AuditEvent, Keep, Note, Remember, Settle, UnitOfWork
 from relay.core.entry import EntryState, QueueEntry
 from relay.core.errors import StoreError
-from relay.store.codec import Codec
+from relay.store.codec import Codec, dump
+
+_ROW: Final = 48 * 1024
+"""Octets of events that go into one outbox row with those of other units: with them it is one frame when sealed."""
 
 SealBody = Callable[[str, bytes], tuple[bytes | None, str | None]]
 """Message id and content to (sealed body for the row, or ``None``; name of the file that holds it, or ``None``)."""
@@ -67,13 +70,21 @@ class MemoRow(NamedTuple):
 Step: TypeAlias = KeepRows | SettleRows
 
 
+class Telling(NamedTuple):
+    """A unit's audit events, encoded as a JSON array; ``seal`` makes an outbox row of such an array."""
+
+    encoded: bytes
+    seal: Callable[[bytes], bytes]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedUnit:
     """What one transaction writes.
 
     Attributes:
         steps: in order.
-        outbox: the unit's audit events, sealed in one row; ``None`` when there are none.
+        outbox: the unit's audit events, or a row of them that was sealed before; ``None`` when there are none. What
+            units of one commit tell is sealed together: see :func:`outbox_rows`.
         wakes_at: the earliest moment at which an entry it leaves unleased must be looked at; infinite when none is.
         size: octets of message bodies it adds.
         is_new_mail: it brings mail and ends none, so it is what limits refuse; a bounce that ends an entry is not.
@@ -81,7 +92,7 @@ class PreparedUnit:
     """
 
     steps: tuple[Step, ...]
-    outbox: bytes | None
+    outbox: Telling | bytes | None
     wakes_at: float
     size: int
     is_new_mail: bool
@@ -141,11 +152,41 @@ def prepare(unit: UnitOfWork, codec: Codec, seal_body: SealBody | None = None) -
     touched = [entry_id for step in steps for entry_id in _touched(step)]
     if len(touched) > 1 and len(set(touched)) < len(touched):
         raise StoreError("a unit of work changes an entry twice")
-    outbox = codec.seal_events(events) if events else None
+    outbox = Telling(dump(events), codec.seal_encoded_events) if events else None
     return PreparedUnit(
         steps=tuple(steps), outbox=outbox, wakes_at=wakes_at, size=size, is_new_mail=is_new_mail(unit),
         memos=tuple(memos),
     )  # fmt: skip
+
+
+def outbox_rows(units: Iterable[PreparedUnit]) -> list[bytes]:
+    """The outbox rows of units that are committed together, in order: one, unless it would grow long.
+
+    A row is sealed, opened, chained and deleted as one, so a busy commit pays for one row and not for one a unit. What
+    was sealed before stays a row of its own.
+    """
+    rows: list[bytes] = []
+    gathered: list[Telling] = []
+    size = 0
+    for unit in units:
+        told = unit.outbox
+        if told is None:
+            continue
+        if gathered and (isinstance(told, bytes) or size + len(told.encoded) > _ROW):
+            rows.append(_sealed_together(gathered))
+            gathered, size = [], 0
+        if isinstance(told, bytes):
+            rows.append(told)
+        else:
+            gathered.append(told)
+            size += len(told.encoded)
+    return [*rows, _sealed_together(gathered)] if gathered else rows
+
+
+def _sealed_together(tellings: list[Telling]) -> bytes:
+    """One row: the arrays' elements in one array."""
+    inner = b",".join([told.encoded[1:-1] for told in tellings])
+    return tellings[0].seal(b"[%b]" % inner)
 
 
 def memo_rows(units: Iterable[PreparedUnit]) -> list[MemoRow]:

@@ -376,6 +376,29 @@ async def test_the_outbox_keeps_commit_order_until_it_is_forgotten(store):
     assert (await store.outbox(limit=9))[0].seq > row.seq
 
 
+async def test_what_units_of_one_commit_tell_is_there_once_and_in_order_and_nothing_of_one_that_failed(store):
+    await store.commit(keeping("m0")[0])
+
+    async def life(name):
+        unit, entry = keeping(name, leased=True, note=True)
+        await store.commit(unit)
+        await store.commit((Settle(entry=entry, fates={0: DELIVERED}), Note(events=(an_event("fate", name),))))
+
+    async def refused():
+        unit, _ = keeping("m0")
+        with pytest.raises(StoreError):
+            await store.commit((*unit, Note(events=(an_event("never", "m0"),))))
+
+    names = [f"m{number}" for number in range(1, 13)]
+    await asyncio.gather(*(life(name) for name in names[:6]), refused(), *(life(name) for name in names[6:]))
+    rows = await store.outbox(limit=99)
+    assert [row.seq for row in rows] == sorted({row.seq for row in rows})
+    told = [(event.message_id, event.kind) for row in rows for event in row.events]
+    for name in names:
+        assert [kind for message, kind in told if message == name] == ["accepted", "fate"]
+    assert len(told) == 2 * len(names)
+
+
 async def test_counters_sum_over_processes_within_their_window(harness, store):
     other = await harness.open()
     sums = await asyncio.gather(*(s.count("ehr", window=60, now=NOW) for s in (store, other) * 3))

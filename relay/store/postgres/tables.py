@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.store.postgres.line import Connection
-from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows, outbox_rows
 
 SET_ASIDE: Final = 0
 """The lease of nobody: an entry that does not authenticate, out of every claim until the next start."""
@@ -172,8 +172,7 @@ class Batch:
         await self._insert([row for step in settles for row in step.split], frozenset())
         await self._replace([step for step in settles if step.row is not None])
         await self._delete([step for step in settles if step.row is None])
-        outbox = [unit.outbox for unit in units if unit.outbox is not None]
-        if outbox:
+        if outbox := outbox_rows(units):
             await self._run(_OUTBOX, self.place, self._node, outbox)
             self.place += len(outbox)
         await self.remember(memo_rows(units))

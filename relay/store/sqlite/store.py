@@ -273,7 +273,8 @@ class SqliteStore:
         self._wake()
 
     async def forget_outbox(self, upto_seq: int) -> None:
-        """Delete rows that are in a synced segment."""
+        """Delete rows that are in a synced segment. The one process that does this keeps the WAL short, too."""
+        self._writer.checkpoint_early()
         await self._writer.submit(lambda tables: tables.forget_outbox(upto_seq))
 
     async def count(self, counter: str, *, window: float, now: float, add: int = 1) -> int:

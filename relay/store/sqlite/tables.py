@@ -9,7 +9,7 @@ import orjson
 
 from relay.core.errors import StoreError, StoreFullError
 from relay.core.ports import Known, Seen
-from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows
+from relay.store.units import EntryRow, KeepRows, MemoRow, PreparedUnit, SettleRows, memo_rows, outbox_rows
 
 PRIORITIES: Final = """
     WITH RECURSIVE p(v) AS (
@@ -144,8 +144,7 @@ class Tables:
         self._insert([row for step in settles for row in step.split], frozenset())
         self._replace([step for step in settles if step.row is not None])
         self._delete([step for step in settles if step.row is None])
-        outbox = [(unit.outbox,) for unit in units if unit.outbox is not None]
-        self._bulk("INSERT INTO outbox(sealed) VALUES ", "(?)", outbox)
+        self._bulk("INSERT INTO outbox(sealed) VALUES ", "(?)", [(row,) for row in outbox_rows(units)])
         self.remember(memo_rows(units))
 
     def remember(self, rows: Sequence[MemoRow]) -> None:

@@ -23,7 +23,9 @@ from relay.store.units import PreparedUnit
 _T = TypeVar("_T")
 _log = structlog.get_logger("store")
 _WAL_PAGES: Final = 16384
-"""64 MiB of WAL: past this the writer checkpoints by itself, should nobody else do it."""
+"""64 MiB of WAL: past this a process that takes mail checkpoints by itself, should nobody else do it."""
+_WAL_PAGES_EARLY: Final = 2048
+"""8 MiB: past this the process that archives does. Writing over what a file has costs an fsync less than growing it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +101,8 @@ class GroupCommit:
         self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._gathered: list[_Job | _Unprepared] = []
         self._wal_pages = 0
+        self._wal_limit = _WAL_PAGES
+        self._checkpointed = 0
         connection.set_wal_hook(self._on_wal)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
@@ -137,6 +141,10 @@ class GroupCommit:
         ready = [job for job in made if job is not None]
         for start in range(0, len(ready), self._max_batch):
             self._jobs.put(ready[start : start + self._max_batch])
+
+    def checkpoint_early(self) -> None:
+        """Take it on to keep the WAL short: for a process whose commits no mail waits for."""
+        self._wal_limit = _WAL_PAGES_EARLY
 
     async def stop(self) -> None:
         """Finish what was submitted and end the thread."""
@@ -263,14 +271,21 @@ class GroupCommit:
             job.error = job.error or translated
 
     def _contain_wal(self) -> None:
-        if self._wal_pages < _WAL_PAGES:
+        """Checkpoint when the WAL has grown long, so that whoever writes next begins it anew."""
+        if self._wal_pages < self._checkpointed:  # it was begun anew
+            self._checkpointed = 0
+        if self._wal_pages - self._checkpointed < self._wal_limit:
             return
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with self._lock.held():  # and what was written meanwhile, which is little: nobody waits for long
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            pass  # another process is at it
         except apsw.Error as error:
             self._judge(error)
             _log.warning("checkpoint_put_off", detail=str(error), pages=self._wal_pages)
-        self._wal_pages = 0
+        self._checkpointed = self._wal_pages
 
 
 def _resolve(batch: list[_Job]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -431,6 +432,31 @@ def test_a_queue_made_anew_is_archived_from_its_first_row(tmp_path):
     assert [item["facts"]["alert"] for item in alerts] == ["the outbox is numbered anew"]
 
 
+def digested(first, last):
+    """Rows as a store gives them now: told apart by how they are kept."""
+    return [replace(row, digest=f"{row.seq:032x}") for row in rows(first, last)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(rows, digested), (digested, digested)], ids=["an-earlier-version", "now"]
+)
+def test_rows_that_a_crash_left_in_the_outbox_are_known_by_either_digest(tmp_path, before, after):
+    log = make_log(tmp_path)
+    log.append(before(1, 3))
+    log.close()
+    log = make_log(tmp_path)
+    assert log.append(after(1, 5)) == 2
+    log.close()
+    assert archived(tmp_path) == expected(5)
+
+
+def test_a_row_of_a_queue_made_anew_is_told_from_the_one_of_that_number_by_how_it_is_kept(tmp_path):
+    log = make_log(tmp_path)
+    log.append(digested(1, 2))
+    assert log.append([OutboxRow(seq=1, events=events(7), digest="f" * 32)]) == 1
+    log.close()
+
+
 def test_a_clock_set_back_does_not_go_back_to_an_older_segment(tmp_path):
     clock = Clock()
     log = make_log(tmp_path, clock)
@@ -556,6 +582,28 @@ async def test_rows_that_could_not_be_forgotten_are_not_archived_twice(tmp_path)
     await archiver.step()
     await archiver.close()
     assert archived(tmp_path) == expected(5)
+
+
+async def test_a_full_batch_is_followed_by_the_next_at_once(tmp_path):
+    outbox, emptied = Outbox(rows(1, 6)), asyncio.Event()
+    forget = outbox.forget_outbox
+
+    async def forget_outbox(upto):
+        await forget(upto)
+        if not outbox.rows:
+            emptied.set()
+
+    outbox.forget_outbox = forget_outbox
+    options = ArchiverOptions(directory=tmp_path, batch=2, idle=3600.0, linger=3600.0)
+    archiver = Archiver(store=outbox, vault=make_vault(), ring=make_ring, clock=Clock(), options=options)
+    await archiver.open()
+    stop = asyncio.Event()
+    running = asyncio.create_task(archiver.run(stop))
+    await asyncio.wait_for(emptied.wait(), 60)
+    stop.set()
+    await running
+    await archiver.close()
+    assert archived(tmp_path) == expected(6)
 
 
 async def runs_until_signed(tmp_path, outbox):

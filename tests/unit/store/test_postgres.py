@@ -104,7 +104,8 @@ async def test_whatever_is_cut_what_was_committed_is_there_and_what_was_refused_
     assert set(await until_there(lambda: listed(store))) == kept
     assert len(kept) + len(refused) == 72
     rows = await until_there(lambda: store.outbox(limit=200))
-    assert [row.seq for row in rows] == list(range(1, len(kept) + 1))
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    assert sorted(f"{event.message_id}.0" for row in rows for event in row.events) == sorted(kept)
 
 
 async def test_a_claim_whose_answer_is_lost_is_not_lost_with_it(harness, cable):

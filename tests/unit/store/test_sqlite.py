@@ -22,6 +22,7 @@ from relay.core.errors import ProblemsError, StoreError, StoreFullError, StoreUn
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.store import DirectoryLock, SqliteStore, StoreOptions
+from relay.store.sqlite import writer
 from relay.store.sqlite.lives import GRACE, Lives
 from relay.store.sqlite.lock import LifeLock
 from relay.store.sqlite.schema import MIGRATIONS, check_sqlite, connect
@@ -111,6 +112,21 @@ async def test_a_commit_returns_after_its_fsync(tmp_path):
         await store.commit(keeping(f"m{number}")[0])
         assert vfs.syncs > before
     await store.close()
+
+
+async def test_the_process_that_archives_keeps_the_write_ahead_log_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_WAL_PAGES_EARLY", 200)
+    worker, archiving = build(tmp_path), build(tmp_path)
+    await worker.open("worker")
+    await archiving.open("archiving")
+    wal, sizes = database(tmp_path).with_name("queue.db-wal"), []
+    for number in range(40):
+        await worker.commit(keeping(f"m{number}", content=os.urandom(100_000), note=True)[0])
+        sizes.append(wal.stat().st_size)
+        await archiving.forget_outbox(number + 1)
+    assert max(sizes) < 400 * 4096 < 40 * 100_000
+    await archiving.close()
+    await worker.close()
 
 
 async def test_what_comes_in_one_turn_of_the_loop_is_one_commit_and_what_is_impossible_in_it_fails_alone(tmp_path):
