@@ -2,7 +2,10 @@
 
 import errno
 import importlib
-from typing import Final
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
 
 import click
 from click.exceptions import NoSuchCommand
@@ -56,10 +59,18 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run; who started us with standard input closed meant that nothing comes from there."""
+        if sys.stdin is None:
+            sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  as long as we live
+        return super().main(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read what stands before the verb; an option of the verbs themselves is told where it belongs."""
         try:
             return super().parse_args(ctx, args)
+        except OSError as error:  # of --help, which is printed here
+            raise _clear(error) from error
         except click.NoSuchOption as error:
             if error.option_name != "--config":
                 raise
@@ -85,9 +96,13 @@ class Verbs(click.Group):
         except PosternError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno == errno.EPIPE or ctx.invoked_subcommand == "run":
+            if ctx.invoked_subcommand == "run":
                 raise
-            raise click.ClickException(_told(error)) from error
+            raise _clear(error) from error
+
+
+def _clear(error: OSError) -> Exception:
+    return error if error.errno == errno.EPIPE else click.ClickException(_told(error))
 
 
 def _told(error: OSError) -> str:

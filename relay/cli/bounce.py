@@ -67,8 +67,8 @@ def explain(
             what = f"{bulk.faults} rows could not be read, the first is {bulk.first_fault}"
             raise ProblemsError(Problem(where="--jsonl", what=what, hint="they came out with the field `error`"))
         return
-    answers = [" ".join(words)] if words not in {(), ("-",)} else [line.rstrip("\r\n") for line in sys.stdin]
-    for answer in answers:
+    said = [" ".join(words).encode("utf-8", "surrogateescape")] if words not in {(), ("-",)} else sys.stdin.buffer
+    for answer in (line.decode("utf-8", "replace").rstrip("\r\n") for line in said):
         verdict = classifier.classify(answer, host=host)
         if as_json:
             _write([{**row_of(verdict), "permanent": verdict.permanent, "pattern": verdict.pattern}])

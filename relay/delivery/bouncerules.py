@@ -84,6 +84,9 @@ def read_rules(text: str | bytes, where: str) -> tuple[BounceRule, ...]:
         raise ProblemsError(
             Problem(where=place, what="is not YAML", hint="see docs/bounces.md for the form")
         ) from error
+    except ValueError as error:  # 2026-02-31 is YAML, and no day
+        what, hint = f"has a value that cannot be read: {error}", "put it in quotes where it is meant as text"
+        raise ProblemsError(Problem(where=where, what=what, hint=hint)) from error
     rows = data.get("rules") if isinstance(data, dict) and set(data) == {"rules"} else None
     if not isinstance(rows, list) or len(rows) > _MAX_RULES:
         hint = "write `rules:` and a list of rules below it"

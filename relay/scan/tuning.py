@@ -175,6 +175,9 @@ def parse_tuning(source: bytes, name: str) -> Tuning:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         raise ProblemsError(Problem(where=where, what="not YAML", hint="mind the indentation")) from error
+    except ValueError as error:  # 2026-02-31 is YAML, and no day
+        what, hint = f"a value cannot be read: {error}", "put it in quotes where it is meant as text"
+        raise ProblemsError(Problem(where=name, what=what, hint=hint)) from error
     tuning = reader.read(raw or {})
     if reader.problems:
         raise ProblemsError(*reader.problems)

@@ -86,10 +86,21 @@ def test_the_configuration_before_all_is_told_its_place():
     assert "It stands after the verb: postern VERB --config FILE." in " ".join(result.output.split())
 
 
-def test_a_full_disk_is_told_in_one_line_and_a_reader_that_went_is_not_told():
+@pytest.mark.parametrize("words", ["scan", "bounce explain", "bounce explain --jsonl", "bounce parse"])
+def test_standard_input_that_is_closed_is_empty(words):
+    script = 'exec "$@" <&-'
+    done = subprocess.run(["sh", "-c", script, "sh", POSTERN, *words.split()], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", ["policy schema", "--help", "scan --help"])
+def test_a_full_disk_is_told_in_one_line(words):
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([POSTERN, "policy", "schema"], stdout=full, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run([POSTERN, *words.split()], stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (1, b"Error: the output: No space left on device\n")
+
+
+def test_a_reader_that_went_is_not_told():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as broken:

@@ -20,6 +20,13 @@ def test_explain_says_which_rule_and_why():
     assert "found: " in shown
 
 
+def test_explain_takes_octets_of_any_charset():
+    for words, given in ((["550 5.1.1 user unknown \udce9"], b""), ([], b"550 5.1.1 user unknown \xe9\n")):
+        result = CliRunner().invoke(main, ["bounce", "explain", *words], input=given)
+        assert result.exit_code == 0, result.exception
+        assert "unknown-user" in result.output
+
+
 def test_explain_reads_lines_and_gives_json():
     result = run("explain", "--json", text="421 4.7.0 too many connections\n552 5.2.2 over quota\n")
     rows = [json.loads(line) for line in result.output.splitlines()]

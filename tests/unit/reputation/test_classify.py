@@ -135,6 +135,7 @@ def test_operators_rules_come_first_and_may_replace_ours(tmp_path):
 
 @pytest.mark.parametrize(("text", "told"), [
     ("rules: 3", "has no list"), ("- 1", "has no list"), ("rules: [", "is not YAML"),
+    ("rules: 2026-02-31", "has a value that cannot be read"),
     ("rules: [3]", "is not a mapping"), ("rules: [{class: spam, code: 5}]", "has no id"),
     ("rules: [{id: a, class: nonsense, code: 5}]", "no known class"), ("rules: [{id: a, class: spam}]", "no condition"),
     ("rules: [{id: a, class: spam, code: 999}]", "a code that is none"),

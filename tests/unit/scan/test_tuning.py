@@ -69,6 +69,7 @@ def test_an_empty_file_changes_nothing():
     ("source", "said"),
     [
         (b"patterns: [", "not YAML"),
+        (b"patterns: 2026-02-31", "a value cannot be read: day is out of range for month"),
         (b"- a", "is not a mapping"),
         (b"pattern: []", "pattern: is not known"),
         (b"patterns: {}\nterms: 3", "terms: is not a list"),
