@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
@@ -77,7 +77,7 @@ class Finder:
         *,
         native: bool = NATIVE,
     ) -> None:
-        self._use = instruments
+        self._use = instruments if not native else replace(instruments, lexicon=instruments.lexicon.without_phrases())
         self._weights = weights
         self._excludes = excludes
         self._limits = limits or FindLimits()

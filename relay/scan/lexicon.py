@@ -160,6 +160,10 @@ class Lexicon:
         every |= dict(terms)
         return self.of({words: term for words, term in every.items() if words not in excluded})
 
+    def without_phrases(self) -> "Lexicon":
+        """Terms of one word alone, for whoever keeps the phrases elsewhere: they are most of its memory."""
+        return Lexicon(self.singles, {}, {}, frozenset(self.singles))
+
     @classmethod
     def of(cls, terms: Mapping[tuple[bytes, ...], Term]) -> "Lexicon":
         """From terms by their folded words."""

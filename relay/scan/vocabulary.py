@@ -5,6 +5,7 @@ table, and of hundreds of words only the few that matter become objects. :class:
 what runs where nothing was compiled.
 """
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +25,7 @@ TERM, SIGN, NAME, PROBES, PAIR = 1, 2, 4, 8, 16
 """Why a word matters, as bits; a phrase apart."""
 _KNOWN, _TERM, _SIGN, _NAME, _NAMED, _TOLD, _FREE = (1 << bit for bit in range(7))  # traits, as native.h has them
 _PAIR_BEFORE, _PAIR_AFTER = 1, 2
+_BESIDE: Final = 5  # numbers that tell a neighbour
 _CAPITALS_END: Final = 91
 _IS_KNOWN: Final = itemgetter(1)
 _NO_PHRASES: Final = Phrases(())
@@ -174,8 +176,12 @@ class NativeVocabulary:
 
 def _tables(words: Vocabularies) -> "_native.Vocabulary":
     """The table for C: words by number, those that are known first."""
-    anchored = {word: words.phrases.get(word, _NO_PHRASES) for word in words.known}
-    near = {word: _beside(known, anchored[word]) for word, known in words.known.items()}
+    anchored = words.phrases
+    near = {
+        word: _beside(known, anchored.get(word, _NO_PHRASES))
+        for word, known in words.known.items()
+        if word in anchored or known.pairs is not None
+    }
     others = set(NAMED_UNCAPITALISED).union(
         *near.values(),
         *(phrase.words for phrases in anchored.values() for side in _sides(phrases) for phrase in side),
@@ -183,26 +189,31 @@ def _tables(words: Vocabularies) -> "_native.Vocabulary":
     every = (*words.known, *sorted(others - words.known.keys()))
     number = {word: place for place, word in enumerate(every)}
     signs = sorted({bytes(sorted(known.probes.signs)) for known in words.known.values() if known.probes is not None})
-    beside: list[tuple[int, int, int, int, int]] = []
+    facts, beside, shapes, parts = (array("I") for _ in range(4))
     phrases: list[Phrase] = []
-    facts = []
     for word in every:
-        first = len(beside)
+        first = len(beside) // _BESIDE
         if word in near:
-            for place in sorted(number[other] for other in near[word]):
-                before, after = anchored[word].before.get(every[place], ()), anchored[word].after.get(every[place], ())
+            around = anchored.get(word, _NO_PHRASES)
+            for place in sorted(number[other] for other in near.pop(word)):
+                before, after = around.before.get(every[place], ()), around.after.get(every[place], ())
                 pairs = _paired(words.known[word], every[place])
-                beside.append((place, pairs, len(phrases), len(before), len(after)))
+                beside.extend((place, pairs, len(phrases), len(before), len(after)))
                 phrases += [*before, *after]
-        facts.append((*_traits(word, words, signs), first, len(beside) - first))
-    parts: list[int] = []
-    shapes = []
+        facts.extend((*_traits(word, words, signs), first, len(beside) // _BESIDE - first))
     for phrase in phrases:
-        shapes.append((phrase.rank, phrase.before, len(parts), phrase.size))
-        parts += map(number.__getitem__, phrase.words)
+        shapes.extend((phrase.rank, phrase.before, len(parts), phrase.size))
+        parts.extend(map(number.__getitem__, phrase.words))
     values = tuple(map(words.known.get, every))
     return _native.Vocabulary(
-        every, values, tuple(facts), tuple(beside), tuple(shapes), tuple(parts), tuple(phrases), tuple(signs)
+        every,
+        values,
+        facts.tobytes(),
+        beside.tobytes(),
+        shapes.tobytes(),
+        parts.tobytes(),
+        tuple(phrases),
+        tuple(signs),
     )
 
 

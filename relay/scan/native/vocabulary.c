@@ -74,77 +74,99 @@ static int take_slots(Vocabulary *self)
     return 0;
 }
 
-/* Take what each word is: (traits, near, far, signs, neighbours from, neighbours). */
-static int take_facts(Vocabulary *self, PyObject *facts)
+/* Numbers in rows, as array("I") has them. */
+typedef struct {
+    const char *octets;
+    Py_ssize_t size;
+} Rows;
+
+/* How many rows of so many numbers there are; -1 with an exception set where they do not come out even. */
+static Py_ssize_t rows_of(const Rows *rows, Py_ssize_t width)
 {
-    if (PyTuple_Size(facts) != self->count || PyTuple_Size(self->values) != self->count)
+    Py_ssize_t row = width * (Py_ssize_t)sizeof(uint32_t);
+    if (rows->size % row == 0 && rows->size / row < INT32_MAX)
+        return rows->size / row;
+    return refuse("rows that do not come out even");
+}
+
+static void read_row(const Rows *rows, Py_ssize_t number, Py_ssize_t width, uint32_t *row)
+{
+    memcpy(row, rows->octets + number * width * (Py_ssize_t)sizeof(uint32_t), (size_t)width * sizeof(uint32_t));
+}
+
+/* Take what each word is: traits, near, far, signs, neighbours from, neighbours. */
+static int take_facts(Vocabulary *self, const Rows *facts)
+{
+    if (rows_of(facts, 6) != self->count || PyTuple_Size(self->values) != self->count)
         return refuse("facts or values do not match the words");
     for (Py_ssize_t number = 0; number < self->count; number++) {
         Entry *entry = &self->entries[number];
-        unsigned int traits, near, far, signs, beside, besides;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(facts, number), "IIIIII", &traits, &near, &far, &signs, &beside,
-                              &besides))
-            return -1;
-        if (traits > UINT8_MAX || near > UINT16_MAX || far > UINT16_MAX || signs > UINT8_MAX ||
-            signs > self->sign_count || besides > self->besides || beside > self->besides - besides)
+        uint32_t row[6];
+        read_row(facts, number, 6, row);
+        if (row[0] > UINT8_MAX || row[1] > UINT16_MAX || row[2] > UINT16_MAX || row[3] > UINT8_MAX ||
+            row[3] > self->sign_count || row[5] > self->besides || row[4] > self->besides - row[5])
             return refuse("a fact out of range");
-        entry->traits = (uint8_t)traits;
-        entry->near = (uint16_t)near;
-        entry->far = (uint16_t)far;
-        entry->signs = (uint8_t)signs;
-        entry->beside = beside;
-        entry->besides = besides;
+        entry->traits = (uint8_t)row[0];
+        entry->near = (uint16_t)row[1];
+        entry->far = (uint16_t)row[2];
+        entry->signs = (uint8_t)row[3];
+        entry->beside = row[4];
+        entry->besides = row[5];
     }
     return 0;
 }
 
-/* Take the neighbours: (number of the word, pairs, first phrase, phrases before, phrases after). */
-static int take_beside(Vocabulary *self, PyObject *beside)
+/* Take the neighbours: number of the word, pairs, first phrase, phrases before, phrases after. */
+static int take_beside(Vocabulary *self, const Rows *beside)
 {
-    self->besides = PyTuple_Size(beside);
-    self->beside = cleared(self->besides, sizeof(Beside));
+    self->besides = rows_of(beside, 5);
+    self->beside = self->besides < 0 ? NULL : cleared(self->besides, sizeof(Beside));
     if (self->beside == NULL)
         return -1;
     for (Py_ssize_t number = 0; number < self->besides; number++) {
-        unsigned int word, pairs, first, before, after;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(beside, number), "IIIII", &word, &pairs, &first, &before, &after))
-            return -1;
-        if (word >= self->count || pairs > (PAIR_BEFORE | PAIR_AFTER) || before > UINT16_MAX || after > UINT16_MAX ||
-            (uint64_t)first + before + after > (uint64_t)self->phrase_count)
+        uint32_t row[5];
+        read_row(beside, number, 5, row);
+        if (row[0] >= self->count || row[1] > (PAIR_BEFORE | PAIR_AFTER) || row[3] > UINT16_MAX ||
+            row[4] > UINT16_MAX || (uint64_t)row[2] + row[3] + row[4] > (uint64_t)self->phrase_count)
             return refuse("a neighbour out of range");
-        self->beside[number] =
-            (Beside){word + 1, first, (uint16_t)before, (uint16_t)after, (uint8_t)pairs};
+        self->beside[number] = (Beside){row[0] + 1, row[2], (uint16_t)row[3], (uint16_t)row[4], (uint8_t)row[1]};
     }
     return 0;
 }
 
-/* Take the phrases: (rank, words before the anchor, numbers of its words). */
-static int take_phrases(Vocabulary *self, PyObject *phrases, PyObject *parts)
+/* Take the numbers of the phrases' words. */
+static int take_parts(Vocabulary *self, const Rows *parts)
 {
-    self->phrase_count = PyTuple_Size(phrases);
-    self->part_count = PyTuple_Size(parts);
-    self->phrases = cleared(self->phrase_count, sizeof(Phrase));
-    self->parts = cleared(self->part_count, sizeof(uint32_t));
-    if (self->phrases == NULL || self->parts == NULL)
+    self->part_count = rows_of(parts, 1);
+    self->parts = self->part_count < 0 ? NULL : cleared(self->part_count, sizeof(uint32_t));
+    if (self->parts == NULL)
+        return -1;
+    for (Py_ssize_t number = 0; number < self->part_count; number++) {
+        uint32_t word;
+        read_row(parts, number, 1, &word);
+        if (word >= self->count)
+            return refuse("a phrase of unknown words");
+        self->parts[number] = word + 1;
+    }
+    return 0;
+}
+
+/* Take the phrases: rank, words before the anchor, first part, parts. */
+static int take_phrases(Vocabulary *self, const Rows *phrases)
+{
+    self->phrase_count = rows_of(phrases, 4);
+    self->phrases = self->phrase_count < 0 ? NULL : cleared(self->phrase_count, sizeof(Phrase));
+    if (self->phrases == NULL)
         return -1;
     if (PyTuple_Size(self->phrase_values) != self->phrase_count)
         return refuse("values do not match the phrases");
-    for (Py_ssize_t number = 0; number < self->part_count; number++) {
-        unsigned long word = PyLong_AsUnsignedLong(PyTuple_GetItem(parts, number));
-        if (PyErr_Occurred())
-            return -1;
-        if (word >= (unsigned long)self->count)
-            return refuse("a phrase of unknown words");
-        self->parts[number] = (uint32_t)word + 1;
-    }
     for (Py_ssize_t number = 0; number < self->phrase_count; number++) {
-        unsigned int rank, before, first, size;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(phrases, number), "IIII", &rank, &before, &first, &size))
-            return -1;
-        if (rank > UINT16_MAX || size > UINT16_MAX || before >= size ||
-            (uint64_t)first + size > (uint64_t)self->part_count)
+        uint32_t row[4];
+        read_row(phrases, number, 4, row);
+        if (row[0] > UINT16_MAX || row[3] > UINT16_MAX || row[1] >= row[3] ||
+            (uint64_t)row[2] + row[3] > (uint64_t)self->part_count)
             return refuse("a phrase out of range");
-        self->phrases[number] = (Phrase){first, (uint16_t)rank, (uint16_t)before, (uint16_t)size};
+        self->phrases[number] = (Phrase){row[2], (uint16_t)row[0], (uint16_t)row[1], (uint16_t)row[3]};
     }
     return 0;
 }
@@ -170,10 +192,12 @@ static int take_signs(Vocabulary *self, PyObject *signs)
 static PyObject *vocabulary_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"words", "values", "facts", "beside", "phrases", "parts", "phrase_values", "signs", NULL};
-    PyObject *words, *values, *facts, *beside, *phrases, *parts, *phrase_values, *signs;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!O!O!", names, &PyTuple_Type, &words, &PyTuple_Type,
-                                     &values, &PyTuple_Type, &facts, &PyTuple_Type, &beside, &PyTuple_Type, &phrases,
-                                     &PyTuple_Type, &parts, &PyTuple_Type, &phrase_values, &PyTuple_Type, &signs))
+    PyObject *words, *values, *phrase_values, *signs;
+    Rows facts, beside, phrases, parts;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!y#y#y#y#O!O!", names, &PyTuple_Type, &words, &PyTuple_Type,
+                                     &values, &facts.octets, &facts.size, &beside.octets, &beside.size, &phrases.octets,
+                                     &phrases.size, &parts.octets, &parts.size, &PyTuple_Type, &phrase_values,
+                                     &PyTuple_Type, &signs))
         return NULL;
     allocfunc allocate = PyType_GetSlot(type, Py_tp_alloc);
     Vocabulary *self = (Vocabulary *)allocate(type, 0);
@@ -184,7 +208,8 @@ static PyObject *vocabulary_new(PyTypeObject *type, PyObject *args, PyObject *kw
     self->phrase_values = Py_NewRef(phrase_values);
     self->count = PyTuple_Size(words);
     if (self->count > INT32_MAX / 64 || take_words(self) < 0 || take_slots(self) < 0 || take_signs(self, signs) < 0 ||
-        take_phrases(self, phrases, parts) < 0 || take_beside(self, beside) < 0 || take_facts(self, facts) < 0) {
+        take_parts(self, &parts) < 0 || take_phrases(self, &phrases) < 0 || take_beside(self, &beside) < 0 ||
+        take_facts(self, &facts) < 0) {
         if (!PyErr_Occurred())
             refuse("too many words");
         Py_DECREF(self);

@@ -3,6 +3,7 @@
 import random
 import shutil
 import sysconfig
+from array import array
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_both_ways_find_the_same(finders, text):
 @needs_native
 def test_both_ways_find_the_same_in_heaps_of_known_words(finders):
     plain, native = finders
-    use = native._use
+    use = plain._use
     known = sorted(
         word.decode()
         for word in use.lexicon.vocabulary | use.names.vocabulary | use.shapes.words.keys() | use.shapes.pairs.keys()
@@ -139,6 +140,16 @@ def test_words_are_those_of_split(data):
         words[len(words)]
 
 
+ROWS = ("facts", "beside", "phrases", "parts")
+
+
+def table_of(table):
+    from relay.scan import _native
+
+    rows = {name: array("I", sum(table[name], ()) if name != "parts" else table[name]).tobytes() for name in ROWS}
+    return _native.Vocabulary(**{**table, **rows})
+
+
 TABLE = {
     "words": (b"a", b"b", b""),
     "values": ("A", None, None),
@@ -155,7 +166,7 @@ TABLE = {
 def test_a_small_table_by_hand():
     from relay.scan import _native
 
-    table = _native.Vocabulary(**TABLE)
+    table = table_of(TABLE)
     tokens = Tokens("x A b - a: a", _native.Words)
     assert table.events(tokens.words, tokens.data, 9) == [
         (1, 1, 2, "A", None, b"b", "AB"),
@@ -174,19 +185,18 @@ def test_a_small_table_by_hand():
     {"beside": ((1, 4, 0, 0, 1),)}, {"beside": ((1, 0, 1, 0, 1),)}, {"beside": ((1, 0, 2**32 - 1, 1, 1),)},
     {"beside": ((1, 0, 0, 1, 1),)}, {"phrases": ((0, 0, 1, 2),)}, {"phrases": ((0, 2, 0, 2),)},
     {"phrases": ((0, 0, 2**32 - 1, 2),)}, {"phrases": ((70_000, 0, 0, 2),)}, {"parts": (0, 3)}, {"phrase_values": ()},
+    {"facts": ((1, 0), (0,) * 6, (0,) * 6)}, {"beside": ((1,),)}, {"phrases": ((0,),)},
 ])  # fmt: skip
 def test_a_table_that_leads_astray_is_refused(wrong):
-    from relay.scan import _native
-
     with pytest.raises(ValueError, match=" "):
-        _native.Vocabulary(**{**TABLE, **wrong})
+        table_of({**TABLE, **wrong})
 
 
 @needs_native
 def test_what_is_no_text_is_refused():
     from relay.scan import _native
 
-    table = _native.Vocabulary(**TABLE)
+    table = table_of(TABLE)
     for padded in (b"", b" ", b"a ", b" a", b"abc"):
         with pytest.raises(ValueError, match="space"):
             _native.Words(padded)
