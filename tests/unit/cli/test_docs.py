@@ -13,6 +13,7 @@ from relay.config.describe import section_of
 from relay.config.document import Document, parse
 from relay.config.load import validate
 from relay.config.settings import Settings
+from relay.delivery.bounce import MEANINGS
 from relay.delivery.bouncerules import read_rules
 from tests.support.policies import compile_text
 
@@ -131,6 +132,36 @@ def test_every_setting_that_a_page_names_exists():
     assert len(found) > 25
     files = {".py", ".yaml", ".yml", ".toml", ".db", ".json"}
     assert [one for one in sorted(found) if not resolves(one[1]) and f".{one[1].rpartition('.')[2]}" not in files] == []
+
+
+def recorded() -> set[str]:
+    """Every kind of record that the code writes into the audit trail, by how it is written there."""
+    written = {
+        "": r'AuditEvent\(\s*kind="([a-z-]+)"',
+        "intake": r'_event\(message, "([a-z-]+)"|kind = "(\w+)" if plan\.entries else "(\w+)"',
+        "worker": r'self\._settle\(.*?event="([a-z-]+)"|event: str = "([a-z-]+)"',
+        "reputation": r'\.tell\(\s*"([a-z-]+)"',
+    }
+    found: set[str] = set()
+    for room, pattern in written.items():
+        for file in (ROOT / "relay" / room).rglob("*.py"):
+            for groups in re.finditer(pattern, file.read_text()):
+                found |= {one for one in groups.groups() if one}
+    return found
+
+
+def test_the_page_for_compliance_names_every_kind_of_record_and_no_other():
+    page = (ROOT / "docs" / "compliance.md").read_text()
+    table = page.partition("| record | says |")[2].partition("\n\n")[0]
+    named = {one for row in table.splitlines() for one in re.findall(r"`([a-z-]+)`", row.partition(" | ")[0])}
+    assert named == recorded()
+
+
+def test_the_page_about_bounces_has_every_class_as_it_is():
+    page = (ROOT / "docs" / "bounces.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| `(\w+)` \| ([a-z-]+) \| ([a-z-]+) \| (.+) \|$", page, re.MULTILINE)
+    true = [(klass, m.family, m.permanent, m.transient, m.words) for klass, m in MEANINGS.items()]
+    assert rows == [tuple(map(str, row)) for row in true]
 
 
 # --- places -------------------------------------------------------------
