@@ -15,6 +15,8 @@ from relay.config.load import validate
 from relay.config.settings import Settings
 from relay.delivery.bounce import MEANINGS
 from relay.delivery.bouncerules import read_rules
+from relay.smtp import server_replies
+from relay.smtp.server_limits import SessionLimits
 from tests.support.policies import compile_text
 
 ROOT = Path(__file__).parents[3]
@@ -164,6 +166,15 @@ def test_the_page_about_bounces_has_every_class_as_it_is():
     assert rows == [tuple(map(str, row)) for row in true]
 
 
+def test_what_the_readme_says_is_not_offered_is_not_offered():
+    limits = SessionLimits(hostname="relay.clinic.example", starttls=True)
+    offered = " ".join(server_replies.ehlo(limits, ("AUTH PLAIN",), max_size=1, secure=True).lines).split()
+    said = (ROOT / "README.md").read_text().partition("Listeners do not offer")[2].partition("yet.")[0]
+    for extension in ("DSN", "CHUNKING"):
+        assert extension in said
+        assert extension not in offered
+
+
 # --- places -------------------------------------------------------------
 
 
@@ -177,7 +188,10 @@ def test_every_link_and_every_file_that_a_page_names_exists():
     assert missing == []
 
 
-SOURCES = [file for room in ("relay", "tests", "bench", "tools") for file in sorted((ROOT / room).rglob("*.py"))]
+SOURCES = [
+    *ROOT.glob("*.py"),
+    *(file for room in ("relay", "tests", "bench", "tools") for file in sorted((ROOT / room).rglob("*.py"))),
+]
 FOR_DEVELOPERS = [
     *(ROOT / "docs" / name for name in ("architecture.md", "hardness.md", "queue-states.md", "portal-security.md")),
     *(ROOT / "docs" / "architecture-notes").glob("*.md"),
