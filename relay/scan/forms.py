@@ -92,6 +92,21 @@ _AGED: Final = re.compile(
     rb"|age|dob|grade|kinder|pre-?k|freshman|sophomore|junior|senior|[mf][,)]|her|his|my|our|the|pt\b|rm\b|bed\b|born"
     rb"|(?:19|20)\d\d\)|class of|room)"
 )
+_FOR: Final = re.compile(
+    rb"\b(?:reminder|appointment|appt|order|refill|rx|script|prescription|labs?|results?|referral|records?|chart|auth"
+    rb"|authorization|approved|approval|claim|form|excuse|interpreter|ride|transport|bed|meds?|medication|consent"
+    rb"|copay|assistance|voucher|consult|specimen|sample|urine|blood|x-?rays?|films?|scan|mri|ct|walker|wheelchair|oxygen"
+    rb"|tray|diet|insulin|inhaler|patch|dose|booster|vaccine|shot|shots|clearance|brace|boot|cast|denture|crown"
+    rb"|glasses|hairpiece|wig|lenses|mask|machine|pump|monitor|kit|bill|balance|eob|denial|appeal|excuse|please excuse"
+    rb"|waiting on|waiting for|tell|let|saw|see|seen|visited) (?:for |on |of |from )?\Z"
+)
+_SELF: Final = re.compile(
+    rb"(?:\A|[\n\"'.!,?] ?)(?:hi|hey|hello|yo|good morning)?,? ?(?:it'?s|its|this is|i'?m|i am|im) \Z"
+)
+_HOUSEHOLD: Final = re.compile(
+    rb" (?:gentleman|lady|boys?|girls?|family|kids?|baby|twins?|child|children|couple|household|sisters|brothers"
+    rb"|newborn|infant|man|woman|boy's|girl's|family's)\b"
+)
 _KIN_BEHIND: Final = re.compile(
     rb"(?:'s (?:mom|dad|mum|mother|father|daughter|wife|husband|son|sister|brother|parents|family|aide|guardian"
     rb"|grandma"
@@ -111,6 +126,8 @@ _NO_ONE: Final = frozenset(
 )
 """Names that are words with which sentences begin."""
 _GIVEN_WITH: Final = 2
+_NEAR: Final = 110  # characters to health context
+_IN_LINE: Final = 90  # characters in which a line says what somebody has
 
 
 class FormFinder:
@@ -169,32 +186,44 @@ class FormFinder:
 
     def _form(self, tokens: Tokens, start: int, end: int, size: int, kind: int, places: list[int]) -> str:
         """The entry of the weights for a name that stands so, or nothing."""
-        data, lower = tokens.data, tokens.lower
-        before, after = lower[max(0, start - _BEFORE) : start], lower[end : end + _AFTER]
-        full = "name-patient-full" if size > 1 else "name-patient"
+        lower = tokens.lower
+        before, after, name = lower[max(0, start - _BEFORE) : start], lower[end : end + _AFTER], lower[start:end]
         previous = before.rstrip(b" .").rpartition(b" ")[2].rpartition(b"\n")[2]
         role = AFTER.match(lower, end)
         if previous in PROVIDERS or (role and role.lastgroup in {"provider", "thing"}):
             return ""
-        if _NAMED.search(before) or _LABEL.search(before):
+        full = "name-patient-full" if size > 1 else "name-patient"
+        if _is_told(before, after, name, previous, is_sure=kind > 1):
             return full
-        if _CASE.search(before) and (kind > 1 or data[end : end + 1] in b" ,.'"):
-            return full
-        if kind > 1 and _KIN_BEHIND.match(after):
-            return full
-        stop = _LINE_END.search(data, end)
-        is_ill = _is_within(places, end, min(stop.start() if stop else len(data), end + 90))
-        if not is_ill:
+        if (
+            any(map(self._is_listed, name.split()))
+            and _FOR.search(before)
+            and _is_within(places, start - _NEAR, end + _NEAR)
+        ):
+            return "name-full" if size > 1 else "name-half"
+        stop = _LINE_END.search(tokens.data, end)
+        if not _is_within(places, end, min(stop.start() if stop else len(lower), end + _IN_LINE)):
             return ""
-        if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before)):
+        if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before) or _AGED.match(after)):
             return full
-        if _AGED.match(after) and kind > 1:
-            return full
-        if lower[start:end] in _NO_ONE or not self._is_listed(lower[start:end].rpartition(b" ")[2]):
+        if name in _NO_ONE or not self._is_listed(name.rpartition(b" ")[2]):
             return ""
         if after[:1] == b":" and _ITEM.search(before):
             return "name-half"
         return "name-first-in-short" if _BEGINS.search(before) and _SAYS.match(after) else ""
+
+
+def _is_told(before: bytes, after: bytes, name: bytes, previous: bytes, *, is_sure: bool) -> bool:
+    """Whether a label, a relation or the like tells a person, whatever else the line says."""
+    if _NAMED.search(before) or _LABEL.search(before):
+        return True
+    if (is_sure or after[:1] in b" ,.'") and _CASE.search(before):
+        return True
+    if is_sure and previous == b"the" and _HOUSEHOLD.match(after):
+        return True
+    return name not in _NO_ONE and (
+        _KIN_BEHIND.match(after) is not None or (after[:1] in b".,!\n " and _SELF.search(before) is not None)
+    )
 
 
 def _is_within(places: list[int], start: int, end: int) -> bool:

@@ -32,6 +32,10 @@ def named(engine, text):
         ("Zuzanna (10th, my class) has been making herself sick", "Zuzanna"),
         ("Visited with Arlo and his wife; morphine, hospice", "Arlo"),
         ("med log: form for Isla Rutherford says Zoloft, asthma", "Isla Rutherford"),
+        ("Odell's wife called. He has pneumonia and a fever.", "Odell"),
+        ("Hi it's Verla, week 5 of chemo, the nausea is bad", "Verla"),
+        ("Visited with the Obermeyer family. Father is not expected to live, hospice called.", "Obermeyer"),
+        ("Copay assistance approved for Vikram Sundaresan-Poe: Cosentyx, psoriasis", "Vikram Sundaresan-Poe"),
         ("Name (last, first): Winterbourne, Jethro\nadenocarcinoma", "Winterbourne, Jethro"),
     ],
 )
