@@ -12,6 +12,7 @@ from click.exceptions import NoSuchCommand
 
 from relay import __version__
 from relay.core.errors import PosternError
+from relay.scan import way
 
 VERBS: Final = {
     "run": "Start the relay and supervise its processes.",
@@ -118,6 +119,6 @@ _STATUS: Final = (
 
 
 @click.command(cls=Verbs, epilog=_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="postern")
+@click.version_option(__version__, prog_name="postern", message=f"%(prog)s, version %(version)s\nscan: {way.told()}")
 def main() -> None:
     """Postern: an SMTP relay that enforces encryption policy for healthcare mail."""

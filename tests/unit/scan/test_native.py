@@ -7,10 +7,13 @@ from array import array
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from relay.cli import main
 from relay.extract.engine import ScanEngine, load_judge
+from relay.scan import way
 from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
 from relay.scan.tokens import Tokens
@@ -273,3 +276,17 @@ def _native_words():
     from relay.scan import _native
 
     return _native.Words
+
+
+@pytest.mark.parametrize(("is_native", "version", "told"), [
+    (True, 5, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+])  # fmt: skip
+def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
+    monkeypatch.setattr(way, "NATIVE", is_native)
+    monkeypatch.setattr(way, "_VERSION", version)
+    assert told in way.told()
+
+
+def test_the_version_says_which_way_runs():
+    shown = CliRunner().invoke(main, ["--version"]).output
+    assert shown.splitlines()[-1] == f"scan: {way.told()}"
