@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay.cli import main
@@ -73,7 +73,7 @@ TEXTS = st.lists(
 
 @needs_native
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example("")
 @example(" ")
 @example("\0")
@@ -130,7 +130,7 @@ def test_both_ways_take_what_an_operator_adds():
 
 @needs_native
 @given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_words_are_those_of_split(data):
     from relay.scan import _native
 
@@ -212,7 +212,7 @@ def test_what_is_no_text_is_refused():
 
 @needs_native
 @given(st.text(alphabet="aeiostmlrb\xe9_9- .ITS", max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example("appendicitis")
 @example(
     "Appendicitis, APPENDICITIS; appendicitis_ appendicitis9 appendicitis\xe9 \xe9appendicitis itis xxitis xxxitis"
@@ -228,7 +228,7 @@ def test_endings_are_those_of_the_automaton(finders, text):
 
 @needs_native
 @given(st.text(alphabet="99991a5bmgssnyoAk-/.) (@+\n\xe9", max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example("ssn219-45-9876 45yo 5mg 1EG4-TE5-MK73 (212) 736-5000 E11.9 12/03/1961 1.2.3.4 38+4")
 @example("9")
 @example("9a")
