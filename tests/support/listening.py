@@ -1,6 +1,15 @@
 """Servers that tests write themselves, as far as they are alike."""
 
 import asyncio
+import ssl
+
+
+def presenting(authority, host):
+    """What a server needs to present a certificate for this host."""
+    certificate = authority.issue(host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    return context
 
 
 class Listening:

@@ -1,6 +1,5 @@
 """A TLS that breaks is a failure of TLS, wherever and however it breaks: never a trouble of the network."""
 
-import asyncio
 import contextlib
 import socket
 import ssl
@@ -14,6 +13,7 @@ from relay.core.outcome import Stage, Trouble
 from relay.core.ports import ConnectError
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.options import ConnectorOptions, Route, RouteHost
+from tests.support.listening import Listening, presenting
 from tests.support.net import PATIENT, net, transaction
 from tests.unit.net.test_link import Server
 
@@ -28,14 +28,12 @@ def reset(writer):
     writer.transport.abort()
 
 
-class Breaking:
+class Breaking(Listening):
     """A server whose TLS breaks as it is told; without TLS it speaks plain SMTP and takes every message."""
 
     def __init__(self, authority, how, version=None, *, implicit=False):
         self.how, self.implicit = how, implicit
-        certificate = authority.issue(MX)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate.cert, certificate.key)
+        self.context = presenting(authority, MX)
         if version is not None:
             self.context.maximum_version = version
         if how == "wants a client certificate":
@@ -43,22 +41,12 @@ class Breaking:
             self.context.load_verify_locations(authority.root)
         self.taken = 0
 
-    async def __aenter__(self):
-        self.server = await asyncio.start_server(self.speak, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_):
-        self.server.close()
-        await self.server.wait_closed()
-
-    async def speak(self, reader, writer):
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            if self.implicit:
-                await self.handshake(reader, writer)
-            else:
-                await self.smtp(reader, writer)
-        writer.transport.abort()
+    async def _serve(self, reader, writer):
+        try:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await (self.handshake if self.implicit else self.smtp)(reader, writer)
+        finally:
+            writer.transport.abort()
 
     async def smtp(self, reader, writer):
         writer.write(b"220 mx.good.example ESMTP\r\n")

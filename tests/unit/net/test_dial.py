@@ -36,6 +36,15 @@ class Ear(asyncio.Protocol):
         self.ended.set_result(exc)
 
 
+@contextlib.asynccontextmanager
+async def dialled():
+    """A listener, and the link to it with its ear."""
+    listener, port = listening()
+    with listener:
+        ear = Ear()
+        yield listener, await dial("127.0.0.1", port, ear, host="mx.example", source="127.0.0.9", deadline=60.0), ear
+
+
 async def failure(port, deadline=60.0):
     with pytest.raises(HostError) as caught:
         await dial("127.0.0.1", port, Ear(), host="mx.example", source=None, deadline=deadline)
@@ -45,10 +54,7 @@ async def failure(port, deadline=60.0):
 @LOOPS
 def test_it_stands_and_carries_words_both_ways(loop):
     async def use():
-        listener, port = listening()
-        with listener:
-            ear = Ear()
-            link = await dial("127.0.0.1", port, ear, host="mx.example", source="127.0.0.9", deadline=60.0)
+        async with dialled() as (listener, link, ear):
             accepted, (source, _) = listener.accept()
             with accepted:
                 link.write(b"x")
@@ -64,10 +70,7 @@ def test_it_stands_and_carries_words_both_ways(loop):
 @LOOPS
 def test_it_says_where_it_comes_from(loop):
     async def use():
-        listener, port = listening()
-        with listener:
-            ear = Ear()
-            link = await dial("127.0.0.1", port, ear, host="mx.example", source="127.0.0.9", deadline=60.0)
+        async with dialled() as (_, link, ear):
             source = link.source
             link.abort()
             await asyncio.wait_for(ear.ended, 60)

@@ -1,6 +1,5 @@
 """A smarthost that takes the password by one mechanism or another, or asks without end."""
 
-import asyncio
 import base64
 import contextlib
 import ssl
@@ -12,44 +11,37 @@ from relay.core.outcome import Stage, Trouble
 from relay.core.ports import ConnectError
 from relay.demo.behaviour import PeerBehaviour
 from relay.net.options import ConnectorOptions, Route, RouteHost
+from tests.support.listening import Listening, presenting
 from tests.support.net import PATIENT, net
 
 MX = "mx.good.example"
 CHALLENGE = base64.b64encode(b"<1@mx.good.example>")
 
 
-class Smarthost:
+class Smarthost(Listening):
     """TLS from the first octet, AUTH as it is told: what it answers to each line after EHLO, in turn."""
 
     def __init__(self, authority, offers, *answers):
-        certificate = authority.issue(MX)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate.cert, certificate.key)
+        self._tls = presenting(authority, MX)
         self.offers, self.answers = offers, iter(answers)
         self.heard = []
 
-    async def __aenter__(self):
-        self.server = await asyncio.start_server(self.speak, "127.0.0.1", 0, ssl=self.context)
-        return self
-
-    async def __aexit__(self, *_):
-        self.server.close()
-        await self.server.wait_closed()
-
-    async def speak(self, reader, writer):
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            writer.write(b"220 mx.good.example ESMTP\r\n")
-            await reader.readline()
-            writer.write(b"250-mx.good.example\r\n250 " + self.offers + b"\r\n")
-            while line := await reader.readline():
-                self.heard.append(line.rstrip(b"\r\n"))
-                writer.write(b"221 bye\r\n" if line == b"QUIT\r\n" else next(self.answers, b"500 5.5.1 what?\r\n"))
-        writer.transport.abort()
+    async def _serve(self, reader, writer):
+        try:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                writer.write(b"220 mx.good.example ESMTP\r\n")
+                await reader.readline()
+                writer.write(b"250-mx.good.example\r\n250 " + self.offers + b"\r\n")
+                while line := await reader.readline():
+                    self.heard.append(line.rstrip(b"\r\n"))
+                    writer.write(b"221 bye\r\n" if line == b"QUIT\r\n" else next(self.answers, b"500 5.5.1 what?\r\n"))
+        finally:
+            writer.transport.abort()
 
 
 async def meet(authority, smarthost):
     way = Route(
-        hosts=(RouteHost(host=MX, port=smarthost.server.sockets[0].getsockname()[1]),),
+        hosts=(RouteHost(host=MX, port=smarthost.port),),
         internal=True, implicit_tls=True, username="clinic", password="secret",
     )  # fmt: skip
     options = ConnectorOptions(helo="relay.clinic.example", deadlines=PATIENT, routes={"smarthost": way})
