@@ -69,7 +69,10 @@ _BOARD: Final = re.compile(
 _CASE: Final = re.compile(
     rb"\b(?:patient|pt|client|resident|camper|student|inmate|neighbor|neighbour|cousin|friend|buddy|kiddo"
     rb"|participant|roommate"
-    rb"|coworker|co-worker|member|veteran|widow|widower|newborn|preemie|toddler|baby|infant|twin)[ ]\Z"
+    rb"|coworker|co-worker|member|veteran|widow|widower|newborn|preemie|toddler|baby|infant|twin"
+    rb"|(?:my|your|her|his|our|their) (?:wife|husband|son|daughter|mother|father|mom|dad|sister|brother|grandson"
+    rb"|granddaughter|grandmother|grandfather|grandma|grandpa|nephew|niece|partner|fiancee?|spouse|child|uncle|aunt"
+    rb"|(?:mother|father|sister|brother|son|daughter).in.law),?)[ ]\Z"
 )
 _BEGINS: Final = re.compile(
     rb"(?:\A|[\n.!?;:>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?|, | and | but | so | that | if | when |because "
@@ -92,10 +95,35 @@ _AGED: Final = re.compile(
     rb"|age|dob|grade|kinder|pre-?k|freshman|sophomore|junior|senior|[mf][,)]|her|his|my|our|the|pt\b|rm\b|bed\b|born"
     rb"|(?:19|20)\d\d\)|class of|room)"
 )
+_TREATED: Final = re.compile(
+    rb"\b(?:treated|treat|treating|evaluated|examined|diagnosed|admitted|discharged|counseled|counselled"
+    rb"|drained|intubated"
+    rb"|vaccinated|immunized|scoped|sedated|transfused|caring for|care for|cared for|taking care of"
+    rb"|resuscitated|nursed"
+    rb"|bathed|dressed|catheterized|extubated|suctioned|medicated|operated on|drew|swabbed|splinted|transported"
+    rb"|grandpa|grandma|granny|nana|papa|aunt|auntie|uncle|cousin|tia|tio|abuela|abuelo|abuelita|mama|sister|brother"
+    rb"|little|baby|resident|grandson|granddaughter|nephew|niece|my (?:wife|husband|son|daughter|mom|mother|dad"
+    rb"|father)),? \Z"
+)
+"""What is done to a patient, and relations that are said with the name."""
+_ROOM: Final = re.compile(rb",? \(?(?:in|rm|room|bed|bay|unit|cell|pod)[ ]#?\d{1,4}[a-z]?\b(?![/:.]\d)")
+_POSSESSES: Final = re.compile(rb"'s? ")
+_EPONYMS: Final = frozenset(
+    b"ludwig bruch wegener graves hodgkin crohn addison cushing bell hashimoto paget raynaud sjogren meniere "
+    b"wilson baker "
+    b"gehrig morton dupuytren peyronie reye tourette barrett still kaposi kawasaki marfan turner down asperger "
+    b"huntington "
+    b"lyme cooley pott colles bright whipple castleman behcet gilbert takayasu pick ewing bowen merkel horner "
+    b"bouchard "
+    b"sever scheuermann tinel phalen mcmurray lachman babinski romberg murphy kernig koplik forchheimer "
+    b"glanzmann".split()
+)
+"""Those of whom diseases, signs and tests have their names."""
 _FOR: Final = re.compile(
     rb"\b(?:reminder|appointment|appt|order|refill|rx|script|prescription|labs?|results?|referral|records?|chart|auth"
     rb"|authorization|approved|approval|claim|form|excuse|interpreter|ride|transport|bed|meds?|medication|consent"
-    rb"|copay|assistance|voucher|consult|specimen|sample|urine|blood|x-?rays?|films?|scan|mri|ct|walker|wheelchair|oxygen"
+    rb"|copay|assistance|voucher|consult|specimen|sample|urine|blood|x-?rays?|films?|scan|mri|ct|walker"
+    rb"|wheelchair|oxygen"
     rb"|tray|diet|insulin|inhaler|patch|dose|booster|vaccine|shot|shots|clearance|brace|boot|cast|denture|crown"
     rb"|glasses|hairpiece|wig|lenses|mask|machine|pump|monitor|kit|bill|balance|eob|denial|appeal|excuse|please excuse"
     rb"|waiting on|waiting for|tell|let|saw|see|seen|visited) (?:for |on |of |from )?\Z"
@@ -127,6 +155,7 @@ _NO_ONE: Final = frozenset(
 """Names that are words with which sentences begin."""
 _GIVEN_WITH: Final = 2
 _NEAR: Final = 110  # characters to health context
+_HIS: Final = 30  # characters from a name to what is his or hers
 _IN_LINE: Final = 90  # characters in which a line says what somebody has
 
 
@@ -201,10 +230,19 @@ class FormFinder:
             and _is_within(places, start - _NEAR, end + _NEAR)
         ):
             return "name-full" if size > 1 else "name-half"
+        if (
+            _POSSESSES.match(after)
+            and name not in _EPONYMS
+            and any(map(self._is_listed, name.split()))
+            and _is_within(places, end, end + _HIS)
+        ):
+            return full
         stop = _LINE_END.search(tokens.data, end)
         if not _is_within(places, end, min(stop.start() if stop else len(lower), end + _IN_LINE)):
             return ""
-        if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before) or _AGED.match(after)):
+        if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before) or _AGED.match(after) or _ROOM.match(after)):
+            return full
+        if _TREATED.search(before) and name not in _NO_ONE:
             return full
         if name in _NO_ONE or not self._is_listed(name.rpartition(b" ")[2]):
             return ""

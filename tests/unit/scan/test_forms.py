@@ -36,6 +36,10 @@ def named(engine, text):
         ("Hi it's Verla, week 5 of chemo, the nausea is bad", "Verla"),
         ("Visited with the Obermeyer family. Father is not expected to live, hospice called.", "Obermeyer"),
         ("Copay assistance approved for Vikram Sundaresan-Poe: Cosentyx, psoriasis", "Vikram Sundaresan-Poe"),
+        ("We lost Gerald's dentures, the upper plate", "Gerald"),
+        ("I have treated Anselm Brody for depression since 2019", "Anselm Brody"),
+        ("FYI, Pemberton in 4B has had no bowel movement", "Pemberton"),
+        ("I write about my father-in-law, Desmond Quaye, who had a stroke", "Desmond Quaye"),
         ("Name (last, first): Winterbourne, Jethro\nadenocarcinoma", "Winterbourne, Jethro"),
     ],
 )
@@ -52,6 +56,7 @@ def test_a_name_is_told_by_its_form(engine, text, name):
         "Template for Dr. Hallam: no new diabetes or asthma on Fridays.",
         "Mouth ulcers and gangrene, named Takahara disease, are rare.",
         "Workup has included imaging of the spine, and radiculopathy was found.",
+        "Ludwig's angina and diabetes were treated last year.",
         "Boyfriend is on Lexapro and has headaches.",
     ],
 )
