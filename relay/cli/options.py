@@ -29,6 +29,19 @@ def config_option(what: str) -> Callable[[_Command], _Command]:
     )
 
 
+class _Utf8(click.ParamType[str]):
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if any("\ud800" <= mark <= "\udfff" for mark in value):
+            self.fail("is not UTF-8", param, ctx)
+        return value
+
+
+UTF8: Final = _Utf8()
+"""A word that goes over the control socket: octets that are no UTF-8 cannot."""
+
+
 class Group(click.Group):
     """A group of verbs whose own ``--config`` and ``--socket`` may also stand behind the verb, where people put them.
 

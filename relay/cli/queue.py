@@ -11,7 +11,7 @@ import click
 
 from relay.cli import tables
 from relay.cli.control import connected, control_options
-from relay.cli.options import Group
+from relay.cli.options import UTF8, Group
 from relay.cli.repair import command as repair
 from relay.core.errors import PosternError
 
@@ -90,7 +90,7 @@ def list_entries(ids: tuple[str, ...], limit: int, *, as_json: bool, **where: An
 
 
 @command.command(help="Show one message or entry; its content stays sealed.")
-@click.argument("id")
+@click.argument("id", type=UTF8)
 @_json_option
 def show(id: str, *, as_json: bool) -> None:  # noqa: A002  the argument's name in the help
     """Print all that is known of a message."""

@@ -8,7 +8,7 @@ import click
 
 from relay.cli import tables
 from relay.cli.control import connected, control_options
-from relay.cli.options import Group, one_form
+from relay.cli.options import UTF8, Group, one_form
 from relay.core.errors import PosternError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(ctx: click.Context, config: Path | None, socket: Path | None) -> Non
 
 
 @command.command(help="Show what is known of mail servers: of these domains (or route:NAME), or of all.")
-@click.argument("destinations", nargs=-1)
+@click.argument("destinations", nargs=-1, type=UTF8)
 @click.option("--fallen", is_flag=True, help="Only servers that can less than they could.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--html", "as_html", is_flag=True, help="Print a page that can be filed or printed.")
@@ -54,7 +54,7 @@ def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_htm
 
 
 @command.command(help="Meet the mail servers of these domains (or route:NAME) now, without any mail, and show them.")
-@click.argument("destinations", nargs=-1, required=True)
+@click.argument("destinations", nargs=-1, required=True, type=UTF8)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
     """Probe, then print what is known; the exit status is 1 when a domain's servers were not found."""
@@ -70,7 +70,7 @@ def probe(destinations: tuple[str, ...], *, as_json: bool) -> None:
 
 
 @command.command(help="Show reports that others sent about TLS with our servers: of these domains of ours, or of all.")
-@click.argument("domains", nargs=-1)
+@click.argument("domains", nargs=-1, type=UTF8)
 @click.option("--file", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False, exists=True),
               help="Read a report from a file or saved message instead; give each.")  # fmt: skip
 @click.option("--failed", is_flag=True, help="Only what failed.")

@@ -108,6 +108,13 @@ def test_a_reader_that_went_is_not_told():
     assert (gone.returncode, gone.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("words", ["queue show", "tls report", "tls reports", "tls probe"])
+def test_a_word_that_is_no_utf_8_is_refused_before_anybody_is_asked(words):
+    result = CliRunner().invoke(main, [*words.split(), "m1\udcff"])
+    assert result.exit_code == 2
+    assert "is not UTF-8" in result.output
+
+
 @pytest.mark.parametrize("words", ["proof m1", "tls report", "tls reports"])
 def test_one_form_of_output_at_a_time(words):
     result = CliRunner().invoke(main, [*words.split(), "--json", "--html"])
