@@ -2,7 +2,7 @@
 
 import gc
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -27,6 +27,7 @@ from relay.scan.find import Finder, Instruments
 from relay.scan.icd import IcdTable
 from relay.scan.judge import Judge, ScanLimits
 from relay.scan.lexicon import Lexicon
+from relay.scan.manner import Manner
 from relay.scan.model import SUBJECT, Passage, Weights
 from relay.scan.names import NameFinder, NameTable
 from relay.scan.shapes import ShapeFinder, all_shapes
@@ -118,11 +119,12 @@ def load_judge(
         own=EverywhereFinder(()),
         detectors=load_detectors(),
     )
-    of_clients = {
-        client: Judge(*_tuned(shipped, weights, tuning.for_client(client), native=native), digest, limits)
-        for client in tuning.clients
-    }
-    judge = Judge(*_tuned(shipped, weights, tuning, native=native), digest, limits, of_clients)
+    manner = Manner.parse((data / "manner.yaml").read_bytes(), (data / "manner-words.txt").read_bytes())
+
+    def judge_by(own: Tuning, of_clients: Mapping[str, Judge] | None = None) -> Judge:
+        return Judge(*_tuned(shipped, weights, own, native=native), digest, limits, of_clients, manner)
+
+    judge = judge_by(tuning, {client: judge_by(tuning.for_client(client)) for client in tuning.clients})
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
     return judge

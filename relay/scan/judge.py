@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.scan.find import Finder
+from relay.scan.manner import Manner
 from relay.scan.model import SUBJECT, Hit, Passage, Weights
 from relay.scan.weigh import Weigher
 
@@ -17,6 +18,8 @@ _LONG: Final = 48_000  # characters of a text of which it pays to look at the be
 _BEGINNING: Final = 16_000
 _SAMPLE: Final = 6_000  # of it, by which is told whether that may be enough
 _HEALTH: Final = FindingGroup.HEALTH
+MANNER: Final = "manner"
+"""The kind of the finding that says that the second look changed the verdict; its weight is the chance it came to."""
 _Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
 """A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
 up to 48. With its last field set it becomes a :class:`Finding`, whose fields are the same."""
@@ -40,7 +43,8 @@ class Judge:
 
     ``digest`` is given the SHA-256 (hex) of a finding's kind and normalised value, not the value: the helper process,
     which has no key, hands that over as it is, and whoever has the key digests it to the same result on arrival.
-    ``clients`` are the judges of those clients' mail for which the operator tuned the scan.
+    ``clients`` are the judges of those clients' mail for which the operator tuned the scan. ``manner`` gives the second
+    opinion on what is not plain; without it the weights alone judge.
     """
 
     def __init__(
@@ -50,10 +54,12 @@ class Judge:
         digest: Callable[[str], str],
         limits: ScanLimits | None = None,
         clients: "Mapping[str, Judge] | None" = None,
+        manner: Manner | None = None,
     ) -> None:
         self._clients = clients or {}
         self._finder = finder
         self._weigher = Weigher(weights)
+        self._manner = manner
         self._digest = digest
         self._limits = limits or ScanLimits()
         self.engine = f"postern-scan {weights.version}"
@@ -80,12 +86,16 @@ class Judge:
         texts = [passage.text for passage in passages]
         starts = list(accumulate([len(text) + len(_GAP) for text in texts], initial=0))[:-1]
         subject = texts[0] if passages and passages[0].part == SUBJECT else ""
-        hits = self._hits(_GAP.join(texts), subject)
+        text = _GAP.join(texts)
+        hits = self._hits(text, subject)
         told = [
             Finding(kind=f"unreadable: {reason}", group=FindingGroup.UNREADABLE, part=part, start=0, end=0)
             for part, reason in unreadable
         ]
-        phi = self._weigher.phi(hits)
+        phi, manner = self._opinion(text, hits)
+        if manner is not None:
+            part = passages[min(len(passages) - 1, 1 if subject else 0)].part
+            told.append(Finding(kind=MANNER, group=_HEALTH, part=part, start=0, end=0, weight=round(manner, 2)))
         if told:
             phi = max(phi, Phi.POSSIBLE)
         for part, kind, patient in structures:
@@ -102,6 +112,12 @@ class Judge:
             truncated=len(listed) + len(told) > self._limits.findings,
             engine=self.engine,
         )
+
+    def _opinion(self, text: str, hits: Sequence[Hit]) -> tuple[Phi, float | None]:
+        """The verdict, and the chance by the manner of the text where that changed it."""
+        if self._manner is None:
+            return self._weigher.phi(hits), None
+        return self._manner.opinion(text, hits, self._weigher)
 
     def _hits(self, text: str, subject: str) -> list[Hit]:
         """What is found; of a long text that begins as records of patients do, what is found in its beginning.

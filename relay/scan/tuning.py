@@ -28,7 +28,7 @@ _KEYS: Final = {
     "patterns": {"kind", "group", "regex", "weight", "sensitive", "example"},
     "terms": {"kind", "weight", "sensitive", "words"},
     "exclude": {"words", "regex"},
-    "weights": {"identifiers", "health", "implies", "thresholds"},
+    "weights": {"identifiers", "health", "implies", "thresholds", "manner"},
 }
 _THRESHOLDS: Final = ("possible", "likely", "certain")
 _MOST_CLIENTS: Final = 100  # each has a table of words of its own: 1.5 MB, and up to 40 ms at the start
@@ -130,8 +130,14 @@ class Tuning:
             identifiers={**weights.identifiers, **identifiers, **self.weights.get("identifiers", {})},
             health={**weights.health, **health, **self.weights.get("health", {})},
             implies={**weights.implies, **self.weights.get("implies", {})},
+            manner={**weights.manner, **self._manner()},
             **thresholds,
         )
+
+    def _manner(self) -> Mapping[str, float]:
+        """The operator's changes to the second look: where he says what is likely it is off, unless he sets it too."""
+        off = {"likely": 1.0, "unlikely": 0.0} if "likely" in self.weights.get("thresholds", {}) else {}
+        return {**off, **self.weights.get("manner", {})}
 
     def excludes(self, value: bytes) -> bool:
         """Whether an identifier's value is one of those that the operator excluded."""
@@ -146,6 +152,7 @@ def _unknown(tuning: Tuning, shipped: Weights) -> Iterator[Problem]:
         "implies": identifiers,
         "health": shipped.health.keys() | own[FindingGroup.HEALTH],
         "thresholds": _THRESHOLDS,
+        "manner": shipped.manner.keys(),
     }
     for table, kinds in known.items():
         for kind in tuning.weights.get(table, {}).keys() - set(kinds):

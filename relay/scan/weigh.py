@@ -24,12 +24,15 @@ class Weigher:
     """Weighs hits by the weights file. Stateless after construction."""
 
     def __init__(self, weights: Weights) -> None:
-        self._weights = weights
+        self.weights = weights
 
     def phi(self, hits: Sequence[Hit]) -> Phi:
         """The verdict over the hits."""
-        score = self.score(hits)
-        weights = self._weights
+        return self.grade(self.score(hits))
+
+    def grade(self, score: float) -> Phi:
+        """The verdict that a score stands for."""
+        weights = self.weights
         if score >= weights.certain:
             return Phi.CERTAIN
         if score >= weights.likely:
@@ -41,7 +44,7 @@ class Weigher:
         identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] > 0]
         if not identifiers:
             return 0.0
-        weights = self._weights
+        weights = self.weights
         implied = weights.implies
         health = [hit for hit in hits if hit[1] is _HEALTH]
         health += [_new(Hit, (*hit[:4], implied[hit[0]], *hit[5:])) for hit in identifiers if hit[0] in implied]
@@ -71,7 +74,7 @@ class Weigher:
             if weight > best.get(kind, 0.0):
                 best[kind] = weight
         who = 1 - math.prod([1 - weight for weight in best.values()])
-        return min(who, self._weights.contact_cap) if best.keys() <= self._weights.contact else who
+        return min(who, self.weights.contact_cap) if best.keys() <= self.weights.contact else who
 
 
 class _Sums:

@@ -1,0 +1,188 @@
+"""How a text is put: a second opinion on texts that hold somebody and some health, but do not plainly tell of both.
+
+The weights know what stands in a text, not how it is told. Whether ``Bielski no show x3 for shoulder`` is about a
+patient shows in the manner as well: few words, thick with care, in the third person. So what the hits come to, and
+which everyday words stand beside them, is looked up in a table of points that was learnt from labelled texts
+(``tools/learn_manner.py``), as with an additive scorecard: each feature gives the points of the step it falls on, and
+their sum is the logit of a probability.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from relay.core.phi import FindingGroup, Phi
+from relay.scan.lexicon import words_of
+from relay.scan.model import Hit
+from relay.scan.weigh import Weigher
+
+_IDENTIFIER: Final = FindingGroup.IDENTIFIER
+_HEALTH: Final = FindingGroup.HEALTH
+_SOME: Final = 0.2  # of identifiers and of health, below which there is nothing to be told
+_FAINT: Final = 0.15
+_SOMEBODY: Final = 0.2  # weight of a name that may be a patient's
+_FAR: Final = 5000  # characters
+_LONGEST: Final = 20_000  # characters: what is longer tells by what stands in it
+_MOST: Final = 200  # names and terms between which the distance is looked for
+_HE: Final = frozenset((b"he", b"she", b"his", b"her", b"him", b"hers"))
+_I: Final = frozenset((b"i", b"my", b"me"))
+_ASKED: Final = 5  # features that are known before the words are looked at
+
+
+def features(text: str, hits: Sequence[Hit], score: float) -> Iterator[dict[str, float]]:
+    """What the table of points is asked for, by name, but for the words; what costs more later.
+
+    Nothing comes after the score and the length where there is nobody or no health in the text.
+    """
+    yield {"score": score, "length": len(text)}
+    who: dict[str, float] = {}
+    what: dict[bytes, float] = {}
+    for kind, group, _, _, weight, norm, _ in hits:
+        if group is _IDENTIFIER:
+            who[kind] = max(who.get(kind, 0.0), weight)
+        elif group is _HEALTH:
+            what[norm] = max(what.get(norm, 0.0), weight)
+    told = _either(who)
+    if min(told, _either(what)) >= _SOME:
+        density = 100 * sum(what.values()) / (len(text) + 50)
+        yield {"who": told, "density": density, "distance": _distance(hits)}
+
+
+def _either(weights: Mapping[Any, float]) -> float:
+    return 1 - math.prod([1 - weight for weight in weights.values()])
+
+
+def _distance(hits: Sequence[Hit]) -> int:
+    """Characters between somebody's name and the term of health nearest to one."""
+    places = sorted(hit[2] for hit in hits if hit[1] is _HEALTH and hit[4] > _FAINT)[:_MOST]
+    names = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] >= _SOMEBODY and hit[0].startswith("name")]
+    return min([_nearest(places, name) for name in names[:_MOST]], default=_FAR)
+
+
+def _nearest(places: Sequence[int], name: Hit) -> int:
+    index = bisect_left(places, name[2])
+    after = places[index] - name[3] if index < len(places) else _FAR
+    before = name[2] - places[index - 1] if index else _FAR
+    return max(0, min(after, before, _FAR))
+
+
+def spoken(words: Sequence[bytes], different: AbstractSet[bytes]) -> dict[str, float]:
+    """How often the words speak of somebody, and of who writes."""
+    return {
+        "he-or-she": sum([words.count(word) for word in different & _HE]),
+        "i": sum([words.count(word) for word in different & _I]),
+    }
+
+
+class Steps(NamedTuple):
+    """Of a feature where its steps begin, the points of each step, one more, and the most of them."""
+
+    edges: tuple[float, ...]
+    points: tuple[float, ...]
+    most: float
+
+    @classmethod
+    def of(cls, edges: Sequence[float], points: Sequence[float]) -> "Steps":
+        """From both."""
+        return cls(tuple(edges), tuple(points), max(points))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """The table of points. Stateless after construction.
+
+    Attributes:
+        base: points that every text has.
+        steps: the steps of each feature, by its name.
+        words: points of a word of those that tell; their sum, over the root of how many different words there are in
+            the text, is the feature ``speech``.
+    """
+
+    base: float
+    steps: Mapping[str, Steps]
+    words: Mapping[bytes, float]
+
+    @classmethod
+    def parse(cls, card: bytes, words: bytes) -> "Manner":
+        """Read the card (YAML) and the words (a line each: word, space, points).
+
+        Raises:
+            ValueError: an entry is missing or of the wrong kind.
+        """
+        raw: Any = yaml.load(card, Loader=yaml.CSafeLoader)
+        try:
+            return cls(
+                base=float(raw["base"]),
+                steps={name: Steps.of(step["from"], step["points"]) for name, step in raw["steps"].items()},
+                words=dict(_points(words)),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("the card of points lacks an entry or has one of the wrong kind") from error
+
+    def opinion(self, text: str, hits: Sequence[Hit], weigher: Weigher) -> tuple[Phi, float | None]:
+        """The verdict after a second look, and the chance that it came to where that changed it.
+
+        What is certain stays so; what is likely by the weights, and hardly by its manner, is possible.
+        """
+        score = weigher.score(hits)
+        phi, limits = weigher.grade(score), weigher.weights.manner
+        if phi is Phi.CERTAIN:
+            return phi, None
+        chance = self.chance(text, hits, score, limits["likely"] if phi < Phi.LIKELY else 0.0)
+        if chance is None:
+            return phi, None
+        if phi < Phi.LIKELY and chance >= limits["likely"]:
+            return Phi.LIKELY, chance
+        if phi is Phi.LIKELY and chance < limits["unlikely"]:
+            return Phi.POSSIBLE, chance
+        return phi, None
+
+    def chance(self, text: str, hits: Sequence[Hit], score: float, least: float = 0.0) -> float | None:
+        """How likely the text is about a patient by its manner, 0 to 1.
+
+        None where there is nothing to be told, or where it cannot come to ``least``: most texts end there, before their
+        words are looked at.
+        """
+        if len(text) > _LONGEST:
+            return None
+        points, rest = self.base, sum([steps.most for steps in self.steps.values()])
+        asked = 0
+        for found in features(text, hits, score):
+            for name, value in found.items():
+                points, rest, asked = points + self._step(name, value), rest - self._most(name), asked + 1
+            if _chance(points + rest) < least:
+                return None
+        if asked < _ASKED:
+            return None
+        words = words_of(text)
+        different = set(words)
+        points += self._step("speech", self.speech(different))
+        points += sum([self._step(name, value) for name, value in spoken(words, different).items()])
+        return _chance(points)
+
+    def _step(self, name: str, value: float) -> float:
+        steps = self.steps.get(name)
+        return steps.points[bisect_left(steps.edges, value)] if steps else 0.0
+
+    def _most(self, name: str) -> float:
+        steps = self.steps.get(name)
+        return steps.most if steps else 0.0
+
+    def speech(self, different: AbstractSet[bytes]) -> float:
+        """How much a text's different words are those of texts about health."""
+        return math.fsum(map(self.words.__getitem__, different & self.words.keys())) / math.sqrt(len(different) or 1)
+
+
+def _chance(points: float) -> float:
+    return 1 / (1 + math.exp(-points))
+
+
+def _points(lines: bytes) -> Iterator[tuple[bytes, float]]:
+    for line in lines.splitlines():
+        word, _, points = line.partition(b" ")
+        yield word, float(points)
