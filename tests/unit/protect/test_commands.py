@@ -127,7 +127,9 @@ def test_a_recovery_copy_is_written_and_restored(run, tmp_path):
     (tmp_path / "keys" / "ring.json").unlink()
     wrong = run("keys", "recovery", "restore", tmp_path / "copy", ok=False, given="something else\n")
     assert "passphrase is wrong" in wrong
-    assert "newest version is 1, made" in run("keys", "recovery", "restore", tmp_path / "copy", given="six random words do well\n")
+    assert "newest version is 1, made" in run(
+        "keys", "recovery", "restore", tmp_path / "copy", given="six random words do well\n"
+    )
     assert load_ring(tmp_path / "keys") == ring
 
 
