@@ -167,9 +167,11 @@ class SegmentLog:
     def append(self, rows: Sequence[OutboxRow]) -> int:
         """Add rows that are not in the chain yet; when this returns they are on disk. How many rows were new.
 
+        Many long rows become several frames, so that none grows longer than one that is read back.
+
         Raises:
             SyncError: the disk failed to confirm.
-            StoreError: nothing was added (disk full, and so on).
+            StoreError: not all were added (disk full, and so on); those that were are known when they come again.
         """
         fresh = [row for row in rows if self._is_new(row)]
         if not fresh:
@@ -183,6 +185,9 @@ class SegmentLog:
             batch.insert(0, (0, (self._own("outbox rows are missing", missing),), ""))
         self._enter_day()
         link, frame = chain.append(self._state.link, batch, self._vault)
+        if len(fresh) > 1 and sum(map(len, frame.records)) > chain.LONG_FRAME:
+            half = len(fresh) // 2
+            return self.append(fresh[:half]) + self.append(fresh[half:])
         self._write(frame, link)
         recent = {**self._state.recent, **dict(frame.facts["rows"])}
         self._state = replace(self._state, link=link, recent=recent)

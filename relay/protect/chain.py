@@ -27,7 +27,9 @@ from relay.protect.keyring import KeyRing
 
 SEGMENT_MAGIC: Final = b"PSEG1\n"
 GENESIS: Final = bytes(32)
-MAX_FRAME: Final = 64 << 20
+LONG_FRAME: Final = 16 << 20
+"""Octets of records past which several outbox rows do not share a frame."""
+MAX_FRAME: Final = 1 << 30
 """Octets of a sealed frame; a longer length is damage."""
 _PURPOSE: Final = "audit"
 _HEAD_PREFIX: Final = b"postern audit head 1\n"

@@ -457,6 +457,20 @@ def test_a_row_of_a_queue_made_anew_is_told_from_the_one_of_that_number_by_how_i
     log.close()
 
 
+def test_rows_too_long_for_one_frame_become_several_that_are_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(chain, "MAX_FRAME", 8000)
+    monkeypatch.setattr(chain, "LONG_FRAME", 2000)
+    log = make_log(tmp_path)
+    assert log.append(digested(1, 20)) == 20
+    log.close()
+    log = make_log(tmp_path)
+    assert log.append(digested(15, 21)) == 1
+    log.sign()
+    log.close()
+    assert archived(tmp_path) == expected(21)
+    assert verify(tmp_path).faults == ()
+
+
 def test_a_clock_set_back_does_not_go_back_to_an_older_segment(tmp_path):
     clock = Clock()
     log = make_log(tmp_path, clock)
