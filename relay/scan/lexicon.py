@@ -62,35 +62,36 @@ def words_of(text: str) -> list[bytes]:
 
 
 class Phrase(NamedTuple):
-    """A term of several words.
+    """A term of several words. There are tens of thousands: what few texts ask for is worked out then.
 
     Attributes:
         rank: of several around one anchor the one of the lowest rank counts; the longer, the lower.
         before: how many words before its anchor it begins.
         size: how many words it has.
-        words: the words.
         text: them, a space between each.
-        padded: that with a space before and after.
-        shift: how many octets before its anchor it begins where it is written so.
         term: what it says.
     """
 
     rank: int
     before: int
     size: int
-    words: list[bytes]
     text: bytes
-    padded: bytes
-    shift: int
     term: Term
 
-    @classmethod
-    def of(cls, rank: int, before: int, words: tuple[bytes, ...], term: Term) -> "Phrase":
-        """With all that follows from its words."""
-        text = b" ".join(words)
-        return cls(
-            rank, before, len(words), list(words), text, b" %b " % text, len(b" ".join((*words[:before], b""))), term
-        )
+    @property
+    def words(self) -> list[bytes]:
+        """The words."""
+        return self.text.split()
+
+    @property
+    def padded(self) -> bytes:
+        """The text with a space before and after."""
+        return b" %b " % self.text
+
+    @property
+    def shift(self) -> int:
+        """How many octets before its anchor it begins where it is written with single spaces."""
+        return sum([len(word) + 1 for word in self.words[: self.before]])
 
 
 class Phrases:
@@ -112,7 +113,7 @@ class Phrases:
         self.after: dict[bytes, list[Phrase]] = {}
         for window, words, term in sorted(found, key=lambda item: ranks[item[0]]):
             place = window[0]
-            phrase = Phrase.of(ranks[window], place, words, term)
+            phrase = Phrase(ranks[window], place, len(words), b" ".join(words), term)
             if place:
                 self.before.setdefault(words[place - 1], []).append(phrase)
             else:
@@ -123,13 +124,13 @@ class Phrases:
         found = None
         for phrase in self.before.get(words[index - 1], ()):
             first = index - phrase.before
-            if phrase.size == _PAIR or (first >= 0 and words[first : first + phrase.size] == phrase.words):
+            if phrase.size == _PAIR or (first >= 0 and b" ".join(words[first : first + phrase.size]) == phrase.text):
                 found = phrase
                 break
         for phrase in self.after.get(words[index + 1], ()):
             if found is not None and found.rank < phrase.rank:
                 break
-            if phrase.size == _PAIR or words[index : index + phrase.size] == phrase.words:
+            if phrase.size == _PAIR or b" ".join(words[index : index + phrase.size]) == phrase.text:
                 return phrase
         return found
 
@@ -187,6 +188,7 @@ class Lexicon:
             ValueError: a term before its ``@`` line, or an unknown level.
         """
         terms: dict[tuple[bytes, ...], Term] = {}
+        once: dict[bytes, bytes] = {}  # each word is kept once, in however many terms it stands
         for source in sources:
             term: Term | None = None
             for line in source.splitlines():
@@ -197,7 +199,9 @@ class Lexicon:
                     continue
                 if term is None:
                     raise ValueError("a lexicon lists terms before it says what they are")
-                terms |= {tuple(words_of(entry)): term for entry in _expand(line)}
+                terms |= {
+                    tuple(once.setdefault(word, word) for word in words_of(entry)): term for entry in _expand(line)
+                }
         return cls.of(terms)
 
 
