@@ -238,13 +238,7 @@ def main() -> None:
     phis = [_opinion(manner, row) for row in rows]
     print("learnt from all\n" + _judged(rows, phis))
     if options.judge:
-        folds = [
-            np.array([n for n, row in enumerate(rows) if row.source == source])
-            for source in {row.source for row in rows} - _ORDINARY
-        ]
-        rest = np.array([n for n, row in enumerate(rows) if row.source in _ORDINARY])
-        folds += [rest[part] for _, part in KFold(_FOLDS, shuffle=True, random_state=1).split(rest)]
-        for out in folds:
+        for out in _folds(rows):
             one = learnt(np.setdiff1d(np.arange(len(rows)), out))
             for number in out:
                 phis[number] = _opinion(one, rows[number])

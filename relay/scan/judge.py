@@ -19,7 +19,7 @@ _BEGINNING: Final = 16_000
 _SAMPLE: Final = 6_000  # of it, by which is told whether that may be enough
 _HEALTH: Final = FindingGroup.HEALTH
 MANNER: Final = "manner"
-"""The kind of the finding that says that the second look changed the verdict; its weight is the chance it came to."""
+"""The kind of the finding that says that the second look raised the verdict; its weight is the chance it came to."""
 _Draft: Final[Any] = make_dataclass("_Draft", [(field.name, field.type) for field in fields(Finding)], slots=True)
 """A finding while it is made: to set the fields of a frozen one is a call each, ten times as long, and a message has
 up to 48. With its last field set it becomes a :class:`Finding`, whose fields are the same."""
@@ -114,7 +114,7 @@ class Judge:
         )
 
     def _opinion(self, text: str, hits: Sequence[Hit]) -> tuple[Phi, float | None]:
-        """The verdict, and the chance by the manner of the text where that changed it."""
+        """The verdict, and the chance by the manner of the text where that raised it."""
         if self._manner is None:
             return self._weigher.phi(hits), None
         return self._manner.opinion(text, hits, self._weigher)

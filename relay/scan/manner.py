@@ -125,22 +125,14 @@ class Manner:
             raise ValueError("the card of points lacks an entry or has one of the wrong kind") from error
 
     def opinion(self, text: str, hits: Sequence[Hit], weigher: Weigher) -> tuple[Phi, float | None]:
-        """The verdict after a second look, and the chance that it came to where that changed it.
+        """The verdict after a second look, and the chance that it came to where that raised it.
 
-        What is certain stays so; what is likely by the weights, and hardly by its manner, is possible.
+        It never lowers one: a notice or a newsletter below a note changes how the whole is put, and not what it tells.
         """
         score = weigher.score(hits)
-        phi, limits = weigher.grade(score), weigher.weights.manner
-        if phi is Phi.CERTAIN:
-            return phi, None
-        chance = self.chance(text, hits, score, limits["likely"] if phi < Phi.LIKELY else 0.0)
-        if chance is None:
-            return phi, None
-        if phi < Phi.LIKELY and chance >= limits["likely"]:
-            return Phi.LIKELY, chance
-        if phi is Phi.LIKELY and chance < limits["unlikely"]:
-            return Phi.POSSIBLE, chance
-        return phi, None
+        phi, least = weigher.grade(score), weigher.weights.manner["likely"]
+        chance = self.chance(text, hits, score, least) if phi < Phi.LIKELY else None
+        return (Phi.LIKELY, chance) if chance is not None and chance >= least else (phi, None)
 
     def chance(self, text: str, hits: Sequence[Hit], score: float, least: float = 0.0) -> float | None:
         """How likely the text is about a patient by its manner, 0 to 1.

@@ -96,7 +96,7 @@ class Weights:
                 implies={name: float(value) for name, value in raw["implies"].items()},
                 contact=frozenset(raw["contact"]),
                 contact_cap=float(raw["contact_cap"]),
-                manner={name: float(raw["manner"][name]) for name in ("likely", "unlikely")},
+                manner={name: float(raw["manner"][name]) for name in ("likely",)},
                 **{name: float(raw["thresholds"][name]) for name in ("possible", "likely", "certain")},
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -136,7 +136,7 @@ class Tuning:
 
     def _manner(self) -> Mapping[str, float]:
         """The operator's changes to the second look: where he says what is likely it is off, unless he sets it too."""
-        off = {"likely": 1.0, "unlikely": 0.0} if "likely" in self.weights.get("thresholds", {}) else {}
+        off = {"likely": 1.0} if "likely" in self.weights.get("thresholds", {}) else {}
         return {**off, **self.weights.get("manner", {})}
 
     def excludes(self, value: bytes) -> bool:

@@ -11,15 +11,15 @@ from relay.extract.engine import ScanEngine, load_judge
 LOTS = Path(__file__).parent / "lots"
 HELD = {
     "one": (127, 3),
-    "two": (108, 4),
-    "three": (118, 2),
+    "two": (108, 6),
+    "three": (118, 3),
     "four": (115, 0),
-    "five": (108, 4),
-    "six": (105, 3),
+    "five": (108, 5),
+    "six": (105, 4),
     "seven": (81, 1),
     "eight": (111, 10),
-    "nine": (131, 10),
-    "ten": (82, 9),
+    "nine": (131, 12),
+    "ten": (82, 11),
 }
 """Of each lot how many messages with a patient are found, and how many without one are called PHI."""
 

@@ -21,6 +21,11 @@ NEWS = (
     "The library's spring list is out. Jonathan Whitfield reads from his novel about a town doctor on Friday, and the "
     "quilting circle meets upstairs. " * 12
 )
+NOTICE = (
+    "CONFIDENTIALITY NOTICE: This message and any attachments are for the sole use of the intended recipient and may "
+    "contain privileged information. Any unauthorized review, use, disclosure or distribution is prohibited. If you "
+    "are not the intended recipient, please contact the sender by reply and destroy all copies of the original message."
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +76,24 @@ def test_what_is_put_as_of_a_patient_is_likely_and_a_finding_says_so(deciding):
     assert (found.part, found.start, found.end, found.digest, found.weight) == ("1", 0, 0, "", 0.88)
 
 
-def test_what_is_put_as_of_nobody_is_only_possible_and_a_finding_says_so(deciding):
-    plain = "Patient Anna Keller has asthma."
-    assert of(deciding(0.0), plain).phi is Phi.LIKELY
-    verdict = of(deciding(-2.0), plain)
-    assert verdict.phi is Phi.POSSIBLE
-    assert [found.weight for found in manner_of(verdict)] == [0.12]
+def test_what_the_weights_call_likely_stays_so_however_it_is_put(deciding):
+    verdict = of(deciding(-9.0), "Patient Anna Keller has asthma.")
+    assert verdict.phi is Phi.LIKELY
+    assert not manner_of(verdict)
+
+
+@pytest.mark.parametrize("below", ["", NOTICE, NEWS, NEWS + NOTICE], ids=["nothing", "notice", "news", "both"])
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Patient Anna Keller has asthma.",
+        "Anna Keller, DOB 12/03/1961, asthma",
+        "SSN 219-09-9999, Anna Keller has asthma",
+        "Mr. Yamamoto has a hip fracture",
+    ],
+)
+def test_no_words_below_a_note_take_its_verdict_away(judge, note, below):
+    assert of(judge, f"{note}\n\n{below}").phi is Phi.LIKELY
 
 
 def test_it_says_nothing_where_there_is_nothing_to_be_told(deciding):
@@ -96,17 +113,16 @@ def test_its_finding_lies_in_the_body_unless_there_is_only_a_subject(deciding):
     assert found.part == SUBJECT
 
 
-def test_what_an_operator_switches_off_neither_raises_nor_lowers(deciding):
-    judge = tuned("weights: { manner: { likely: 1, unlikely: 0 } }")
+def test_what_an_operator_switches_off_does_not_raise(deciding):
+    judge = tuned("weights: { manner: { likely: 1 } }")
     assert of(deciding(9.0, judge), NOTE).phi is Phi.POSSIBLE
-    assert of(deciding(-9.0, judge), "Patient Anna Keller has asthma.").phi is Phi.LIKELY
 
 
 def test_an_operator_who_says_what_is_likely_decides_alone():
     weights = tuned("weights: { thresholds: { likely: 0.35 } }")._weigher.weights
-    assert weights.manner == {"likely": 1, "unlikely": 0}
-    weights = tuned("weights: { thresholds: { likely: 0.35 }, manner: { unlikely: 0.1 } }")._weigher.weights
-    assert weights.manner == {"likely": 1, "unlikely": 0.1}
+    assert weights.manner == {"likely": 1}
+    weights = tuned("weights: { thresholds: { likely: 0.35 }, manner: { likely: 0.6 } }")._weigher.weights
+    assert weights.manner == {"likely": 0.6}
 
 
 def test_a_mistake_in_what_is_tuned_is_told_with_its_place():
@@ -114,17 +130,18 @@ def test_a_mistake_in_what_is_tuned_is_told_with_its_place():
         tuned("weights: { manner: { likly: 0.7 } }")
 
 
-@pytest.mark.parametrize(("chance", "score", "phi"), [(0.9, 0.2, 2), (0.4, 0.2, 1), (0.1, 0.5, 1), (0.4, 0.5, 2)])
+@pytest.mark.parametrize(("chance", "score", "phi"), [(0.9, 0.2, 2), (0.4, 0.2, 1), (0.1, 0.5, 2), (0.4, 0.5, 2)])
 def test_the_opinion_is_told_by_both(judge, card, monkeypatch, chance, score, phi):
     monkeypatch.setattr(type(judge._weigher), "score", lambda *_: score)
     monkeypatch.setattr(Manner, "chance", lambda *_: chance)
     assert card.opinion("", [], judge._weigher)[0] == phi
 
 
-def test_what_is_certain_is_not_looked_at_again(judge, card, monkeypatch):
-    monkeypatch.setattr(type(judge._weigher), "score", lambda *_: 0.95)
+@pytest.mark.parametrize(("score", "phi"), [(0.95, Phi.CERTAIN), (0.45, Phi.LIKELY)])
+def test_what_is_likely_is_not_looked_at_again(judge, card, monkeypatch, score, phi):
+    monkeypatch.setattr(type(judge._weigher), "score", lambda *_: score)
     monkeypatch.setattr(Manner, "chance", lambda *_: pytest.fail("looked again"))
-    assert card.opinion("", [], judge._weigher) == (Phi.CERTAIN, None)
+    assert card.opinion("", [], judge._weigher) == (phi, None)
 
 
 def test_nothing_is_to_be_told_without_somebody_or_without_health_or_of_long_texts(judge, card):
