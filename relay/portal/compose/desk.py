@@ -7,7 +7,7 @@ from typing import Final
 from relay.core.address import Address
 from relay.core.ids import ENTROPY_BYTES, queue_id
 from relay.core.portal import Deposit, Post, PostKind
-from relay.core.portal_drafts import Draft, DraftKind, Drafts, Upload
+from relay.core.portal_drafts import Draft, DraftKind, Drafts, Upload, Wording
 from relay.core.ports import Scanner
 from relay.mail import edit
 from relay.portal.checks import hold, limit
@@ -304,8 +304,26 @@ class Desk:
             await self._rooms.ledger.answered(deposit, post)
         await self._rooms.accounts.use_once(mark, until=self._rooms.clock() + _REMEMBERED)
         await self._leave(deposit, draft.kind, once)
-        await self._drafts.discard(draft.id)
+        await self._clear(deposit, draft)
         return to
+
+    async def _clear(self, deposit: Deposit, sent: Draft) -> None:
+        """Throw away what was sent; what another window wrote while it was being sent becomes a draft of its own."""
+        there = await self._drafts.of(deposit.id, sent.kind)
+        await self._drafts.discard(sent.id)
+        if there is None or there.id != sent.id:
+            return
+        own = Wording(page=there.page, text=there.text, to=there.to, at=there.saved_at)
+        known = {("", ""), (sent.text, sent.to), *((one.text, one.to) for one in sent.beside)}
+        late = [one for one in (own, *there.beside) if one.page != sent.page and (one.text, one.to) not in known]
+        if late:
+            *beside, last = sorted(late, key=lambda one: one.at)
+            fresh = self._new(deposit, sent.kind)
+            mine = replace(fresh, text=last.text, to=last.to, page=last.page, beside=tuple(beside))
+            window = Window(page=last.page, seen="")
+            await self._drafts.save(
+                mine, onto=lambda now: now if now.page == last.page else merged(now, mine, window, pressed=False)
+            )
 
     async def _leave(self, deposit: Deposit, kind: DraftKind, page: str) -> None:
         if page:
