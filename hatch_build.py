@@ -41,8 +41,16 @@ class CustomBuildHook(BuildHookInterface[Any]):
 def build(sources: Path, into: Path) -> str:
     """Compile; what prevented it, in a line, or nothing.
 
-    The product takes its name when it is whole: a process that runs has the one before mapped into its memory.
+    The product takes its name when it is whole: a process that runs has the one before mapped into its memory. Where it
+    cannot be made, one of older sources is removed: it would go on as if it were this one.
     """
+    problem = _compile(sources, into)
+    if problem and into.exists() and into.stat().st_mtime < max(file.stat().st_mtime for file in sources.iterdir()):
+        into.unlink()
+    return problem
+
+
+def _compile(sources: Path, into: Path) -> str:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     headers = Path(sysconfig.get_path("include"))
     if not (headers / "Python.h").is_file():
