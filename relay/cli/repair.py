@@ -113,7 +113,7 @@ def _is_whole(settings: "Settings", codec: "Codec") -> bool:
 def _tell(made: "Repaired") -> None:
     click.echo(f"the damaged files are in {made.set_aside}: keep them until you have seen to what is below")
     click.echo(
-        f"carried over: {made.messages} messages with {made.entries} entries, {made.outbox} units of audit events, "
+        f"carried over: {made.messages} messages with {made.entries} entries, {made.outbox} rows of audit events, "
         f"{made.known} things known, {made.memos} memos of mail that left"
     )
     for trouble in made.troubles[:_SHOWN]:

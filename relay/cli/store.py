@@ -75,7 +75,7 @@ async def opened(settings: "Settings", *, at_rest: bool) -> "AsyncIterator[Shelf
 
 def _told(tally: "Tally") -> str:
     return (
-        f"{tally.messages} messages ({tally.bytes} octets), {tally.entries} entries, {tally.outbox} units of audit "
+        f"{tally.messages} messages ({tally.bytes} octets), {tally.entries} entries, {tally.outbox} rows of audit "
         f"events, {tally.known} things known of other domains"
     )
 
