@@ -237,8 +237,8 @@ class FormFinder:
             and _is_within(places, end, end + _HIS)
         ):
             return full
-        stop = _LINE_END.search(tokens.data, end)
-        if not _is_within(places, end, min(stop.start() if stop else len(lower), end + _IN_LINE)):
+        stop = _LINE_END.search(tokens.data, end, end + _IN_LINE + 1)
+        if not _is_within(places, end, stop.start() if stop else end + _IN_LINE):
             return ""
         if kind > 1 and (_BOARD.search(before) or _ABOUT.search(before) or _AGED.match(after) or _ROOM.match(after)):
             return full

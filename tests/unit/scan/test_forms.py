@@ -4,6 +4,7 @@ import pytest
 
 from relay.core.phi import FindingGroup, Phi
 from relay.extract.engine import ScanEngine, load_judge
+from relay.scan import forms
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,17 @@ def test_a_long_text_is_not_looked_at_for_forms(engine):
     line = "L1 Okonjo G3P2, epidural in. "
     assert engine.scan_text(line).phi >= Phi.LIKELY
     assert "Okonjo" not in named(engine, line + "The meeting is at noon and the room is booked. " * 60)
+
+
+def test_the_end_of_a_line_is_looked_for_no_further_than_it_counts(engine, monkeypatch):
+    class Bounded:
+        pattern, looked = forms._LINE_END, 0
+
+        def search(self, data, start=0, stop=None):
+            self.looked += (len(data) if stop is None else min(stop, len(data))) - start
+            return self.pattern.search(data, start, len(data) if stop is None else stop)
+
+    bounded = Bounded()
+    monkeypatch.setattr(forms, "_LINE_END", bounded)
+    engine.scan_text("asthma, diabetes, on metformin " + (":" * 5000 + "Sal had a stroke") * 50)
+    assert 0 < bounded.looked <= 50 * 2 * forms._IN_LINE
