@@ -27,11 +27,12 @@ from relay.core.phi import Phi
 from relay.extract.engine import ScanEngine, load_judge
 from relay.mail.text import normalise
 from relay.scan.lexicon import words_of
-from relay.scan.manner import Manner, Steps, features, spoken
+from relay.scan.manner import Manner, Steps, evidence, shape, spoken
 from relay.scan.model import Hit, Weights
 from relay.scan.names import NameTable
 from relay.scan.weigh import Weigher
 from relay.scan.words import Words
+from relay.scan.zones import said
 
 _DATA = Path(__file__).parent.parent / "relay/scan/data"
 _WEIGHER = Weigher(Weights.parse((_DATA / "weights.yaml").read_bytes()))
@@ -54,6 +55,7 @@ class _Text:
     hits: list[Hit]
     score: float
     phi: Phi
+    own: str
     words: list[bytes]
 
 
@@ -63,7 +65,8 @@ def _texts(files: Sequence[Path], folder: Path | None) -> Iterator[_Text]:
 
     def made(source: str, cls: str, text: str) -> _Text:
         hits = finder.find(text)
-        return _Text(source, cls, text, hits, weigher.score(hits), weigher.phi(hits), words_of(text))
+        own = said(text)
+        return _Text(source, cls, text, hits, weigher.score(hits), weigher.phi(hits), own, words_of(own))
 
     for file in files:
         if file.stem.startswith("bounces"):
@@ -115,10 +118,8 @@ def _named(rows: Sequence[_Text]) -> tuple[list[str], np.ndarray]:
     """The features of each text but for its words; of one without somebody or health the rest is nought."""
     found = []
     for row in rows:
-        one = {"score": 0.0, "length": 0, "who": 0.0, "density": 0.0, "distance": 5000}
-        for some in features(row.text, row.hits, row.score):
-            one |= some
-        found.append(one | spoken(row.words, set(row.words)))
+        one, health = evidence(row.hits, row.score) or ({"score": 0.0, "who": 0.0, "distance": 5000}, 0.0)
+        found.append({**one, **shape(row.own, health), **spoken(row.words, set(row.words))})
     return list(found[0]), np.array([list(one.values()) for one in found], dtype=float)
 
 

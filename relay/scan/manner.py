@@ -9,7 +9,7 @@ their sum is the logit of a probability.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from relay.core.phi import FindingGroup, Phi
 from relay.scan.lexicon import words_of
 from relay.scan.model import Hit
 from relay.scan.weigh import Weigher
+from relay.scan.zones import said
 
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
 _HEALTH: Final = FindingGroup.HEALTH
@@ -31,15 +32,12 @@ _LONGEST: Final = 20_000  # characters: what is longer tells by what stands in i
 _MOST: Final = 200  # names and terms between which the distance is looked for
 _HE: Final = frozenset((b"he", b"she", b"his", b"her", b"him", b"hers"))
 _I: Final = frozenset((b"i", b"my", b"me"))
-_ASKED: Final = 5  # features that are known before the words are looked at
+_BY_LENGTH: Final = ("length", "density")
+_BY_WORDS: Final = ("he-or-she", "i", "speech")
 
 
-def features(text: str, hits: Sequence[Hit], score: float) -> Iterator[dict[str, float]]:
-    """What the table of points is asked for, by name, but for the words; what costs more later.
-
-    Nothing comes after the score and the length where there is nobody or no health in the text.
-    """
-    yield {"score": score, "length": len(text)}
+def evidence(hits: Sequence[Hit], score: float) -> tuple[dict[str, float], float] | None:
+    """What the hits come to, and how much health there is in all; None without somebody or without health."""
     who: dict[str, float] = {}
     what: dict[bytes, float] = {}
     for kind, group, _, _, weight, norm, _ in hits:
@@ -48,9 +46,22 @@ def features(text: str, hits: Sequence[Hit], score: float) -> Iterator[dict[str,
         elif group is _HEALTH:
             what[norm] = max(what.get(norm, 0.0), weight)
     told = _either(who)
-    if min(told, _either(what)) >= _SOME:
-        density = 100 * sum(what.values()) / (len(text) + 50)
-        yield {"who": told, "density": density, "distance": _distance(hits)}
+    if min(told, _either(what)) < _SOME:
+        return None
+    return {"score": score, "who": told, "distance": _distance(hits)}, sum(what.values())
+
+
+def shape(own: str, health: float) -> dict[str, float]:
+    """How long a text is without notices and signatures, and how thick with health."""
+    return {"length": len(own), "density": 100 * health / (len(own) + 50)}
+
+
+def spoken(words: Sequence[bytes], different: AbstractSet[bytes]) -> dict[str, float]:
+    """How often the words speak of somebody, and of who writes."""
+    return {
+        "he-or-she": sum([words.count(word) for word in different & _HE]),
+        "i": sum([words.count(word) for word in different & _I]),
+    }
 
 
 def _either(weights: Mapping[Any, float]) -> float:
@@ -71,14 +82,6 @@ def _nearest(places: Sequence[int], name: Hit) -> int:
     return max(0, min(after, before, _FAR))
 
 
-def spoken(words: Sequence[bytes], different: AbstractSet[bytes]) -> dict[str, float]:
-    """How often the words speak of somebody, and of who writes."""
-    return {
-        "he-or-she": sum([words.count(word) for word in different & _HE]),
-        "i": sum([words.count(word) for word in different & _I]),
-    }
-
-
 class Steps(NamedTuple):
     """Of a feature where its steps begin, the points of each step, one more, and the most of them."""
 
@@ -90,6 +93,10 @@ class Steps(NamedTuple):
     def of(cls, edges: Sequence[float], points: Sequence[float]) -> "Steps":
         """From both."""
         return cls(tuple(edges), tuple(points), max(points))
+
+    def at(self, value: float) -> float:
+        """The points of a value."""
+        return self.points[bisect_left(self.edges, value)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,30 +147,28 @@ class Manner:
         None where there is nothing to be told, or where it cannot come to ``least``: most texts end there, before their
         words are looked at.
         """
-        if len(text) > _LONGEST:
+        some = evidence(hits, score) if len(text) <= _LONGEST else None
+        if some is None:
             return None
-        points, rest = self.base, sum([steps.most for steps in self.steps.values()])
-        asked = 0
-        for found in features(text, hits, score):
-            for name, value in found.items():
-                points, rest, asked = points + self._step(name, value), rest - self._most(name), asked + 1
-            if _chance(points + rest) < least:
-                return None
-        if asked < _ASKED:
+        known, health = some
+        points = self.base + self._sum(known)
+        if _chance(points + self._most(_BY_LENGTH + _BY_WORDS)) < least:
             return None
-        words = words_of(text)
+        own = said(text)
+        points += self._sum(shape(own, health))
+        if _chance(points + self._most(_BY_WORDS)) < least:
+            return None
+        words = words_of(own)
         different = set(words)
-        points += self._step("speech", self.speech(different))
-        points += sum([self._step(name, value) for name, value in spoken(words, different).items()])
-        return _chance(points)
+        return _chance(points + self._sum({**spoken(words, different), "speech": self.speech(different)}))
 
-    def _step(self, name: str, value: float) -> float:
-        steps = self.steps.get(name)
-        return steps.points[bisect_left(steps.edges, value)] if steps else 0.0
+    def _sum(self, found: Mapping[str, float]) -> float:
+        """The points of these features; one that has no steps gives none."""
+        return sum([self.steps[name].at(value) for name, value in found.items() if name in self.steps])
 
-    def _most(self, name: str) -> float:
-        steps = self.steps.get(name)
-        return steps.most if steps else 0.0
+    def _most(self, names: Iterable[str]) -> float:
+        """The most that these features can give."""
+        return sum([self.steps[name].most for name in names if name in self.steps])
 
     def speech(self, different: AbstractSet[bytes]) -> float:
         """How much a text's different words are those of texts about health."""

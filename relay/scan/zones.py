@@ -8,7 +8,9 @@ lines of attribution are told by the names' roles (:mod:`relay.scan.names`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 from relay.core.phi import FindingGroup
@@ -49,8 +51,18 @@ _DASHES: Final = (b"\n-- \n", b"\n--\n")
 _SIGNATURE_LINES: Final = 10
 _LONG_LINE: Final = 90  # characters: prose, no line of a signature
 _OF_SENDER: Final = frozenset({"name", "phone", "email", "address", "zip", "facility", "url"})
+_TRADE: Final = frozenset({"care", "exam", "visit"})
+_OFFICES: Final = frozenset(
+    b"manager director inc llc ltd corp corporation company president vp sales marketing supervisor coordinator "
+    b"representative specialist analyst assistant officer engineer administrator attorney accountant recruiter "
+    b"executive associate consultant technician generalist buyer department dept services solutions".split()
+)
+_OF_STAFF: Final = _TRADE | {"patient-contact", "name-self", "name-of-kin"}
+"""What is nobody's health, and nobody who speaks of his own, in the signature of somebody at work."""
 _IN_NOTICES: Final = frozenset({"care", "phone", "email", "address", "zip", "url"})
 _HARDLY: Final = 0.05
+_START: Final = itemgetter(2)
+_PLACES: Final = 50  # of one word in one text
 
 
 def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int, bytes]]) -> list[Hit]:
@@ -61,25 +73,123 @@ def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int,
         data: the text.
         marks: where words of :data:`MARKS` stand, in order.
     """
-    if not marks and _DASH not in data:
+    signed = _signed_by_provider(hits, data)
+    if not marks and _DASH not in data and not signed:
         return hits
-    notices = list(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
-    signatures = list(_signatures(data, [place for place, word in marks if word in _CLOSING]))
-    reminders = list(_reminders(data, [place for place, word in marks if word in _REMINDS], hits))
-    if not notices and not signatures and not reminders:
+    notices = _Zones(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
+    signatures = _Zones([*_signatures(data, [place for place, word in marks if word in _CLOSING]), *signed])
+    reminders = _Zones(_reminders(data, [place for place, word in marks if word in _REMINDS], hits))
+    if not notices.spans and not signatures.spans and not reminders.spans:
         return hits
+    houses = _Zones(zone for zone in signatures.spans if _is_of_house(zone, hits, data))
     return [
         hit._replace(weight=min(hit.weight, _HARDLY))
-        if (hit.kind in _IN_NOTICES and _inside(hit.start, notices))
-        or (hit.kind in _OF_SENDER and _inside(hit.start, signatures))
-        or (hit.kind in _GENERAL and _inside(hit.start, reminders))
+        if (hit.kind in _IN_NOTICES and hit.start in notices)
+        or (hit.kind in _OF_SENDER and hit.start in signatures)
+        or (hit.start in houses and (hit.kind in _OF_STAFF or _is_slogan(hit, data)))
+        or (hit.kind in _GENERAL and hit.start in reminders)
         else hit
         for hit in hits
     ]
 
 
-def _inside(place: int, zones: list[tuple[int, int]]) -> bool:
-    return any(start <= place < end for start, end in zones)
+class _Zones:
+    """Places of a text, in order and apart, so that one look-up tells whether a character is in one."""
+
+    __slots__ = ("_starts", "spans")
+
+    def __init__(self, zones: Iterable[tuple[int, int]]) -> None:
+        self.spans: list[tuple[int, int]] = []
+        for start, end in sorted(zones):
+            if self.spans and start < self.spans[-1][1]:
+                self.spans[-1] = (self.spans[-1][0], max(end, self.spans[-1][1]))
+            elif start < end:
+                self.spans.append((start, end))
+        self._starts = [start for start, _ in self.spans]
+
+    def __contains__(self, place: int) -> bool:
+        number = bisect_right(self._starts, place) - 1
+        return number >= 0 and place < self.spans[number][1]
+
+
+def said(text: str) -> str:
+    """A text without its legal notices and its signatures: what somebody wrote for this message."""
+    data = text.encode("latin-1", "replace")
+    lower = data.lower()
+    zones = _Zones(
+        [
+            *_paragraphs(data, _places(lower, _NOTICE), _LEGAL, _LEGAL_WORDS),
+            *_signatures(data, _places(lower, _CLOSING)),
+        ]
+    )
+    kept, last = [], 0
+    for start, end in zones.spans:
+        kept.append(text[last:start])
+        last = end
+    return "".join(kept) + text[last:]
+
+
+def _places(lower: bytes, words: frozenset[bytes]) -> list[int]:
+    """Where these words stand, in order; the first so many of each."""
+    found = []
+    for word in words:
+        place = lower.find(word)
+        for _ in range(_PLACES):
+            if place < 0:
+                break
+            found.append(place)
+            place = lower.find(word, place + len(word))
+    return sorted(found)
+
+
+def _signed_by_provider(hits: list[Hit], data: bytes) -> list[tuple[int, int]]:
+    """The signature at the end of a text that no closing announces: ``Anna Keller, RN``, a house, a number."""
+    start = data.rstrip().rfind(b"\n\n") + 2
+    lines = data[start : start + _SIGNATURE_LINES * _LONG_LINE + 1].rstrip().split(b"\n")
+    if start < 2 or not 1 < len(lines) <= _SIGNATURE_LINES or max(map(len, lines)) > _LONG_LINE:
+        return []
+    first = bisect_left(hits, start, key=_START)
+    near = hits[first : bisect_right(hits, start + len(lines[0]), key=_START)]
+    return [(start, len(data))] if any(hit.group is FindingGroup.PROVIDER for hit in near) else []
+
+
+def _is_of_house(zone: tuple[int, int], hits: list[Hit], data: bytes) -> bool:
+    """Whether somebody at work signs: a line, written as titles are, names a trade of care or an office."""
+    start, end = zone
+    within = hits[bisect_left(hits, start, key=_START) : bisect_left(hits, end, key=_START)]
+    trades = {data.rfind(b"\n", 0, hit.start) for hit in within if hit.kind in _TRADE}
+    return any(
+        (place in trades or not _OFFICES.isdisjoint(_line(data, place).translate(FOLD).split()))
+        and _is_title(data, place)
+        for place in _line_starts(data, start, end)
+    )
+
+
+def _line(data: bytes, place: int) -> bytes:
+    """The line after the line end at ``place``."""
+    return data[place + 1 : place + 1 + _LONG_LINE].partition(b"\n")[0]
+
+
+def _line_starts(data: bytes, start: int, end: int) -> Iterator[int]:
+    """Where the lines of a zone begin, each told by the line end before it."""
+    place = max(data.rfind(b"\n", 0, start + 1), -1)
+    while place < end:
+        yield place
+        place = data.find(b"\n", place + 1)
+        if place < 0:
+            return
+
+
+def _is_slogan(hit: Hit, data: bytes) -> bool:
+    """Whether what was found stands in a line that a house says to everybody: ``Get your flu shot today!``."""
+    line = b" %b " % _line(data, data.rfind(b"\n", 0, hit.start)).translate(FOLD)
+    return hit.group is FindingGroup.HEALTH and (b" your " in line or b" our " in line)
+
+
+def _is_title(data: bytes, start: int) -> bool:
+    """Whether the line that begins there is written as titles are: most of its words with a capital."""
+    words = _line(data, start).split()
+    return 2 * sum([word[:1].isupper() for word in words]) >= len(words)
 
 
 def _paragraphs(data: bytes, places: list[int], words: frozenset[bytes], least: int) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ from relay.core.errors import ProblemsError
 from relay.core.phi import FindingGroup, Phi
 from relay.extract.engine import load_judge
 from relay.scan.judge import MANNER
-from relay.scan.manner import Manner, features, spoken
+from relay.scan.manner import Manner, evidence, shape, spoken
 from relay.scan.model import SUBJECT, Hit, Passage
 from relay.scan.names import NameTable
 from relay.scan.tuning import parse_tuning
@@ -159,12 +159,23 @@ def test_the_same_term_and_kind_counts_once():
         *(Hit("care", FindingGroup.HEALTH, place, place + 4, 0.2, b"care") for place in (10, 50, 90)),
         Hit("drug", FindingGroup.HEALTH, 100, 104, 0.5, b"drug"),
     ]
-    first, second = features("x" * 150, hits, 0.3)
-    assert first == {"score": 0.3, "length": 150}
-    assert math.isclose(second["who"], 0.5)
-    assert math.isclose(second["density"], 100 * 0.7 / 200)
-    assert second["distance"] == 6
-    assert len(list(features("x" * 150, hits[:3], 0.3))) == 1
+    known, health = evidence(hits, 0.3)
+    assert known == {"score": 0.3, "who": 0.5, "distance": 6}
+    assert math.isclose(health, 0.7)
+    assert evidence(hits[:3], 0.3) is None
+    assert math.isclose(shape("x" * 150, health)["density"], 100 * 0.7 / 200)
+
+
+def test_a_notice_and_a_signature_tell_nothing_of_how_a_text_is_put(card):
+    hits = [
+        Hit("name", FindingGroup.IDENTIFIER, 11, 28, 0.55, b"KHADIJAH ROUNTREE"),
+        Hit("care", FindingGroup.HEALTH, 39, 45, 0.22, b"clinic"),
+    ]
+    notice = (
+        "\n\nCONFIDENTIALITY NOTICE: this message is intended only for its recipient; any unauthorized disclosure or "
+        "copying is prohibited.\n"
+    )
+    assert card.chance(NOTE + notice, hits, 0.3) == card.chance(NOTE, hits, 0.3)
 
 
 def test_who_is_spoken_of_is_told_by_the_words():

@@ -4,6 +4,7 @@ import pytest
 
 from relay.core.phi import FindingGroup, Phi
 from relay.extract.engine import ScanEngine, load_judge
+from relay.scan.zones import said
 
 NOTICE = """
 
@@ -105,3 +106,61 @@ def test_reminders_in_spanish(judged):
     )
     assert judged(reminder.format("")).phi < Phi.LIKELY
     assert judged(reminder.format(" de oncología")).phi >= Phi.LIKELY
+
+
+SIGNATURES = {  # as they stand below mail
+    "closing": ("\n\nKind regards,\nDeborah Marsh\nFront office, Maple Street Clinic\n212-555-0147\n"),
+    "titles": (
+        "\n\nThanks!\n"
+        "Marcy\n"
+        "\nMarcy Dunn, RN, BSN | Care Coordinator\n"
+        "Lakeview Hospital - Cardiology\n"
+        "O: 212-555-0147\n"
+    ),
+    "dashes": (
+        "\n\n--\nDr. Alan Reyes\nLakeview Medical Group, Oncology\n88 Elm Street, Springfield, IL 62701\n212-555-0147\n"
+    ),
+    "no closing": ("\n\nMarcy Dunn, RN\nLakeview Hospital Cardiology\n212-555-0147\n"),
+    "business": ("\n\nBest,\nTom Becker\nAccount Manager, Acme Supply Inc.\ntom.becker@acme.example\n(212) 555-0147\n"),
+    "slogan": (
+        "\n\nThank you,\n"
+        "\nDeborah Marsh\n"
+        "Patient Access Representative\n"
+        "Maple Street Clinic\n"
+        "\nGet your flu shot today!\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("signature", SIGNATURES.values(), ids=SIGNATURES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tenant Ewa Sikorska, unit 9, gives notice for June 30. Forwarding to her sister. Walkthrough the 29th at 5.",
+        "Q. Can I take ibuprofen with a blood pressure pill? A. It may raise your pressure or hurt the kidneys.",
+        "I disagree with the editorial. Statins in people over 75 without heart disease: the trials aren't there yet.",
+        "Welcome Harold Ebersole, who joins us on Monday. He has fixed every boiler in town twice.",
+    ],
+)
+def test_who_signs_at_work_is_no_patient_and_his_house_is_nobodys_health(judged, text, signature):
+    assert judged(text).phi < Phi.LIKELY
+    assert judged(text + signature).phi < Phi.LIKELY
+
+
+@pytest.mark.parametrize(
+    "signature", ["\n\nThank you,\nMaria Lopez\n212-555-0147\n", "\n\nMaria Lopez\n212-555-0147\n"]
+)
+def test_a_patient_who_signs_is_one(judged, signature):
+    assert judged("My knee is swollen again and the pills for my diabetes ran out." + signature).phi >= Phi.LIKELY
+
+
+@pytest.mark.parametrize("signature", SIGNATURES.values(), ids=SIGNATURES)
+def test_a_signature_hides_no_patient(judged, signature):
+    assert judged("Anna Keller has asthma and needs her inhaler before Friday." + signature).phi >= Phi.LIKELY
+    assert judged("Chart for Anna Keller, DOB 03/04/1961, is at the desk." + signature).phi >= Phi.LIKELY
+
+
+def test_what_somebody_wrote_is_left_without_notices_and_signatures():
+    assert said("The class moves." + SIGNATURE + NOTICE).strip() == "The class moves.\n\nKind regards,"
+    assert said("Regards to all\nwho came") == "Regards to all\nwho came"
+    assert said("") == ""
