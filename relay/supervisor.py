@@ -94,6 +94,8 @@ class Supervisor:
         Raises:
             PosternError: the configuration cannot be used at all.
         """
+        # Until the loop hears signals: what changed since the configuration was read is taken up after the start.
+        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
         self._roster = self._load()
         loop = asyncio.get_running_loop()
         notices = self._listen()

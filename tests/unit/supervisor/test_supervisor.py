@@ -122,6 +122,25 @@ def options(system, **changes):
     system.supervisor._options = system.options
 
 
+async def test_a_reload_asked_for_while_the_configuration_is_first_read_comes_after_the_start(system):
+    first = system.supervisor._load
+
+    def asked_meanwhile():
+        if system.loads == 0:
+            system.reload()
+        return first()
+
+    system.supervisor._load = asked_meanwhile
+    before = signal.getsignal(signal.SIGHUP)
+    system.start()
+    await system.ready()
+    assert await system.told.get() != "STOPPING=1"
+    while system.loads < 2:
+        await system.told.get()
+    assert await system.stop() == 0
+    signal.signal(signal.SIGHUP, before)
+
+
 async def test_it_starts_in_order_is_ready_and_drains_in_reverse(system):
     system.start()
     names = [line[0] for line in await system.hear_all(4)]
