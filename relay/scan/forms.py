@@ -1,9 +1,7 @@
 """Persons told by how they are written in short notes: lists of beds, labels, what is said of one name alone.
 
-``L2 Okonjo G3P2``, ``Kessler: GI bleed``, ``Cust: Buddy Rexroth``, ``goes by Rey``, ``Sal had a stroke``, ``Roe^Ann``"
-rb":
-notes, boards and tickets name people without a title, a sentence or a *he*. Each form is weak alone, so it counts onl"
-rb"y
+``L2 Okonjo G3P2``, ``Kessler: GI bleed``, ``Cust: Buddy Rexroth``, ``goes by Rey``, ``Sal had a stroke``, ``Roe^Ann``:
+notes, boards and tickets name people without a title, a sentence or a *he*. Each form is weak alone, so it counts only
 in a short text, with health context near, in its own line for most.
 """
 
@@ -37,116 +35,108 @@ _BEFORE: Final = 44
 _AFTER: Final = 64
 _CARET: Final = re.compile(rb"(?<![\w^])(" + _UPPER + rb"[A-Za-z'-]{1,30})\^(" + _UPPER + rb"[A-Za-z'-]{0,30})(?!\w)")
 _NAMED: Final = re.compile(
-    rb"\b(?:name'?s|names|named|goes by|went by|aka|a\.k\.a\.|nicknamed|calls (?:her|him|them)self"
-    rb"|(?:first |last |full |maiden )?name(?: is| was| might be| may be|'s)?|call (?:her|him|me)|name,? it's"
-    rb"|se llama|me llamo|nombre(?: es)?|apellido)[ :,]{1,3}[\"'(]?\Z"
+    rb"\b(?:name'?s|names|named|goes by|went by|aka|a\.k\.a\.|nicknamed|calls (?:her|him|them)self|(?:first |last "
+    rb"|full |maiden )?name(?: is| was| might be| may be|'s)?|call (?:her|him|me)|name,? it's|se llama|me llamo"
+    rb"|nombre(?: es)?|apellido)[ :,]{1,3}[\"'(]?\Z"
 )
+"""What says that a name follows."""
 _LABEL: Final = re.compile(
-    rb"(?:\A|[\n.;,|\t>*-][ ]{0,2})(?:cust(?:omer)?|client|cl|student|employee|emp|ee|member|mbr|camper|caller"
-    rb"|subject|consumer"
-    rb"|enrollee|participant|rider|passenger|worker|iw|injured worker|injured|applicant|tenant|veteran|vet|recipient"
-    rb"|donor|child|infant|mother|mom|mum|father|dad|son|daughter|spouse|husband|wife|pupil|athlete|inmate"
-    rb"|detainee|victim"
-    rb"|guest|couple|family|household|dependent|dep|minor|ward|individual|indiv|person served|staff injured"
-    rb"|decedent|deceased"
-    rb"|evaluee|examinee|learner|swimmer|player|sitter for|on behalf of|name ?\([a-z, ]{3,24}\)|chart|file"
-    rb"|cliente|alumn[ao]"
-    rb"|pac|pcte|paciente|nombre|beneficiari[ao]|asegurad[ao])(?: name)?[ ]?[:=#>|-][ ]{0,4}\Z"
+    rb"(?:\A|[\n.;,|\t>*-][ ]{0,2})(?:cust(?:omer)?|client|cl|student|employee|emp|ee|member|mbr|camper|caller|subject"
+    rb"|consumer|enrollee|participant|rider|passenger|worker|iw|injured worker|injured|applicant|tenant|veteran|vet"
+    rb"|recipient|donor|child|infant|mother|mom|mum|father|dad|son|daughter|spouse|husband|wife|pupil|athlete|inmate"
+    rb"|detainee|victim|guest|couple|family|household|dependent|dep|minor|ward|individual|indiv|person served"
+    rb"|staff injured|decedent|deceased|evaluee|examinee|learner|swimmer|player|sitter for|on behalf of"
+    rb"|name ?\([a-z, ]{3,24}\)|chart|file|cliente|alumn[ao]|pac|pcte|paciente|nombre|beneficiari[ao]"
+    rb"|asegurad[ao])(?: name)?[ ]?[:=#>|-][ ]{0,4}\Z"
 )
+"""The label of a field in a form or ticket, before its sign."""
 _ABOUT: Final = re.compile(
-    rb"(?:\A|\n)(?:subject: ?)?(?:re|fw|fwd|ref|about|who|regarding|update|update on|referral|consult|f/u"
-    rb"|followup|follow up"
-    rb"|add on|addon|d/c|dc|transfer|admit|admission|discharge|new admit|baby (?:boy|girl)|refill|call back"
-    rb"|callback|cb"
-    rb"|appt|labs?|results?|rx)[ ]?[:-]?[ ]{0,3}\Z"
+    rb"(?:\A|\n)(?:subject: ?)?(?:re|fw|fwd|ref|about|who|regarding|update|update on|referral|consult|f/u|followup"
+    rb"|follow up|add on|addon|d/c|dc|transfer|admit|admission|discharge|new admit|baby (?:boy|girl)|refill|call back"
+    rb"|callback|cb|appt|labs?|results?|rx)[ ]?[:-]?[ ]{0,3}\Z"
 )
+"""What begins a line that is about somebody."""
 _BOARD: Final = re.compile(
-    rb"(?:\A|\n|; |, )[ \t*-]{0,4}(?:(?:bed|rm|room|bay|l|r|t|ldr|or|er|icu|cc|pod|hall|triage|slot|chair|station"
-    rb"|cell|unit|apt|stop"
-    rb"|case|cabin|table|lane|no\.?)[ #]?)?#?(?:\d{1,4}[a-z]?"
+    rb"(?:\A|\n|; |, )[ \t*-]{0,4}(?:(?:bed|rm|room|bay|l|r|t|ldr|or|er|icu|cc|pod|hall|triage|slot|chair|station|cell"
+    rb"|unit|apt|stop|case|cabin|table|lane|no\.?)[ #]?)?#?(?:\d{1,4}[a-z]?"
     rb"|\d{1,2}[:.]\d\d)(?:[ ]?[ap]m?)?[ .:)=-]{1,4}(?:[a-z]\. )?\Z"
 )
+"""A line's number on a board: a bed, a room, an hour."""
 _CASE: Final = re.compile(
-    rb"\b(?:patient|pt|client|resident|camper|student|inmate|neighbor|neighbour|cousin|friend|buddy|kiddo"
-    rb"|participant|roommate"
-    rb"|coworker|co-worker|member|veteran|widow|widower|newborn|preemie|toddler|baby|infant|twin"
-    rb"|(?:my|your|her|his|our|their) (?:wife|husband|son|daughter|mother|father|mom|dad|sister|brother|grandson"
-    rb"|granddaughter|grandmother|grandfather|grandma|grandpa|nephew|niece|partner|fiancee?|spouse|child|uncle|aunt"
-    rb"|(?:mother|father|sister|brother|son|daughter).in.law),?)[ ]\Z"
+    rb"\b(?:patient|pt|client|resident|camper|student|inmate|neighbor|neighbour|cousin|friend|buddy|kiddo|participant"
+    rb"|roommate|coworker|co-worker|member|veteran|widow|widower|newborn|preemie|toddler|baby|infant|twin|(?:my|your"
+    rb"|her|his|our|their) (?:wife|husband|son|daughter|mother|father|mom|dad|sister|brother|grandson|granddaughter"
+    rb"|grandmother|grandfather|grandma|grandpa|nephew|niece|partner|fiancee?|spouse|child|uncle|aunt|(?:mother|father"
+    rb"|sister|brother|son|daughter).in.law),?)[ ]\Z"
 )
+"""Who somebody is to the one who writes, right before the name."""
 _BEGINS: Final = re.compile(
-    rb"(?:\A|[\n.!?;:>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?|, | and | but | so | that | if | when |because "
-    rb"|since | think | hope | hey | heard |know )\Z"
+    rb"(?:\A|[\n.!?;:>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?|, | and | but | so | that | if | when |because |since "
+    rb"| think | hope | hey | heard |know )\Z"
 )
+"""Where a sentence or a clause begins."""
 _ITEM: Final = re.compile(rb"(?:\A|[\n.!?;>][ \n]{0,2}|\n[ \t]*[-*\xb7\x95][ ]?)\Z")
 _SAYS: Final = re.compile(
-    rb"(?:'s)?[ ](?:just |still |finally |also |now |already |really |never |always |only |has |had |is |was |got )?"
-    rb"(?:had|has|have|having|is|was|got|gets|needs|needed|broke|took|takes|threw|fell|started|tested|can't"
-    rb"|cannot|couldn't"
-    rb"|woke|passed|lost|came|went|spent|saw|ran|burned|cut|hit|been|will|isn't|won't|hasn't|didn't|did|does"
-    rb"|feels|felt"
-    rb"|says|said|wants|keeps|kept|hurt|refused|missed|failed|finished|goes|starts|stopped|died|x[ ]?\d"
-    rb"|(?:not )?eating"
-    rb"|doing|taking|using|drinking|tiene|tuvo|esta|est\xe1|ya|sali\xf3|salio)\b"
+    rb"(?:'s)?[ ](?:just |still |finally |also |now |already |really |never |always |only |has |had |is |was "
+    rb"|got )?(?:had|has|have|having|is|was|got|gets|needs|needed|broke|took|takes|threw|fell|started|tested|can't"
+    rb"|cannot|couldn't|woke|passed|lost|came|went|spent|saw|ran|burned|cut|hit|been|will|isn't|won't|hasn't|didn't"
+    rb"|did|does|feels|felt|says|said|wants|keeps|kept|hurt|refused|missed|failed|finished|goes|starts|stopped|died"
+    rb"|x[ ]?\d|(?:not )?eating|doing|taking|using|drinking|tiene|tuvo|esta|est\xe1|ya|sali\xf3|salio)\b"
 )
+"""What a sentence says of the one it begins with."""
 _AGED: Final = re.compile(
     rb" ?\((?:\d{1,2}(?:st|nd|rd|th)\b|\d{1,3}(?:[ ]?(?:y|yo|yrs?|years?|m|mo|mos|months?|f|wks?|weeks?"
-    rb"|days?))?[,;)\s]"
-    rb"|age|dob|grade|kinder|pre-?k|freshman|sophomore|junior|senior|[mf][,)]|her|his|my|our|the|pt\b|rm\b|bed\b|born"
-    rb"|(?:19|20)\d\d\)|class of|room)"
+    rb"|days?))?[,;)\s]|age|dob|grade|kinder|pre-?k|freshman|sophomore|junior|senior|[mf][,)]|her|his|my|our|the|pt\b"
+    rb"|rm\b|bed\b|born|(?:19|20)\d\d\)|class of|room)"
 )
+"""An age, a class or whose in brackets behind a name."""
 _TREATED: Final = re.compile(
-    rb"\b(?:treated|treat|treating|evaluated|examined|diagnosed|admitted|discharged|counseled|counselled"
-    rb"|drained|intubated"
-    rb"|vaccinated|immunized|scoped|sedated|transfused|caring for|care for|cared for|taking care of"
-    rb"|resuscitated|nursed"
-    rb"|bathed|dressed|catheterized|extubated|suctioned|medicated|operated on|drew|swabbed|splinted|transported"
-    rb"|grandpa|grandma|granny|nana|papa|aunt|auntie|uncle|cousin|tia|tio|abuela|abuelo|abuelita|mama|sister|brother"
-    rb"|little|baby|resident|grandson|granddaughter|nephew|niece|my (?:wife|husband|son|daughter|mom|mother|dad"
-    rb"|father)),? \Z"
+    rb"\b(?:treated|treat|treating|evaluated|examined|diagnosed|admitted|discharged|counseled|counselled|drained"
+    rb"|intubated|vaccinated|immunized|scoped|sedated|transfused|caring for|care for|cared for|taking care of"
+    rb"|resuscitated|nursed|bathed|dressed|catheterized|extubated|suctioned|medicated|operated on|drew|swabbed"
+    rb"|splinted|transported|grandpa|grandma|granny|nana|papa|aunt|auntie|uncle|cousin|tia|tio|abuela|abuelo|abuelita"
+    rb"|mama|sister|brother|little|baby|resident|grandson|granddaughter|nephew|niece|my (?:wife|husband|son|daughter"
+    rb"|mom|mother|dad|father)),? \Z"
 )
 """What is done to a patient, and relations that are said with the name."""
 _ROOM: Final = re.compile(rb",? \(?(?:in|rm|room|bed|bay|unit|cell|pod)[ ]#?\d{1,4}[a-z]?\b(?![/:.]\d)")
 _POSSESSES: Final = re.compile(rb"'s? ")
 _EPONYMS: Final = frozenset(
     b"ludwig bruch wegener graves hodgkin crohn addison cushing bell hashimoto paget raynaud sjogren meniere "
-    b"wilson baker "
-    b"gehrig morton dupuytren peyronie reye tourette barrett still kaposi kawasaki marfan turner down asperger "
-    b"huntington "
-    b"lyme cooley pott colles bright whipple castleman behcet gilbert takayasu pick ewing bowen merkel horner "
-    b"bouchard "
-    b"sever scheuermann tinel phalen mcmurray lachman babinski romberg murphy kernig koplik forchheimer "
-    b"glanzmann".split()
+    b"wilson baker gehrig morton dupuytren peyronie reye tourette barrett still kaposi kawasaki marfan turner down "
+    b"asperger huntington lyme cooley pott colles bright whipple castleman behcet gilbert takayasu pick ewing "
+    b"bowen merkel horner bouchard sever scheuermann tinel phalen mcmurray lachman babinski romberg murphy kernig "
+    b"koplik forchheimer glanzmann".split()
 )
 """Those of whom diseases, signs and tests have their names."""
 _FOR: Final = re.compile(
     rb"\b(?:reminder|appointment|appt|order|refill|rx|script|prescription|labs?|results?|referral|records?|chart|auth"
     rb"|authorization|approved|approval|claim|form|excuse|interpreter|ride|transport|bed|meds?|medication|consent"
-    rb"|copay|assistance|voucher|consult|specimen|sample|urine|blood|x-?rays?|films?|scan|mri|ct|walker"
-    rb"|wheelchair|oxygen"
-    rb"|tray|diet|insulin|inhaler|patch|dose|booster|vaccine|shot|shots|clearance|brace|boot|cast|denture|crown"
+    rb"|copay|assistance|voucher|consult|specimen|sample|urine|blood|x-?rays?|films?|scan|mri|ct|walker|wheelchair"
+    rb"|oxygen|tray|diet|insulin|inhaler|patch|dose|booster|vaccine|shot|shots|clearance|brace|boot|cast|denture|crown"
     rb"|glasses|hairpiece|wig|lenses|mask|machine|pump|monitor|kit|bill|balance|eob|denial|appeal|excuse|please excuse"
     rb"|waiting on|waiting for|tell|let|saw|see|seen|visited) (?:for |on |of |from )?\Z"
 )
+"""What is made out, kept or done for one patient, before the name."""
 _SELF: Final = re.compile(
     rb"(?:\A|[\n\"'.!,?] ?)(?:hi|hey|hello|yo|good morning)?,? ?(?:it'?s|its|this is|i'?m|i am|im) \Z"
 )
+"""Who calls or writes says the name."""
 _HOUSEHOLD: Final = re.compile(
     rb" (?:gentleman|lady|boys?|girls?|family|kids?|baby|twins?|child|children|couple|household|sisters|brothers"
     rb"|newborn|infant|man|woman|boy's|girl's|family's)\b"
 )
+"""Those who are called by their family's name, behind it."""
 _KIN_BEHIND: Final = re.compile(
     rb"(?:'s (?:mom|dad|mum|mother|father|daughter|wife|husband|son|sister|brother|parents|family|aide|guardian"
-    rb"|grandma"
-    rb"|grandmother|caregiver|partner|girlfriend|boyfriend|case ?worker|roommate|doctor|surgeon|nurse|oncologist|pcp"
-    rb"|cardiologist|therapist|counselor|pharmacy|insurance|oxygen|meds|labs?|chart|results?|blood|appointment|appt"
-    rb"|surgery|biopsy|scan|mri|x-?ray|dose|pills|insulin|prescription|refill|referral|claim|wound|leg|arm|foot"
-    rb"|knee|hip"
-    rb"|back|heart|eye|eyes|ear|ears|teeth|tooth|breathing|weight|sugar|bp|pressure|fever|rash|cough|seizure"
-    rb"|dialysis)\b"
-    rb"| (?:and|&|y) (?:his|her|su) (?:wife|husband|mom|mother|dad|father|partner|son|daughter|sister|brother"
-    rb"|esposa|esposo|mam\xe1))"
+    rb"|grandma|grandmother|caregiver|partner|girlfriend|boyfriend|case ?worker|roommate|doctor|surgeon|nurse"
+    rb"|oncologist|pcp|cardiologist|therapist|counselor|pharmacy|insurance|oxygen|meds|labs?|chart|results?|blood"
+    rb"|appointment|appt|surgery|biopsy|scan|mri|x-?ray|dose|pills|insulin|prescription|refill|referral|claim|wound"
+    rb"|leg|arm|foot|knee|hip|back|heart|eye|eyes|ear|ears|teeth|tooth|breathing|weight|sugar|bp|pressure|fever|rash"
+    rb"|cough|seizure|dialysis)\b| (?:and|&|y) (?:his|her|su) (?:wife|husband|mom|mother|dad|father|partner|son"
+    rb"|daughter|sister|brother|esposa|esposo|mam\xe1))"
 )
+"""What belongs to a patient, or who comes with one, behind the name."""
 _LINE_END: Final = re.compile(rb"[\n]|[.!?][ ]")
 _NO_ONE: Final = frozenset(
     b"will may hope mark grace faith joy summer rose bill chance art grant june april august dawn sunny holly misty "

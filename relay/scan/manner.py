@@ -27,7 +27,8 @@ _HEALTH: Final = FindingGroup.HEALTH
 _SOME: Final = 0.2  # of identifiers and of health, below which there is nothing to be told
 _FAINT: Final = 0.15
 _SOMEBODY: Final = 0.2  # weight of a name that may be a patient's
-_FAR: Final = 5000  # characters
+FAR: Final = 5000
+"""Characters to the term of health nearest to a name, where there is none nearer or no name."""
 _LONGEST: Final = 20_000  # characters: what is longer tells by what stands in it
 _MOST: Final = 200  # names and terms between which the distance is looked for
 _HE: Final = frozenset((b"he", b"she", b"his", b"her", b"him", b"hers"))
@@ -72,14 +73,14 @@ def _distance(hits: Sequence[Hit]) -> int:
     """Characters between somebody's name and the term of health nearest to one."""
     places = sorted(hit[2] for hit in hits if hit[1] is _HEALTH and hit[4] > _FAINT)[:_MOST]
     names = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] >= _SOMEBODY and hit[0].startswith("name")]
-    return min([_nearest(places, name) for name in names[:_MOST]], default=_FAR)
+    return min([_nearest(places, name) for name in names[:_MOST]], default=FAR)
 
 
 def _nearest(places: Sequence[int], name: Hit) -> int:
     index = bisect_left(places, name[2])
-    after = places[index] - name[3] if index < len(places) else _FAR
-    before = name[2] - places[index - 1] if index else _FAR
-    return max(0, min(after, before, _FAR))
+    after = places[index] - name[3] if index < len(places) else FAR
+    before = name[2] - places[index - 1] if index else FAR
+    return max(0, min(after, before, FAR))
 
 
 class Steps(NamedTuple):
