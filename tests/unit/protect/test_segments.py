@@ -609,30 +609,28 @@ async def test_a_full_batch_is_followed_by_the_next_at_once(tmp_path):
 
     outbox.forget_outbox = forget_outbox
     options = ArchiverOptions(directory=tmp_path, batch=2, idle=3600.0, linger=3600.0)
-    archiver = Archiver(store=outbox, vault=make_vault(), ring=make_ring, clock=Clock(), options=options)
+    await runs_until(
+        emptied, Archiver(store=outbox, vault=make_vault(), ring=make_ring, clock=Clock(), options=options)
+    )
+    assert archived(tmp_path) == expected(6)
+
+
+async def runs_until(event, archiver):
+    """Let an archiver run until something happened, and stop it."""
     await archiver.open()
     stop = asyncio.Event()
     running = asyncio.create_task(archiver.run(stop))
-    await asyncio.wait_for(emptied.wait(), 60)
+    await asyncio.wait_for(event.wait(), 60)
     stop.set()
     await running
     await archiver.close()
-    assert archived(tmp_path) == expected(6)
 
 
 async def runs_until_signed(tmp_path, outbox):
     """Let an archiver run until it has signed a head, and stop it."""
     signed, loop = asyncio.Event(), asyncio.get_running_loop()
-    archiver = make_archiver(
-        tmp_path, outbox, sinks=[lambda head: loop.call_soon_threadsafe(signed.set)], sign_interval=0.0
-    )
-    await archiver.open()
-    stop = asyncio.Event()
-    running = asyncio.create_task(archiver.run(stop))
-    await asyncio.wait_for(signed.wait(), 60)
-    stop.set()
-    await running
-    await archiver.close()
+    sinks = [lambda head: loop.call_soon_threadsafe(signed.set)]
+    await runs_until(signed, make_archiver(tmp_path, outbox, sinks=sinks, sign_interval=0.0))
 
 
 async def test_it_runs_until_it_is_stopped(tmp_path):
