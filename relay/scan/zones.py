@@ -48,6 +48,8 @@ _CLOSES: Final = re.compile(
 )
 _DASH: Final = b"\n--"
 _DASHES: Final = (b"\n-- \n", b"\n--\n")
+_GOES_ON: Final = (b">", b"P.S", b"p.s", b"PS", b"Ps:", b"ps:")
+"""What a line begins with that is no signature's: what is quoted, what was forgotten."""
 _SIGNATURE_LINES: Final = 10
 _LONG_LINE: Final = 90  # characters: prose, no line of a signature
 _OF_SENDER: Final = frozenset({"name", "phone", "email", "address", "zip", "facility", "url"})
@@ -59,6 +61,8 @@ _OFFICES: Final = frozenset(
 )
 _OF_STAFF: Final = _TRADE | {"patient-contact", "name-self", "name-of-kin"}
 """What is nobody's health, and nobody who speaks of his own, in the signature of somebody at work."""
+_WAYS: Final = _OF_SENDER - {"name"}
+"""Of a provider who signs without a closing: he is no patient, another name below his may be."""
 _IN_NOTICES: Final = frozenset({"care", "phone", "email", "address", "zip", "url"})
 _HARDLY: Final = 0.05
 _START: Final = itemgetter(2)
@@ -73,20 +77,21 @@ def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int,
         data: the text.
         marks: where words of :data:`MARKS` stand, in order.
     """
-    signed = _signed_by_provider(hits, data)
-    if not marks and _DASH not in data and not signed:
+    signed = _Zones(_signed_by_provider(hits, data))
+    if not marks and _DASH not in data and not signed.spans:
         return hits
     notices = _Zones(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
-    signatures = _Zones([*_signatures(data, [place for place, word in marks if word in _CLOSING]), *signed])
+    closed = _Zones(_signatures(data, [place for place, word in marks if word in _CLOSING]))
     reminders = _Zones(_reminders(data, [place for place, word in marks if word in _REMINDS], hits))
-    if not notices.spans and not signatures.spans and not reminders.spans:
+    if not (notices.spans or closed.spans or signed.spans or reminders.spans):
         return hits
-    houses = _Zones(zone for zone in signatures.spans if _is_of_house(zone, hits, data))
+    houses = _Zones(zone for zone in (*closed.spans, *signed.spans) if _is_of_house(zone, hits, data))
     return [
         hit._replace(weight=min(hit.weight, _HARDLY))
         if (hit.kind in _IN_NOTICES and hit.start in notices)
-        or (hit.kind in _OF_SENDER and hit.start in signatures)
-        or (hit.start in houses and (hit.kind in _OF_STAFF or _is_slogan(hit, data)))
+        or (hit.kind in _OF_SENDER and hit.start in closed and (hit.kind != "name" or _is_signed(hit, data)))
+        or (hit.kind in _WAYS and hit.start in signed)
+        or (hit.start in houses and (hit.kind in _OF_STAFF or _is_slogan(hit, hits, data)))
         or (hit.kind in _GENERAL and hit.start in reminders)
         else hit
         for hit in hits
@@ -113,7 +118,7 @@ class _Zones:
 
 
 def said(text: str) -> str:
-    """A text without its legal notices and its signatures: what somebody wrote for this message."""
+    """A text without its legal notices and what stands below a closing: what somebody wrote for this message."""
     data = text.encode("latin-1", "replace")
     lower = data.lower()
     zones = _Zones(
@@ -148,8 +153,9 @@ def _signed_by_provider(hits: list[Hit], data: bytes) -> list[tuple[int, int]]:
     lines = data[start : start + _SIGNATURE_LINES * _LONG_LINE + 1].rstrip().split(b"\n")
     if start < 2 or not 1 < len(lines) <= _SIGNATURE_LINES or max(map(len, lines)) > _LONG_LINE:
         return []
-    first = bisect_left(hits, start, key=_START)
-    near = hits[first : bisect_right(hits, start + len(lines[0]), key=_START)]
+    if any(word[:1].islower() for word in lines[0].split()):
+        return []  # Dr. Lee saw somebody
+    near = hits[bisect_left(hits, start, key=_START) : bisect_right(hits, start + len(lines[0]), key=_START)]
     return [(start, len(data))] if any(hit.group is FindingGroup.PROVIDER for hit in near) else []
 
 
@@ -180,10 +186,22 @@ def _line_starts(data: bytes, start: int, end: int) -> Iterator[int]:
             return
 
 
-def _is_slogan(hit: Hit, data: bytes) -> bool:
+def _is_slogan(hit: Hit, hits: list[Hit], data: bytes) -> bool:
     """Whether what was found stands in a line that a house says to everybody: ``Get your flu shot today!``."""
-    line = b" %b " % _line(data, data.rfind(b"\n", 0, hit.start)).translate(FOLD)
-    return hit.group is FindingGroup.HEALTH and (b" your " in line or b" our " in line)
+    if hit.group is not FindingGroup.HEALTH:
+        return False
+    place = data.rfind(b"\n", 0, hit.start)
+    line = _line(data, place)
+    folded = b" %b " % line.translate(FOLD)
+    if b" your " not in folded and b" our " not in folded:
+        return False
+    beside = hits[bisect_left(hits, place, key=_START) : bisect_right(hits, place + len(line) + 1, key=_START)]
+    return not any(other.group is FindingGroup.IDENTIFIER for other in beside)
+
+
+def _is_signed(hit: Hit, data: bytes) -> bool:
+    """Whether a name below a closing stands as one who signs does, and in no sentence."""
+    return _is_title(data, data.rfind(b"\n", 0, hit.start))
 
 
 def _is_title(data: bytes, start: int) -> bool:
@@ -233,7 +251,7 @@ def _signed_until(data: bytes, place: int) -> int:
     for _ in range(_SIGNATURE_LINES):
         stop = data.find(b"\n", place + 1)
         line = data[place : stop if stop >= 0 else len(data)]
-        if len(line) > _LONG_LINE or line.lstrip().startswith(b">"):
+        if len(line) > _LONG_LINE or line.lstrip().startswith(_GOES_ON):
             break
         if stop < 0:
             return len(data)

@@ -164,3 +164,17 @@ def test_what_somebody_wrote_is_left_without_notices_and_signatures():
     assert said("The class moves." + SIGNATURE + NOTICE).strip() == "The class moves.\n\nKind regards,"
     assert said("Regards to all\nwho came") == "Regards to all\nwho came"
     assert said("") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Update:\n\nDr. Lee saw Anna Keller today.\nHer asthma is worse.",
+        "Seen today:\n\nMarcy Dunn, RN\nAnna Keller, asthma\n",
+        "Please file.\n\nDr. Lee\nAnna Keller has asthma and diabetes\n",
+        "See below.\n\nThanks,\nDana Whitfield\nMaple Clinic\n\nP.S. your biopsy is back, Mrs. Keller: melanoma\n",
+        "See below.\n\nThanks,\nDana Whitfield\nMaple Street Clinic\nMrs. Keller, your biopsy shows a melanoma\n",
+    ],
+)
+def test_a_patient_below_or_within_a_signature_is_found(judged, text):
+    assert judged(text).phi >= Phi.LIKELY
