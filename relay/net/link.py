@@ -1,7 +1,7 @@
 """One TCP connection to a peer: octets in and out, in the clear and, from :meth:`Link.secure` on, in TLS.
 
 TLS is done here and not by the event loop: for a connection that carries one message the loop's buffers, tasks and
-timers around TLS cost more than what they do (bench/README.md). Both sides of it are ordinary protocols of asyncio.
+timers around TLS cost more than what they do (bench/profile.md). Both sides of it are ordinary protocols of asyncio.
 """
 
 import asyncio
