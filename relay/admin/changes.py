@@ -34,8 +34,9 @@ def filters(where: Selection) -> list[QueueFilter]:
         recipient = Address.parse(where.recipient) if where.recipient else None
     except AddressError as error:
         raise ControlError(f"recipient: {error}") from error
+    states = {"": None, "held": EntryState.HELD}  # for the store, what is deferred is ready as well
     base = QueueFilter(
-        state=EntryState(where.state) if where.state else None,
+        state=states.get(where.state or "", EntryState.READY),
         destination=where.destination,
         message_id=where.message,
         recipient=recipient,

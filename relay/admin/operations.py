@@ -180,7 +180,8 @@ class Operations:
 
     async def _list(self, request: ListRequest) -> ListResult:
         found, more = await self._select(request.where, request.limit)
-        return ListResult(entries=tuple(views.entry(entry) for entry in found), more=more)
+        now = self._parts.clock()
+        return ListResult(entries=tuple(views.entry(entry, now) for entry in found), more=more)
 
     async def _show(self, request: ShowRequest) -> ShowResult:
         message_id = request.id.partition(".")[0]
@@ -189,9 +190,10 @@ class Operations:
             hint = f"if it has ended, postern audit show --message {message_id} tells how"
             raise ControlError(f"{request.id} is not in the queue: {hint}")
         entries = [entry async for entry in self._entries(Selection(ids=(request.id,)))]
+        now = self._parts.clock()
         return ShowResult(
             message=views.message(message),
-            entries=tuple(views.entry(entry) for entry in entries),
+            entries=tuple(views.entry(entry, now) for entry in entries),
             recipients=tuple(view for entry in entries for view in views.recipients(entry)),
         )
 
@@ -351,9 +353,11 @@ class Operations:
     async def _entries(self, where: Selection) -> AsyncIterator[QueueEntry]:
         wanted = {identity for identity in where.ids if "." in identity}
         whole = {identity for identity in where.ids if "." not in identity}
+        now = self._parts.clock()
         for one in filters(where):
             async for entry in self._parts.store.entries(one):
-                if not where.ids or entry.id in wanted or entry.message_id in whole:
+                named = not where.ids or entry.id in wanted or entry.message_id in whole
+                if named and where.state in (None, views.state(entry, now)):
                     yield entry
 
     def _facts(self, operation: str, operator: Operator, reason: str) -> dict[str, Any]:

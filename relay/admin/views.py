@@ -1,17 +1,22 @@
 """What operators see of entries, messages and figures."""
 
 from relay.admin.wire import EntryView, MessageView, RecipientView, StatsResult
-from relay.core.entry import QueueEntry
+from relay.core.entry import EntryState, QueueEntry
 from relay.core.envelope import Message
 from relay.core.ports import QueueStats
 
 
-def entry(one: QueueEntry) -> EntryView:
+def state(one: QueueEntry, now: float) -> str:
+    """Where it stands, in the words of the queue's figures: ``ready`` to go now, ``deferred`` or ``held``."""
+    return "deferred" if one.state is EntryState.READY and one.due_at > now else one.state.value
+
+
+def entry(one: QueueEntry, now: float) -> EntryView:
     """A line of a listing."""
     return EntryView(
         id=one.id,
         message=one.message_id,
-        state=one.state.value,
+        state=state(one, now),
         destination=one.destination,
         recipients=len(one.recipients),
         method=one.method.value,
@@ -28,8 +33,7 @@ def entry(one: QueueEntry) -> EntryView:
 def recipients(one: QueueEntry) -> tuple[RecipientView, ...]:
     """Those of an entry that have no fate yet."""
     return tuple(
-        RecipientView(entry=one.id, number=state.number, address=str(state.recipient.address))
-        for state in one.recipients
+        RecipientView(entry=one.id, number=each.number, address=str(each.recipient.address)) for each in one.recipients
     )
 
 

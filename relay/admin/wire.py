@@ -48,7 +48,7 @@ class Selection(Wire):
     """Which entries are meant; all criteria must hold. ``ids``: of entries (``MESSAGE.N``) or whole messages."""
 
     ids: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=(), max_length=MAX_CHANGED)
-    state: Literal["ready", "held"] | None = None
+    state: Literal["ready", "deferred", "held"] | None = None
     destination: str = Field(default="", max_length=300)
     message: str = Field(default="", max_length=64)
     recipient: str = Field(default="", max_length=320)

@@ -43,7 +43,7 @@ def _filters(function: _F) -> _F:
         click.option("--recipient", metavar="ADDRESS", default="", help="Only entries with this recipient."),
         click.option("--message", metavar="ID", default="", help="Only entries of this message."),
         click.option("--destination", metavar="DOMAIN", default="", help="Only to this domain or route:NAME."),
-        click.option("--state", type=click.Choice(["ready", "held"]), help="Only entries in this state."),
+        click.option("--state", type=click.Choice(["ready", "deferred", "held"]), help="Only entries in this state."),
     ):
         function = option(function)
     return function

@@ -240,7 +240,7 @@ class Recorder:
                 alert=settlement.alert,
                 message_id=claimed.message.id,
                 entry=claimed.entry.id,
-                why=settlement.entry.reason if settlement.entry is not None else "",
+                why=_cause(settlement.entry, settlement.fates),
             )
 
     def _tell_fate(self, claimed: Claimed, number: int, fate: Fate) -> None:
@@ -340,6 +340,9 @@ class Recorder:
             entry = self._warned(claimed, entry, told, changes, now=now)
             whole = {**context(claimed), **facts, **told, "due_at": entry.due_at, "state": entry.state.value}
             events.append(AuditEvent(kind=event, at=now, message_id=claimed.message.id, facts=whole))
+        if alert:
+            told = {"alert": alert, "entry": claimed.entry.id, "why": _cause(entry, fates)}
+            events.append(AuditEvent(kind="alert", at=now, message_id=claimed.message.id, facts=told))
         stored = entry if entry is not None else _ended(claimed.entry, fates)
         return Settlement(
             unit=(Settle(entry=stored, fates=fates, split=split), *changes, Note(events=tuple(events))),
@@ -372,6 +375,13 @@ def _domain(claimed: Claimed, number: int | None = None) -> str:
     """The domain of a recipient of the entry, or of its first."""
     states = claimed.entry.recipients
     return next((one.recipient.address.domain for one in states if number in (None, one.number)), "")
+
+
+def _cause(entry: QueueEntry | None, fates: Mapping[int, Fate]) -> str:
+    """Why a copy stands where it does, or how it ended."""
+    if entry is not None:
+        return entry.reason
+    return "; ".join(dict.fromkeys(f"{fate.why}: {fate.reply}" if fate.reply else fate.why for fate in fates.values()))
 
 
 def _ended(entry: QueueEntry, fates: Mapping[int, Fate]) -> QueueEntry:

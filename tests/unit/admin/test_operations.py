@@ -244,6 +244,22 @@ async def test_unseal_shows_nothing_when_the_audit_cannot_be_written(desk):
         await desk.operations.run(UnsealRequest(id="m1", reason="sender asks"), ALICE)
 
 
+async def test_a_listing_and_its_filter_speak_of_states_as_the_figures_do(desk):
+    await desk.keep("m1")
+    await desk.keep("m2", due_at=NOW + 1000)
+    await desk.hold("m3")
+    await desk.hold("m4", due_at=NOW + 1000)
+    result = await desk.operations.run(ListRequest(), ALICE)
+    assert [entry.state for entry in result.entries] == ["ready", "deferred", "held", "held"]
+    stats = await desk.operations.run(StatsRequest(), ALICE)
+    for state, ids in (("ready", ["m1.0"]), ("deferred", ["m2.0"]), ("held", ["m3.0", "m4.0"])):
+        chosen = await desk.operations.run(ListRequest(where=Selection(state=state)), ALICE)
+        assert [entry.id for entry in chosen.entries] == ids
+        assert getattr(stats, state) == len(ids)
+    assert [view.state for view in (await desk.operations.run(ShowRequest(id="m2"), ALICE)).entries] == ["deferred"]
+    assert [done.id for done in (await change(desk, "retry", state="deferred")).done] == ["m2.0"]
+
+
 async def test_stats_count_states_and_age(desk):
     await desk.keep("m1")
     await desk.keep("m2", due_at=NOW + 1000)

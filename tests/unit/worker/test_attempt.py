@@ -491,6 +491,13 @@ async def test_a_bounce_of_a_bounce_ends_at_the_postmaster_and_that_in_an_alert(
     assert await it.left() == {}
     assert it.alerts() == 1
     assert [event.facts["dsn"] for event in await it.events("fate")] == ["postmaster", "nobody"]
+    (alert,) = await it.events("alert")
+    assert (alert.message_id, alert.facts["alert"], alert.facts["entry"]) == (
+        notice.message_id,
+        "undeliverable-notice",
+        notice.id,
+    )
+    assert alert.facts["why"].endswith(": 550 5.1.1 No such user")
 
 
 async def test_a_notice_may_take_an_internal_route_at_any_level():
