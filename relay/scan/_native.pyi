@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final, overload
 
 VERSION: int
@@ -26,7 +26,18 @@ class Vocabulary:
         phrase_values: tuple[object, ...],
         signs: tuple[bytes, ...],
     ) -> Vocabulary: ...
-    def events(self, words: Words, data: bytes, limit: int, /) -> list[Any]: ...
+    def found(
+        self,
+        tokens: Any,
+        words: Any,
+        data: bytes,
+        limit: int,
+        hit_type: type[tuple[Any, ...]],
+        group: object,
+        at: Callable[[Any, int, int], object],
+        labelled: Callable[[Any, int, int], object],
+        /,
+    ) -> tuple[list[Any], list[Any]]: ...
 
 @final
 class Anchors:

@@ -11,16 +11,16 @@ from relay.scan import bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
-from relay.scan.lexicon import Lexicon, Phrase, words_of
+from relay.scan.lexicon import Lexicon, words_of
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NameFinder
 from relay.scan.shapes import ShapeFinder, ShapeSearch
+from relay.scan.terms import TermFinder, Tried
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
-from relay.scan.vocabulary import NAME, PAIR, PROBES, SIGN, Known, Vocabularies, vocabulary
+from relay.scan.vocabulary import PAIR, PROBES, SIGN, Known, Vocabularies
 from relay.scan.way import NATIVE
 
-_SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _DENSE: Final = 20  # different terms of one word in some thousand characters
 _HEALTH: Final = FindingGroup.HEALTH
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
@@ -85,13 +85,14 @@ class Finder:
         terms: dict[Term, tuple[str, float, str]] = {}  # each kept once
         signs = tables.ANCHORS | zones.MARKS
         anchors = lexicon.vocabulary | names.vocabulary | shapes.words.keys() | shapes.pairs.keys() | signs
-        self._words = vocabulary(
+        self._terms = TermFinder(
             Vocabularies(
                 known={word: self._known(word, terms) for word in anchors},
                 phrases=lexicon.anchored,
                 signs=signs,
                 names=names.vocabulary,
             ),
+            names,
             native=native,
         )
 
@@ -106,11 +107,12 @@ class Finder:
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
-        tokens = Tokens(text, self._words.split)
+        tokens = Tokens(text, self._terms.split)
         data = tokens.data
         search = self._use.shapes.search(data, tokens.lower)
         marked: list[tuple[int, bytes]] = []
-        listed, cells = self._word_hits(tokens, search, marked)
+        listed, tried = self._terms.find(tokens, self._limits.words)
+        cells = self._tried(data, tried, search, marked)
         hits = _apart([*self._own(data), *cells, *self._shape_hits(search)], listed, len(data))
         if guessed := self._guessed(tokens, hits):
             hits += guessed
@@ -175,44 +177,21 @@ class Finder:
             return self._weights.identifiers[kind]
         return self._weights.health[kind] if group is _HEALTH else 0.0
 
-    def _word_hits(
-        self, tokens: Tokens, search: ShapeSearch, marked: list[tuple[int, bytes]]
-    ) -> tuple[list[Hit], list[Hit]]:
-        """Terms and names, and cells of tables; shapes anchored by words are tried, and marks gathered, in passing."""
-        data = tokens.data
-        hits: list[Hit] = []
+    def _tried(
+        self, data: bytes, tried: Iterable[Tried], search: ShapeSearch, marked: list[tuple[int, bytes]]
+    ) -> list[Hit]:
+        """Try the shapes that words anchor, gather marks; the cells of tables."""
         cells: list[Hit] = []
-        said: dict[bytes, int] = {}
-        upto = table_end = 0
-        for why, index, place, known, previous, following, phrase in self._words.events(tokens, self._limits.words):
-            word, term, probes, pairs, is_label = known
-            end = place + len(word)
+        table_end = 0
+        for why, place, known, previous, following in tried:
+            word, _, probes, pairs, _ = known
             if pairs is not None and why & PAIR:
                 search.at_pair(pairs, place, previous, following)
             if probes is not None and why & PROBES:
-                search.at_word(probes, place, end, following)
+                search.at_word(probes, place, place + len(word), following)
             if why & SIGN:
                 table_end = self._sign(data, word, place, table_end, marked, cells)
-            if index < upto:
-                continue
-            if phrase is not None:
-                _add_phrase(hits, tokens, place, phrase)
-                upto = index - phrase.before + phrase.size
-            elif term is not None:
-                if index - said.get(word, -_SAID_AGAIN) < _SAID_AGAIN:
-                    continue
-                said[word] = index
-                kind, weight, sensitive = term
-                hits.append(_new(Hit, (kind, _HEALTH, place, end, weight, word, sensitive)))
-                if is_label and (name := self._use.names.labelled(tokens, index, end)):
-                    hits.append(name)
-                    upto = index + 2
-            elif why & NAME:
-                name = self._use.names.at(tokens, index, place)
-                if name is not None:
-                    _add(hits, name)
-                    upto = index + len(tokens.padded[place : name.end + 1].split())
-        return hits, cells
+        return cells
 
     def _sign(
         self, data: bytes, word: bytes, place: int, table_end: int, marked: list[tuple[int, bytes]], cells: list[Hit]
@@ -233,41 +212,6 @@ class Finder:
             if self._excludes is None or not self._excludes(value):
                 cells.append(Hit(kind, _IDENTIFIER, first, last, self._weights.identifiers[kind], value.upper()))
         return end
-
-
-def _phrase_hit(tokens: Tokens, place: int, phrase: Phrase) -> Hit:
-    """The hit for a phrase whose anchor stands at ``place``."""
-    start = place - phrase.shift
-    if start >= 0 and tokens.padded.startswith(phrase.padded, start):
-        end = start + len(phrase.text)
-    else:
-        start, end = _spread(tokens, place, phrase)
-    term = phrase.term
-    return _new(Hit, (term.kind, _HEALTH, start, end, term.weight, phrase.text, term.sensitive))
-
-
-def _spread(tokens: Tokens, place: int, phrase: Phrase) -> tuple[int, int]:
-    """Where a phrase stands between whose words is more than a space."""
-    start = place
-    for word in reversed(phrase.words[: phrase.before]):
-        start = tokens.place_before(word, start)
-    for word in phrase.words[phrase.before + 1 :]:
-        place = tokens.place(word, place + 1)
-    return start, place + len(phrase.words[-1])
-
-
-def _add_phrase(hits: list[Hit], tokens: Tokens, place: int, phrase: Phrase) -> None:
-    """Add the phrase whose anchor stands at ``place``, for its words that stood for themselves until now."""
-    hit = _phrase_hit(tokens, place, phrase)
-    while hits and hits[-1][2] >= hit[2]:
-        hits.pop()
-    _add(hits, hit)
-
-
-def _add(hits: list[Hit], hit: Hit) -> None:
-    """Add a hit of several words unless it begins within the one before: ``Garcia, Luis`` where Garcia is known."""
-    if not hits or hits[-1][3] <= hit[2]:
-        hits.append(hit)
 
 
 def _apart(first: list[Hit], listed: list[Hit], size: int) -> list[Hit]:

@@ -1,16 +1,16 @@
 """The pass over the words of a text: which of them matter where they stand, and why.
 
-There are two ways to the same events. :class:`NativeVocabulary` is written in C (``relay/scan/native``): one compact
+There are two ways to the same. :class:`NativeVocabulary` is written in C (``relay/scan/native``): one compact
 table, and of hundreds of words only the few that matter become objects. :class:`PlainVocabulary` is the reference, and
 what runs where nothing was compiled.
 """
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from relay.scan.lexicon import Phrase, Phrases
 from relay.scan.names import NAMED_UNCAPITALISED
@@ -71,22 +71,6 @@ class Vocabularies:
     phrases: Mapping[bytes, Phrases]
     signs: Collection[bytes]
     names: Collection[bytes]
-
-
-class Vocabulary(Protocol):
-    """Passes over the words of texts. Stateless after construction."""
-
-    @property
-    def split(self) -> Callable[[bytes], Sequence[bytes]]:
-        """Makes the words of a folded text with a space before and after."""
-
-    def events(self, tokens: Tokens, limit: int) -> Iterable[Event]:
-        """The words that matter, in order, of so many known ones at most."""
-
-
-def vocabulary(words: Vocabularies, *, native: bool = NATIVE) -> Vocabulary:
-    """Make the table, in C where that is there."""
-    return NativeVocabulary(words) if native else PlainVocabulary(words)
 
 
 class _Word(NamedTuple):
@@ -167,11 +151,7 @@ class NativeVocabulary:
 
     def __init__(self, words: Vocabularies) -> None:
         self.split: Callable[[bytes], Sequence[bytes]] = _native.Words
-        self._events = _tables(words).events
-
-    def events(self, tokens: Tokens, limit: int) -> list[Event]:
-        """The words that matter, in order, of so many known ones at most."""
-        return self._events(tokens.words, tokens.data, limit)  # type: ignore[arg-type]  # ``split`` made them
+        self.found: Callable[..., tuple[list[Any], list[Any]]] = _tables(words).found
 
 
 def _tables(words: Vocabularies) -> "_native.Vocabulary":
@@ -205,6 +185,7 @@ def _tables(words: Vocabularies) -> "_native.Vocabulary":
         shapes.extend((phrase.rank, phrase.before, len(parts), phrase.size))
         parts.extend(map(number.__getitem__, phrase.words))
     values = tuple(map(words.known.get, every))
+    told = {term: (term.kind, term.weight, term.sensitive) for term in {phrase.term for phrase in phrases}}
     return _native.Vocabulary(
         every,
         values,
@@ -212,7 +193,7 @@ def _tables(words: Vocabularies) -> "_native.Vocabulary":
         beside.tobytes(),
         shapes.tobytes(),
         parts.tobytes(),
-        tuple(phrases),
+        tuple((phrase.text, told[phrase.term]) for phrase in phrases),
         tuple(signs),
     )
 

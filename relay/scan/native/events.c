@@ -4,15 +4,6 @@
 #define SIGN_REACH 4   /* characters behind a word in which its sign stands */
 #define CAPITALS_END 91
 
-/* A pass over one text. ``ids`` are the words' numbers, the edge before and after them. */
-typedef struct {
-    const Vocabulary *vocabulary;
-    const Words *words;
-    const uint8_t *data;
-    uint32_t size;
-    const uint32_t *ids;
-} Pass;
-
 /* The number of a word of a text, from 1; 0: it is not of the vocabulary. */
 static inline uint32_t find_word(const Vocabulary *self, const Words *words, Py_ssize_t index)
 {
@@ -119,79 +110,32 @@ static int reasons(const Pass *pass, Py_ssize_t index, const Entry *entry, const
     return why;
 }
 
-/* The word of this number, or None for one that is not of the vocabulary. */
-static PyObject *value_of(PyObject *values, uint32_t number)
-{
-    return Py_NewRef(number ? PyTuple_GetItem(values, number - 1) : Py_None);
-}
-
-static PyObject *event(const Pass *pass, Py_ssize_t index, int why, uint32_t phrase)
-{
-    const Vocabulary *self = pass->vocabulary;
-    PyObject *parts[] = {
-        PyLong_FromLong(why),
-        PyLong_FromSsize_t(index),
-        PyLong_FromSsize_t((Py_ssize_t)pass->words->words[index].start - 1),
-        value_of(self->values, pass->ids[index + 1]),
-        value_of(self->words, pass->ids[index]),
-        value_of(self->words, pass->ids[index + 2]),
-        value_of(self->phrase_values, phrase),
-    };
-    PyObject *made = PyTuple_New(7);
-    for (int part = 0; part < 7; part++) {
-        if (made != NULL && parts[part] != NULL)
-            PyTuple_SetItem(made, part, parts[part]);
-        else {
-            Py_XDECREF(parts[part]);
-            Py_CLEAR(made);
-        }
-    }
-    return made;
-}
-
-/* Add the event of the word at ``index``, if it is one; -1 with an exception set. */
-static int visit(const Pass *pass, Py_ssize_t index, PyObject *events)
+int pass_event(const Pass *pass, Py_ssize_t index, Event *event)
 {
     const Vocabulary *self = pass->vocabulary;
     const Entry *entry = &self->entries[pass->ids[index + 1] - 1];
     const Beside *before = NULL, *after = NULL;
-    uint32_t phrase = 0;
+    event->phrase = 0;
     if (entry->besides) {
         before = find_beside(self, entry, pass->ids[index]);
         after = find_beside(self, entry, pass->ids[index + 2]);
-        phrase = phrase_around(pass, index, before, after);
+        event->phrase = phrase_around(pass, index, before, after);
     }
-    int why = reasons(pass, index, entry, before, after);
-    if (!why && !phrase)
-        return 0;
-    PyObject *made = event(pass, index, why, phrase);
-    int result = made == NULL ? -1 : PyList_Append(events, made);
-    Py_XDECREF(made);
-    return result;
+    event->why = reasons(pass, index, entry, before, after);
+    return event->why || event->phrase;
 }
 
-PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t *data, uint32_t size, Py_ssize_t limit)
+int pass_begin(Pass *pass)
 {
-    uint32_t *ids = PyMem_Malloc(((size_t)words->count + 2) * sizeof(uint32_t));
-    PyObject *events = ids == NULL ? PyErr_NoMemory() : PyList_New(0);
-    if (events == NULL) {
-        PyMem_Free(ids);
-        return NULL;
+    const Vocabulary *self = pass->vocabulary;
+    Py_ssize_t count = pass->words->count;
+    pass->ids = PyMem_Malloc(((size_t)count + 2) * sizeof(uint32_t));
+    if (pass->ids == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    ids[0] = ids[words->count + 1] = self->edge;
-    for (Py_ssize_t index = 0; index < words->count; index++)
-        ids[index + 1] = find_word(self, words, index);
-    Pass pass = {self, words, data, size, ids};
-    for (Py_ssize_t index = 0; index < words->count && limit > 0; index++) {
-        uint32_t number = ids[index + 1];
-        if (number == 0 || !(self->entries[number - 1].traits & KNOWN))
-            continue;
-        limit--;
-        if (visit(&pass, index, events) < 0) {
-            Py_CLEAR(events);
-            break;
-        }
-    }
-    PyMem_Free(ids);
-    return events;
+    pass->ids[0] = pass->ids[count + 1] = self->edge;
+    for (Py_ssize_t index = 0; index < count; index++)
+        pass->ids[index + 1] = find_word(self, pass->words, index);
+    return 0;
 }

@@ -84,7 +84,28 @@ extern PyType_Spec words_spec, vocabulary_spec, anchors_spec, endings_spec;
 
 /* Whether they are words of a text of this size; -1 with an exception set where not. */
 int words_check(const State *state, PyObject *words, Py_ssize_t size);
-PyObject *vocabulary_events(Vocabulary *self, const Words *words, const uint8_t *data, uint32_t size, Py_ssize_t limit);
+
+/* A pass over one text. ``ids`` are the words' numbers, the edge before and after them; whoever begins it frees them. */
+typedef struct {
+    const Vocabulary *vocabulary;
+    const Words *words;
+    const uint8_t *data;
+    uint32_t size;
+    uint32_t *ids;
+} Pass;
+
+/* Why a word matters; the phrase around it by number, from 1, or 0. */
+typedef struct {
+    int why;
+    uint32_t phrase;
+} Event;
+
+/* Number the words; -1 with an exception set. */
+int pass_begin(Pass *pass);
+/* Whether the word at ``index``, which is of the vocabulary, matters, and why. */
+int pass_event(const Pass *pass, Py_ssize_t index, Event *event);
+
+PyObject *vocabulary_found(Vocabulary *self, PyObject *args);
 
 /* Up to eight octets as a number, the first the lowest; ``room``: how many may be read. */
 static inline uint64_t octets_at(const uint8_t *place, size_t size, size_t room)

@@ -233,21 +233,8 @@ static void vocabulary_dealloc(Vocabulary *self)
     Py_DECREF(type);
 }
 
-static PyObject *vocabulary_pass(Vocabulary *self, PyObject *args)
-{
-    PyObject *words;
-    const char *data;
-    Py_ssize_t size, limit;
-    if (!PyArg_ParseTuple(args, "Oy#n", &words, &data, &size, &limit))
-        return NULL;
-    const State *state = PyType_GetModuleState(Py_TYPE((PyObject *)self));
-    if (state == NULL || words_check(state, words, size) < 0)
-        return NULL;
-    return vocabulary_events(self, (const Words *)words, (const uint8_t *)data, (uint32_t)size, limit);
-}
-
 static PyMethodDef vocabulary_methods[] = {
-    {"events", (PyCFunction)vocabulary_pass, METH_VARARGS, "The words of a text that matter, and why; in order."},
+    {"found", (PyCFunction)vocabulary_found, METH_VARARGS, "What words tell in a text; see hits.c."},
     {NULL, NULL, 0, NULL},
 };
 

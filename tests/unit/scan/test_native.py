@@ -16,6 +16,7 @@ from relay.extract.engine import ScanEngine, load_judge
 from relay.scan import way
 from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
+from relay.scan.model import Hit
 from relay.scan.tokens import Tokens
 from relay.scan.tuning import parse_tuning
 from relay.scan.way import NATIVE
@@ -153,30 +154,86 @@ def table_of(table):
     return _native.Vocabulary(**{**table, **rows})
 
 
+TOLD = ("kind", 0.5, "")
 TABLE = {
     "words": (b"a", b"b", b""),
-    "values": ("A", None, None),
+    "values": ((b"a", TOLD, None, None, False), None, None),
     "facts": ((1 | 2, 0, 0, 1, 0, 1), (0,) * 6, (0,) * 6),
     "beside": ((1, 0, 0, 0, 1),),
     "phrases": ((0, 0, 0, 2),),
     "parts": (0, 1),
-    "phrase_values": ("AB",),
+    "phrase_values": ((b"a b", TOLD),),
     "signs": (b":",),
 }
 
 
-@needs_native
-def test_a_small_table_by_hand():
+def nobody(tokens, index, place):
+    return None
+
+
+def found_in(table, text, limit=9, at=nobody, labelled=nobody):
     from relay.scan import _native
 
+    tokens = Tokens(text, _native.Words)
+    return table.found(tokens, tokens.words, tokens.data, limit, Hit, "group", at, labelled)
+
+
+@needs_native
+def test_a_small_table_by_hand():
     table = table_of(TABLE)
-    tokens = Tokens("x A b - a: a", _native.Words)
-    assert table.events(tokens.words, tokens.data, 9) == [
-        (1, 1, 2, "A", None, b"b", "AB"),
-        (1 | 8, 3, 8, "A", b"b", b"a", None),
-        (1, 4, 11, "A", b"a", b"", None),
-    ]
-    assert len(table.events(tokens.words, tokens.data, 2)) == 2
+    known = TABLE["values"][0]
+    hits, tried = found_in(table, "x A b - a: a")
+    assert hits == [("kind", "group", 2, 5, 0.5, b"a b", ""), ("kind", "group", 8, 9, 0.5, b"a", "")]
+    assert {type(hit) for hit in hits} == {Hit}
+    assert tried == [(1 | 8, 8, known, b"b", b"a")]
+    assert found_in(table, "x A b - a: a", 1) == (hits[:1], [])
+
+
+@needs_native
+def test_persons_are_asked_for_where_words_tell_them():
+    asked = []
+
+    def at(tokens, index, place):
+        asked.append((index, place))
+        return Hit("name", "group", place, place + 3, 0.5, b"") if place else None
+
+    table = table_of({
+        **TABLE,
+        "values": ((*TABLE["values"][0][:-1], True), (b"b", None, None, None, False), None),
+        "facts": ((1 | 2, 0, 0, 0, 0, 0), (1 | 8, 0, 0, 0, 0, 0), (0,) * 6),
+    })  # fmt: skip
+    assert [hit[0] for hit in found_in(table, "B B a B x", at=at, labelled=at)[0]] == ["name", "name"]
+    assert asked == [(0, 0), (1, 2), (3, 6)]
+    asked.clear()
+    assert [hit[0] for hit in found_in(table, "a B", labelled=lambda *_: Hit("name", "", 2, 3, 0.5, b""))[0]] == [
+        "kind", "name",
+    ]  # fmt: skip
+    for wrong in ((), ("", "", -1, 2, 0.5, b""), ("", "", 1, "", 0.5, b""), "name", 3):
+        with pytest.raises((ValueError, TypeError)):
+            found_in(table, "B a B", at=lambda *_, wrong=wrong: wrong, labelled=nobody)
+    with pytest.raises(ZeroDivisionError):
+        found_in(table, "B a B", at=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        found_in(table, "B a B", labelled=lambda *_: 1 / 0)
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [
+    {"values": (None,) * 3}, {"values": ((b"a",), None, None)}, {"values": ((b"a", None, 0, 0, 0), None, None)},
+    {"values": ((b"a", ("kind", 0.5), 0, 0, 0), None, None)}, {"phrase_values": (None,)}, {"phrase_values": ((b"",),)},
+    {"phrase_values": ((b"", ("kind",)),)},
+])  # fmt: skip
+def test_values_that_are_not_whole_are_refused(wrong):
+    with pytest.raises(ValueError, match="not whole"):
+        found_in(table_of({**TABLE, **wrong}), "a a b")
+
+
+@needs_native
+def test_hits_are_tuples():
+    from relay.scan import _native
+
+    with pytest.raises(TypeError, match="no tuples"):
+        table_of(TABLE).found(None, _native.Words(b" a "), b"a", 9, list, "", nobody, nobody)
 
 
 @needs_native
@@ -205,9 +262,9 @@ def test_what_is_no_text_is_refused():
             _native.Words(padded)
     for words, data in ((_native.Words(b" a "), b""), (_native.Words(b" a "), b"abc"), ([b"a"], b"a"), (None, b"a")):
         with pytest.raises(ValueError, match="not those of the text"):
-            table.events(words, data, 9)
+            table.found(None, words, data, 9, Hit, "", nobody, nobody)
     with pytest.raises(TypeError):
-        table.events(_native.Words(b" a "), "a", 9)
+        table.found(None, _native.Words(b" a "), "a", 9, Hit, "", nobody, nobody)
 
 
 @needs_native
@@ -279,7 +336,7 @@ def _native_words():
 
 
 @pytest.mark.parametrize(("is_native", "version", "told"), [
-    (True, 5, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+    (True, 6, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
 ])  # fmt: skip
 def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)
