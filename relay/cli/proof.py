@@ -178,7 +178,7 @@ def _end(copy: "Copy", *, is_partial: bool = False) -> list[tuple[str, str]]:
         return [("ended", "not yet: it is in the queue")]
     facts = copy.fate
     why = "; ".join(text for text in (str(facts.get("why") or ""), str(facts.get("reply") or "")) if text)
-    by = [("protected by", _PORTAL)] if facts.get("method") == "portal" else []
+    by = [("protected by", _PORTAL)] if facts.get("method") == "portal" and copy.was_taken else []
     ended = ("ended", f"{facts.get('fate')} on {_moment(copy.ended_at)}")
     return [ended, ("because", why or "-"), *by, *_protection(copy)]
 
@@ -187,7 +187,8 @@ def _protection(copy: "Copy") -> list[tuple[str, str]]:
     proof = copy.protection
     if not proof:
         return []
-    travelled = ("travelled", f"{proof.get('level')}, to {proof.get('host')} [{proof.get('address')}]")
+    way = "travelled" if copy.was_taken else "offered"
+    travelled = (way, f"{proof.get('level')}, to {proof.get('host')} [{proof.get('address')}]")
     less = ("why not more", str(proof.get("failure") or "-"))
     if not proof.get("tls_version"):
         return [travelled, ("TLS", "none"), less]
@@ -209,7 +210,7 @@ def _step(step: "Step") -> str:
     facts = step.facts
     waits = facts.get("waits")
     why = "; ".join(str(one.get("why", "")) for one in waits) if isinstance(waits, list) else ""
-    names = ("reason", "detail", "operation", "alert", "event")
+    names = ("reason", "detail", "operation", "alert", "event", "cause", "class", "why")
     texts = (why, *(facts.get(name) for name in names))
     told = "; ".join(str(text) for text in texts if text)
     return f"{step.kind}: {told}" if told else step.kind

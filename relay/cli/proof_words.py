@@ -36,6 +36,7 @@ _METHODS: Final = {
     "smime": "the message is encrypted for the recipient's certificate",
     "pgp": "the message is encrypted for the recipient's key",
 }
+_OFFERED: Final = ("offered", "the connection over which the copy was offered to a mail server that did not take it")
 _ALWAYS: Final = (
     (
         "policy",
@@ -58,6 +59,7 @@ def meanings(story: "Story") -> list[tuple[str, str]]:
         *_chosen(_METHODS, methods),
         *_chosen(_LEVELS, levels),
         *_chosen(_FATES, fates),
+        *([_OFFERED] if any(copy.protection and not copy.was_taken for copy in copies) else ()),
         *_ALWAYS,
     ]
 

@@ -8,6 +8,8 @@ _STEPS: Final = frozenset(
     {"attempt", "switched", "held", "deferred", "warned", "operator", "returned", "parted", "portal"}
 )
 """Kinds of events that tell of a copy's way: from its decision to its end, and what came back after it."""
+_TAKEN: Final = frozenset({"delivered", "notified", "read", "portal-expired"})
+"""Fates of copies that a mail server took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,13 @@ class Copy:
 
     @property
     def protection(self) -> Mapping[str, Any]:
-        """How the connection was protected that took it; empty when none did."""
+        """How the connection was protected that took or refused it; empty when there was none."""
         return self.fate.get("proof") or {}
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether a mail server took it (or its notice), whatever came after."""
+        return not _TAKEN.isdisjoint((self.fate.get("fate"), *(step.kind for step in self.steps)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,8 @@ class Recorder:
             else:
                 again[result.number] = course
         facts = {"method": method.value, "floor": floor.word}
+        if taken_as is FateKind.NOTIFIED:  # the copy stays in the portal at its own floor; what travels is a notice
+            facts |= {"floor": claimed.entry.treatment.floor.word, "notice_floor": floor.word}
         waits = {"proof": proof_facts(proof), "waits": said.waits(claimed, again, verdicts)} if again else {}
         entry = self._again(claimed, again, now=now) if again else None
         if entry is not None and len(fates) > len(failed) and all(map(belongs_in_next_transaction, again.values())):

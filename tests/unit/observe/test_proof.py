@@ -1,11 +1,12 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from relay.cli import main
-from relay.cli.proof import _protection
+from relay.cli.proof import _end, _protection, _step
 from relay.cli.proof_words import meanings
 from relay.config.keyfiles import create_ring, load_ring
 from relay.core.change import AuditEvent
@@ -14,7 +15,7 @@ from relay.core.fate import FateKind
 from relay.core.level import Level
 from relay.core.phi import Phi
 from relay.core.ports import OutboxRow
-from relay.observe.proof import Copy, Story, tell
+from relay.observe.proof import Copy, Step, Story, tell
 from relay.observe.segment_files import segment_days, segment_path
 from relay.observe.segments import SegmentLog
 from relay.protect.keyring import KeyRing
@@ -148,6 +149,30 @@ def test_a_copy_in_the_clear_has_no_empty_rows_about_a_certificate():
     fate = {"fate": "delivered", "proof": {"level": "clear", "host": "mx", "address": "::1", "failure": "no STARTTLS"}}
     copy = Copy(number=0, recipient="x.example", fate=fate)
     assert _protection(copy) == [("travelled", "clear, to mx [::1]"), ("TLS", "none"), ("why not more", "no STARTTLS")]
+
+
+def test_a_copy_that_was_refused_did_not_travel():
+    """A bounce names the connection over which the copy was offered; of the portal's protection it says nothing."""
+    refused = {"fate": "bounced", "proof": PROOF, "method": "portal"}
+    copy = Copy(number=0, recipient="x.example", fate=refused)
+    assert [name for name, _ in _end(copy)][:3] == ["ended", "because", "offered"]
+    story = Story(message_id="m", at=0.0, accepted={}, copies=(copy,))
+    assert "offered" in dict(meanings(story))
+    came_back = replace(copy, steps=(Step(at=NOON, kind="notified", facts={}),))  # the notice was taken, then returned
+    assert [name for name, _ in _end(came_back)][2:4] == ["protected by", "travelled"]
+    assert "offered" not in dict(meanings(replace(story, copies=(came_back,))))
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"cause": "hard-bounce", "evidence": "550"}, "suppressed: hard-bounce"),
+        ({"alert": "undeliverable-notice", "why": "refused: 550"}, "suppressed: undeliverable-notice; refused: 550"),
+        ({}, "suppressed"),
+    ],
+)
+def test_what_happened_besides_says_why(facts, told):
+    assert _step(Step(at=NOON, kind="suppressed", facts=facts)) == told
 
 
 def test_json_and_html_tell_the_same(config):

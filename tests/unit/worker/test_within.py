@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from relay.core.decision import MethodName, Otherwise, Treatment
 from relay.core.entry import EntryState
+from relay.core.fate import FateKind
 from relay.core.level import Level
 from relay.core.outcome import Stage, Trouble
 from relay.core.ports import Rendering, Unavailable
@@ -36,11 +37,13 @@ class Portal:
 
     def __init__(self, *, works=True):
         self.works = works
+        self.taken_as = FateKind.DELIVERED
         self.rendered = []
 
     async def render(self, entry, message, content):
         self.rendered.append(entry.id)
-        return Rendering(content=content, floor=Level.CLEAR) if self.works else Unavailable(reason="nobody is known")
+        notice = Rendering(content=content, floor=Level.CLEAR, fate_on_delivery=self.taken_as)
+        return notice if self.works else Unavailable(reason="nobody is known")
 
 
 async def play(treatment, story, *, works=True):
@@ -66,6 +69,20 @@ async def play(treatment, story, *, works=True):
                 await session.close()
             steps.append((act, it.clock.now, before, (await it.left()).get("m1.0"), list(it.connector.asked)))
         return steps, await it.fates(), portal
+
+
+async def test_the_trail_tells_the_floor_of_the_copy_and_beside_it_that_of_its_notice():
+    treatment = Treatment(floor=Level.VERIFIED, methods=(MethodName.PORTAL,))
+    portal = Portal()
+    portal.taken_as = FateKind.NOTIFIED
+    async with Attempting(methods={MethodName.PORTAL: portal}) as it:
+        await it.keep(treatment=treatment, method=MethodName.PORTAL)
+        await it.over(refusal(451, "4.7.1", "Greylisted"))
+        it.clock.now = (await it.left())["m1.0"].due_at
+        await it.over(FakeSession(level=Level.CLEAR))
+        assert await it.fates() == {0: "notified"}
+        told = [*await it.events("attempt"), *await it.events("fate")]
+    assert [(event.facts["floor"], event.facts["notice_floor"]) for event in told] == [("verified", "clear")] * 2
 
 
 STORY = st.lists(st.sampled_from(sorted(PEERS)), min_size=1, max_size=14)
