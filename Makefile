@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-BUILT  := hatch_build.py $(wildcard relay/scan/native/*)
+BUILT  := hatch_build.py $(wildcard relay/core/native/* relay/scan/native/*)
 
 # The benchmark runs on the system's Python where it can: distributions build theirs with profile-guided optimisation.
 BENCH_VENV   := .venv-bench
@@ -39,7 +39,7 @@ $(BENCH_VENV)/.installed: requirements-dev.lock pyproject.toml $(BUILT)
 	$(BENCH_PYTHON) -m venv $(BENCH_VENV) || \
 	    { apt-get install --yes --quiet python3-venv && $(BENCH_PYTHON) -m venv $(BENCH_VENV); }
 	test -f "$$($(BENCH_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
-	    || apt-get install --yes --quiet gcc python3-dev || true  # without: the scan's Python way, slower
+	    || apt-get install --yes --quiet gcc python3-dev || true  # without: all in Python, slower
 	$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes \
 	    --requirement requirements-dev.lock
 	$(BENCH_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .

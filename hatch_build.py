@@ -1,4 +1,4 @@
-"""Builds the part of the scan that is written in C, where there is a compiler; Postern runs without it, slower."""
+"""Builds the parts that are written in C, where there is a compiler; Postern runs without them, slower."""
 
 import os
 import shlex
@@ -10,8 +10,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = Path("relay/scan/native")
-PRODUCT = Path("relay/scan/_native.abi3.so")
+PARTS = {
+    Path("relay/core/native"): Path("relay/core/_octets.abi3.so"),
+    Path("relay/scan/native"): Path("relay/scan/_native.abi3.so"),
+}
+"""The sources of each part, and what they become."""
 FLAGS = ("-O2", "-std=c11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fPIC", "-shared",
          "-fvisibility=hidden", "-fstack-protector-strong", "-Wl,-z,relro,-z,now")  # fmt: skip
 TAG = "cp311-abi3"  # Py_LIMITED_API in native.h
@@ -26,16 +29,17 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         self._room = tempfile.TemporaryDirectory()  # lasts as long as the build
-        into = root / PRODUCT if version == "editable" else Path(self._room.name) / PRODUCT.name
-        problem = build(root / SOURCES, into)
-        if problem:
-            self.app.display_warning(f"the scan's C part is not built, it runs slower without: {problem}")
-            return
-        self.app.display_info(f"the scan's C part: {into}")
-        if version != "editable":
-            build_data["force_include"][str(into)] = str(PRODUCT)
-            build_data["pure_python"] = False
-            build_data["tag"] = f"{TAG}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        for sources, product in PARTS.items():
+            into = root / product if version == "editable" else Path(self._room.name) / product.name
+            problem = build(root / sources, into)
+            if problem:
+                self.app.display_warning(f"{product} is not built, Postern runs slower without: {problem}")
+                continue
+            self.app.display_info(f"built: {into}")
+            if version != "editable":
+                build_data["force_include"][str(into)] = str(product)
+                build_data["pure_python"] = False
+                build_data["tag"] = f"{TAG}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
 
 def build(sources: Path, into: Path) -> str:

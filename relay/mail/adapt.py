@@ -3,7 +3,7 @@
 8-bit parts become quoted-printable or base64 where the peer lacks 8BITMIME, lines over 998 octets everywhere; raw 8-bit
 headers become RFC 2047 words (RFC 2231 in parameters) unless they travel under SMTPUTF8. The decoded content of every
 part stays as it was. What is signed or encrypted inside the message is never touched: then the answer is
-:class:`Impossible`. A message that needs nothing comes back as the same object, after two scans at memory speed.
+:class:`Impossible`. A message that needs nothing comes back as the same object, looked at once.
 """
 
 import base64
@@ -17,6 +17,7 @@ from email.parser import BytesHeaderParser
 from typing import Final
 
 from relay.core.labour import BOUNDED
+from relay.core.octets import EIGHT_BIT, LONG_LINE, traits
 from relay.core.outcome import PeerFeatures
 from relay.mail import edit
 from relay.mail.downgrade import DowngradeError, downgrade_headers
@@ -51,14 +52,8 @@ class _CannotError(Exception):
 
 
 def has_long_line(content: bytes) -> bool:
-    """Whether some line has more than 998 octets: found in hops of a thousand, not octet by octet."""
-    start, size = 0, len(content)
-    while size - start > MAX_LINE:
-        newline = content.rfind(b"\n", start, start + MAX_LINE + 2)
-        if newline < 0:
-            return True
-        start = newline + 1
-    return False
+    """Whether some line has more than 998 octets."""
+    return bool(traits(content, MAX_LINE) & LONG_LINE)
 
 
 def adapt(content: bytes, features: PeerFeatures, *, smtputf8: bool = False) -> bytes | Impossible:
@@ -69,18 +64,18 @@ def adapt(content: bytes, features: PeerFeatures, *, smtputf8: bool = False) -> 
         features: what the peer offered after TLS.
         smtputf8: whether the message will be sent with the SMTPUTF8 parameter.
     """
-    ascii_only = content.isascii()
-    if (ascii_only or (features.eight_bit_mime and _head(content).isascii())) and not has_long_line(content):
+    found = traits(content, MAX_LINE)
+    if not found & LONG_LINE and (not found & EIGHT_BIT or (features.eight_bit_mime and _head(content).isascii())):
         return content
     # Headers outside ASCII are downgraded where that loses nothing, and refused with 5.6.7 where it would.
     adapter = _Adapter(eight_bit=features.eight_bit_mime, utf8_headers=smtputf8 and features.smtputf8)
     try:
         return adapter.entity(content, top=True)
     except _CannotError as error:
-        found = error.impossible
-        if found.status == _NEEDS_SMTPUTF8:
-            return found
-        return Impossible(status=found.status, why=f"{_cause(content, features)}: {found.why}")
+        cause = error.impossible
+        if cause.status == _NEEDS_SMTPUTF8:
+            return cause
+        return Impossible(status=cause.status, why=f"{_cause(content, features)}: {cause.why}")
 
 
 def _cause(content: bytes, features: PeerFeatures) -> str:
@@ -106,7 +101,7 @@ class _Adapter:
     utf8_headers: bool
 
     def fits(self, raw: bytes) -> bool:
-        return (self.eight_bit or raw.isascii()) and not has_long_line(raw)
+        return not traits(raw, MAX_LINE) & (LONG_LINE if self.eight_bit else LONG_LINE | EIGHT_BIT)
 
     def entity(self, raw: bytes, *, top: bool = False, default: str = "text/plain", depth: int = 0) -> bytes:
         """A message or part with everything in it made to fit."""

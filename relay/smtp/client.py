@@ -14,7 +14,7 @@ from typing import Final
 
 from relay.core.outcome import Failure, PeerFeatures, RecipientResult, Stage, Transaction, Trouble
 from relay.core.reply import Reply
-from relay.smtp.commands import encode, mail_line, missing, rcpt_line, stuff
+from relay.smtp.commands import encode, look, mail_line, missing, rcpt_line, stuff
 from relay.smtp.replies import DEFAULT_LIMITS, ReplyError, ReplyLimits, ReplyReader
 
 _CLOSING: Final = 421  # "service not available, closing transmission channel": lawful at any moment, RFC 5321 3.8
@@ -65,7 +65,7 @@ class ClientTransaction:
     """The machine. ``results`` and ``reusable`` hold once ``done``."""
 
     __slots__ = (
-        "_accepted", "_features", "_host", "_lines", "_mail_refused", "_next", "_reader", "_results",
+        "_accepted", "_features", "_found", "_host", "_lines", "_mail_refused", "_next", "_reader", "_results",
         "_reusable", "_state", "_transaction",
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ class ClientTransaction:
         self._state = State.START
         self._results: dict[int, RecipientResult] = {}
         self._accepted: list[int] = []
-        self._next = 0
+        self._found = self._next = 0
         self._lines: list[str] = []
         self._mail_refused = False
         self._reusable = True
@@ -124,10 +124,11 @@ class ClientTransaction:
 
     def start(self) -> bytes:
         """The first bytes to send; empty, and ``done``, when the peer cannot take this message."""
-        failure = missing(self._transaction, self._features)
+        found = self._found = look(self._transaction.content)
+        failure = missing(self._transaction, self._features, found)
         if failure is not None:
             return self._give_up(failure, reusable=True)
-        lines = [mail_line(self._transaction, self._features)]
+        lines = [mail_line(self._transaction, self._features, found)]
         lines += [rcpt_line(recipient, self._features) for _, recipient in self._transaction.recipients]
         lines.append("DATA")
         wire = encode(lines)
@@ -255,7 +256,7 @@ class ClientTransaction:
             if not self.may_end:
                 return self._give_up(self._failure(Trouble.LOCAL, Stage.DATA, FENCED))
             self._move(State.FINAL)
-            return stuff(self._transaction.content)
+            return stuff(self._transaction.content, self._found)
         if reply.code < 400:
             raise ReplyError("the answer to DATA is neither 354 nor a refusal")
         self._settle_rest(self._refused(reply, Stage.DATA))

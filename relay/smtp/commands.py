@@ -8,9 +8,9 @@ import re
 from typing import Final
 
 from relay.core.envelope import Recipient
+from relay.core.octets import BARE_NEWLINE, EIGHT_BIT, LEADING_DOT, traits
 from relay.core.outcome import Failure, PeerFeatures, Stage, Transaction, Trouble
 from relay.core.reply import EnhancedStatus
-from relay.smtp.endofdata import has_bare_newline, has_leading_dot
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -24,29 +24,37 @@ def needs_utf8(transaction: Transaction) -> bool:
     )
 
 
-def missing(transaction: Transaction, features: PeerFeatures) -> Failure | None:
-    """What the peer lacks for this message, or what of ours must not go on a wire; ``None`` when it can be sent."""
+def look(content: bytes) -> int:
+    """What is in the content that the functions below want to know; see :data:`relay.core.octets.traits`."""
+    return traits(content, len(content))
+
+
+def missing(transaction: Transaction, features: PeerFeatures, found: int) -> Failure | None:
+    """What the peer lacks for this message, or what of ours must not go on a wire; ``None`` when it can be sent.
+
+    ``found``: what :func:`look` says of its content, here and below.
+    """
     if features.size is not None and len(transaction.content) > features.size:
         return _unsupported("the message is larger than the peer takes", EnhancedStatus(5, 3, 4))
     if needs_utf8(transaction) and not features.smtputf8:
         return _unsupported("the peer does not offer SMTPUTF8", EnhancedStatus(5, 6, 7))
     if transaction.require_tls and not features.require_tls:
         return _unsupported("the peer does not offer REQUIRETLS", EnhancedStatus(5, 7, 30))
-    if not features.eight_bit_mime and not transaction.content.isascii():
+    if not features.eight_bit_mime and found & EIGHT_BIT:
         return _unsupported("the peer does not offer 8BITMIME", EnhancedStatus(5, 6, 3))
-    if has_bare_newline(transaction.content):
+    if found & BARE_NEWLINE:
         return _local("the message has a bare CR or LF, which must not go on a wire")
     if not transaction.recipients:
         return _local("the transaction has no recipient")
     return None
 
 
-def mail_line(transaction: Transaction, features: PeerFeatures) -> str:
+def mail_line(transaction: Transaction, features: PeerFeatures, found: int) -> str:
     """``MAIL FROM`` with the parameters that the peer offers."""
     parts = [f"MAIL FROM:<{transaction.reverse_path_text}>"]
     if features.size is not None or features.size_offered:
         parts.append(f"SIZE={len(transaction.content)}")
-    if features.eight_bit_mime and (transaction.body_8bit or not transaction.content.isascii()):
+    if features.eight_bit_mime and (transaction.body_8bit or found & EIGHT_BIT):
         parts.append("BODY=8BITMIME")
     if features.smtputf8 and needs_utf8(transaction):
         parts.append("SMTPUTF8")
@@ -78,12 +86,12 @@ def encode(lines: list[str]) -> bytes | None:
     return ("\r\n".join(lines) + "\r\n").encode("utf-8", "surrogateescape")
 
 
-def stuff(content: bytes) -> bytes:
+def stuff(content: bytes, found: int) -> bytes:
     """The message as DATA carries it: leading dots doubled, a final CRLF made sure of, the lone dot at the end.
 
     RFC 5321 section 4.5.2. An empty message becomes the lone dot.
     """
-    if has_leading_dot(content):
+    if found & LEADING_DOT:
         content = content.replace(b"\r\n.", b"\r\n..")
     if content[:1] == b".":
         content = b"." + content

@@ -10,15 +10,12 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from relay.core.octets import holds
+from relay.core import octets
+from relay.core.octets import end_of_data, traits
 from relay.core.reply import Reply
 
-_END: Final = b"\r\n.\r\n"
 _ANY_NEWLINE: Final = re.compile(rb"\r\n|\r|\n")
 _DISCARD_FACTOR: Final = 4
-
-has_leading_dot: Final = holds(b"\r\n.")
-"""Whether a line other than the first begins with a dot."""
 
 TOO_BIG: Final = Reply.of(552, "5.3.4", "Message is larger than this server takes")
 BARE_NEWLINE: Final = Reply.of(554, "5.6.0", "Message has a bare CR or LF; lines must end with CRLF")
@@ -74,7 +71,7 @@ class DataReader:
         buffer = self._buffer
         start = len(buffer) - 4
         buffer += data
-        end = buffer.find(_END, max(start, 0))
+        end = end_of_data(buffer, max(start, 0))
         if end >= 0:
             rest = bytes(memoryview(buffer)[end + 5 :])
             del buffer[end + 2 :]
@@ -97,18 +94,18 @@ class DataReader:
         """After the end of data: the message, or the reply that refuses it."""
         if self._refusal is not None:
             return self._refusal
-        buffer = self._buffer
-        if buffer.find(b"\0") >= 0:
+        found = traits(self._buffer, self._max_line)
+        if found & octets.NUL:
             return NUL
-        clean = not has_bare_newline(buffer)
-        if not clean and self._bare is BareNewlines.REFUSE:
+        if found & octets.BARE_NEWLINE and self._bare is BareNewlines.REFUSE:
             return BARE_NEWLINE
-        content = bytes(memoryview(buffer)[2:]) if not has_leading_dot(buffer) else unstuff(buffer)
-        if not clean:
+        content = unstuff(self._buffer) if found & octets.LEADING_DOT else bytes(memoryview(self._buffer)[2:])
+        if found & octets.BARE_NEWLINE:
             content = _ANY_NEWLINE.sub(b"\r\n", content)
+            found = traits(content, self._max_line)
         if len(content) > self._max_size:
             return TOO_BIG
-        if has_long_line(content, self._max_line):
+        if found & octets.LONG_LINE and traits(content, self._max_line) & octets.LONG_LINE:  # a dot may have made it so
             return LONG_LINE
         return content
 
@@ -123,23 +120,3 @@ class DataReader:
 def unstuff(buffer: bytes | bytearray) -> bytes:
     """Remove the dot that was put before each line that began with one; ``buffer`` has a CRLF before its first line."""
     return bytes(memoryview(buffer.replace(b"\r\n.", b"\r\n"))[2:])
-
-
-def has_bare_newline(data: bytes | bytearray) -> bool:
-    """Whether some CR or LF is not part of a CRLF."""
-    # Half of the time of counting: what is replaced by as many octets stays in its place, and single octets are found
-    # at the speed of memory.
-    left = data.replace(b"\r\n", b"  ")
-    return b"\r" in left or b"\n" in left
-
-
-def has_long_line(data: bytes, limit: int) -> bool:
-    """Whether some line has more octets than ``limit`` without its CRLF; ``data`` has CRLF line ends throughout."""
-    start, size = 0, len(data)
-    while size - start > limit + 2:
-        # The last line end within reach: hopping, not splitting, for most messages have short lines.
-        end = data.rfind(b"\n", start, start + limit + 2)
-        if end < 0:
-            return True
-        start = end + 1
-    return False

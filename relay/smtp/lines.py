@@ -21,30 +21,41 @@ class LineReader:
     The answer depends on the octets alone, never on the pieces in which they came.
     """
 
-    __slots__ = ("_buffer", "_skipped")
+    __slots__ = ("_buffer", "_piece", "_skipped")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._piece = b""  # what came when nothing waited: a piece of a message goes on as it is
         self._skipped = 0
 
     @property
     def held(self) -> int:
         """Octets that wait."""
-        return len(self._buffer)
+        return len(self._buffer) + len(self._piece)
 
     def feed(self, data: bytes) -> None:
         """Append input."""
+        if not self._buffer and not self._piece:
+            self._piece = data
+            return
+        self._gather()
         self._buffer += data
+
+    def _gather(self) -> None:
+        self._buffer += self._piece
+        self._piece = b""
 
     def take(self) -> bytes:
         """Hand over all that waits, unsplit."""
-        data = bytes(self._buffer)
+        data = self._piece or bytes(self._buffer)  # never both hold something
         self._buffer.clear()
+        self._piece = b""
         return data
 
     def clear(self) -> None:
         """Forget all that waits."""
         self._buffer.clear()
+        self._piece = b""
         self._skipped = 0
 
     def next(self, limit: int) -> bytes | Overlong | None:
@@ -53,6 +64,7 @@ class LineReader:
         Args:
             limit: octets without CRLF.
         """
+        self._gather()
         end = self._buffer.find(b"\n")
         if end < 0:
             if self._skipped or len(self._buffer) > limit + 1:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.core.reply import Reply
-from relay.smtp.endofdata import BARE_NEWLINE, LONG_LINE, NUL, TOO_BIG, BareNewlines, DataReader, has_bare_newline
+from relay.smtp.endofdata import BARE_NEWLINE, LONG_LINE, NUL, TOO_BIG, BareNewlines, DataReader
 
 END = b"\r\n.\r\n"
 NEWLINES = (b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\n\n", b"\n\n", b"\r\r")
@@ -110,9 +110,3 @@ def test_memory_is_bounded_while_a_message_is_thrown_away():
         most = max(most, reader.held)
     assert most <= 1000 * 4 // 3 + 8 + 100
     assert reader.hopeless
-
-
-@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\0", b"\xff"])).map(b"".join))
-def test_bare_line_ends_are_found(data):
-    bare = any(octet in data.replace(b"\r\n", b"") for octet in b"\r\n")
-    assert has_bare_newline(data) == has_bare_newline(bytearray(data)) == bare

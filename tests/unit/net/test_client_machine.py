@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from relay.core.level import Level
 from relay.core.outcome import PeerFeatures, Stage, Trouble
 from relay.smtp.client import LEGAL, ClientTransaction, State
-from relay.smtp.commands import stuff
+from relay.smtp.commands import look, stuff
 from tests.support.net import transaction
 
 PIPELINING = PeerFeatures(
@@ -343,7 +343,7 @@ def test_no_bytes_of_a_peer_raise_or_deliver_without_a_final_answer(data, pipeli
 @given(st.lists(st.sampled_from([b".", b"..", b"", b"a", b".b", b"c.", b"x" * 100]), max_size=8), st.booleans())
 def test_stuffing_is_undone_by_the_receiver(lines, ended):
     content = b"\r\n".join(lines) + (b"\r\n" if ended else b"")
-    wire = stuff(content)
+    wire = stuff(content, look(content))
     assert wire.endswith(b".\r\n")
     got = [line[1:] if line.startswith(b".") else line for line in wire[: -len(b".\r\n")].split(b"\r\n")[:-1]]
     assert all(line != b"." for line in wire[: -len(b".\r\n")].split(b"\r\n"))

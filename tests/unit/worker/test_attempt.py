@@ -17,7 +17,7 @@ from relay.core.outcome import PeerFeatures, RecipientResult, Stage, Trouble
 from relay.core.ports import ConnectError, Unavailable
 from relay.core.reply import Reply
 from relay.delivery.routing import Route
-from relay.smtp.commands import missing
+from relay.smtp.commands import look, missing
 from tests.support.attempting import POSTMASTER, TAKEN, Attempting, FakeSession, refusal, trouble
 from tests.support.queue import BODY, NOW, a_message
 
@@ -646,5 +646,5 @@ async def test_require_tls_is_passed_on_and_relaxed_only_where_a_peer_does_not_k
     (sent,) = session.transactions
     assert sent.require_tls is (strict or knows)
     assert sent.floor is Level.AUTHENTICATED
-    failure = missing(sent, session.features)
+    failure = missing(sent, session.features, look(sent.content))
     assert (str(failure.status) if failure else "") == ("5.7.30" if strict and not knows else "")
