@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Final
 
 from relay.core.phi import FindingGroup
-from relay.scan import bonds, tables, zones
+from relay.scan import alone, bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
@@ -117,6 +117,7 @@ class Finder:
         if guessed := self._guessed(tokens, hits):
             hits += guessed
             hits.sort(key=_START)
+        hits = alone.weighed(hits, len(data), self._weights)
         marks = _marks(hits, len(data))
         told = self._use.teller.told(hits, tokens, marks)
         hits = told if told is hits else sorted(told, key=_START)
