@@ -242,8 +242,9 @@ class LimitSettings(Section):
         2000, "Open connections a worker takes on all listeners, then 421 4.3.2.", "connections", ge=1, le=100_000
     )
     command_line: Size = setting(
-        "2KiB", "Longest command line (RFC 5321 4.5.3.1.4 asks for 512B), then 500 5.5.2.", "size", ge=512, le=65536
-    )
+        "2KiB", "Longest command line (RFC 5321 and what is offered ask for 1200B), then 500 5.5.2.", "size",
+        ge=1200, le=65536,
+    )  # fmt: skip
     auth_line: Size = setting(
         "12KiB", "Longest line of an AUTH exchange (RFC 4954 section 4 asks for 12288B), then 500 5.5.6.", "size",
         ge=1024, le=65536,

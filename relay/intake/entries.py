@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from relay.core.address import Address
 from relay.core.decision import Action, MethodName, PolicyDecision, Treatment
 from relay.core.entry import EntryState, QueueEntry, RecipientState
-from relay.core.envelope import Envelope, Message
+from relay.core.envelope import Envelope, Message, Recipient
 from relay.core.level import Level
 from relay.core.reply import Reply
 from relay.delivery.plan import first_method
@@ -16,6 +16,7 @@ RouteFor: TypeAlias = Callable[[Address, Treatment], str]
 """The destination key of a copy: the domain in A-labels, or ``route:NAME``."""
 
 _MAX_TEXT: Final = 400
+_UNASKED: Final = frozenset({"FAILURE", "DELAY"})  # what no NOTIFY stands for (RFC 3461 section 4.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +44,21 @@ def distinct(envelope: Envelope) -> Envelope:
     """The envelope with each mailbox once, in the order given: one copy, one fate (RFC 5321 section 3.6.1)."""
     if len(envelope.recipients) < 2:
         return envelope
-    first = {recipient.address: recipient for recipient in reversed(envelope.recipients)}
-    if len(first) == len(envelope.recipients):
+    if len({recipient.address for recipient in envelope.recipients}) == len(envelope.recipients):
         return envelope
-    seen = dict.fromkeys(recipient.address for recipient in envelope.recipients)
-    return replace(envelope, recipients=tuple(first[address] for address in seen))
+    merged: dict[Address, Recipient] = {}
+    for recipient in envelope.recipients:
+        known = merged.get(recipient.address)
+        merged[recipient.address] = recipient if known is None else _asking_for_both(known, recipient)
+    return replace(envelope, recipients=tuple(merged.values()))
+
+
+def _asking_for_both(one: Recipient, other: Recipient) -> Recipient:
+    """One mailbox that was named twice: its sender is told of all that either asked for (RFC 3461 section 4.1)."""
+    if one.notify == other.notify:
+        return one
+    wanted = (one.notify or _UNASKED) | (other.notify or _UNASKED)
+    return replace(one, notify=wanted - {"NEVER"} or wanted)
 
 
 def held(decision: PolicyDecision, reason: str) -> PolicyDecision:

@@ -1,4 +1,4 @@
-"""Delivery status notifications: the failure and the delay (RFC 3461, RFC 3464, RFC 6522, RFC 6533).
+"""Delivery status notifications: failure, delay and success (RFC 3461, RFC 3464, RFC 6522, RFC 6533).
 
 A notice tells its reader, in plain words, who did not get the message, why, and what to do. It goes to the sender
 alone. Of the message it repeats Date, Message-ID and the bare addresses of From and To: no subject, no display name, no
@@ -10,7 +10,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
@@ -32,12 +32,54 @@ _MAX_ADDRESSES: Final = 50
 _DEFERRED: Final = EnhancedStatus(4, 4, 7)
 _FAILED: Final = EnhancedStatus(5, 0, 0)
 _DELIVERED: Final = EnhancedStatus(2, 0, 0)
-_KINDS: Final = {
-    "done": ("Message delivered", "success-notice"),
-    "failed": ("Message not delivered", "failure-notice"),
-    "delayed": ("Message delayed, delivery is still being tried", "delay-notice"),
-}
-"""Subject, and what the Message-ID says."""
+RELAYED: Final = "relayed"
+"""The Action of a copy that was handed on to where nobody promises to report success (RFC 3464 section 2.3.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """A kind of notice: its subject, what its Message-ID says, and what holds where a report says nothing else."""
+
+    subject: str
+    name: str
+    opening: str
+    closing: str
+    action: str
+    status: EnhancedStatus
+
+
+_FAILURE: Final = _Kind(
+    subject="Message not delivered",
+    name="failure-notice",
+    opening="Your message of {} could not be delivered to:",
+    closing="Nobody will try again: who is named above does not have this message.",
+    action="failed",
+    status=_FAILED,
+)
+_DELAY: Final = _Kind(
+    subject="Message delayed, delivery is still being tried",
+    name="delay-notice",
+    opening="Your message of {} has not been delivered yet to:",
+    closing="You need not do anything now. Should the message be urgent, reach the recipient another way.",
+    action="delayed",
+    status=_DEFERRED,
+)
+_SUCCESS: Final = _Kind(
+    subject="Message delivered",
+    name="success-notice",
+    opening="Your message of {} was delivered to:",
+    closing="You asked to be told so.",
+    action="delivered",
+    status=_DELIVERED,
+)
+_HANDED_ON: Final = replace(
+    _SUCCESS,
+    subject="Message handed on",
+    name="relay-notice",
+    opening="Your message of {} was handed on for:",
+    closing="You asked to be told. Whether it arrived is not known here.",
+    action=RELAYED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,19 +143,23 @@ class DsnWriter:
         ``content`` is the message as kept, read for four headers; ``None`` when it cannot be read any more.
         """
         double = to != message.envelope.reverse_path.address
-        return _Notice(self._options, message, content, tuple(reports), to, now, failed=True, double=double).encode()
+        return _Notice(self._options, _FAILURE, message, content, tuple(reports), to, now, double=double).encode()
 
     def delay(
         self, message: Message, content: bytes | None, reports: Sequence[Report], *, to: Address, now: float
     ) -> bytes:
         """Tell ``to`` that recipients do not have the message yet, and until when it is tried."""
-        return _Notice(self._options, message, content, tuple(reports), to, now, failed=False, double=False).encode()
+        return _Notice(self._options, _DELAY, message, content, tuple(reports), to, now).encode()
 
-    def success(self, message: Message, reports: Sequence[Report], *, to: Address, now: float) -> bytes:
-        """Tell ``to`` that recipients have the message, where its client asked for that (NOTIFY=SUCCESS)."""
-        return _Notice(
-            self._options, message, None, tuple(reports), to, now, failed=False, double=False, done=True
-        ).encode()
+    def success(
+        self, message: Message, reports: Sequence[Report], *, to: Address, now: float, content: bytes | None = None
+    ) -> bytes:
+        """Tell ``to`` that recipients have the message, where its client asked for that (NOTIFY=SUCCESS).
+
+        Where all of them were only handed on (action :data:`RELAYED`) it does not speak of delivery.
+        """
+        kind = _HANDED_ON if all(one.action == RELAYED for one in reports) else _SUCCESS
+        return _Notice(self._options, kind, message, content, tuple(reports), to, now).encode()
 
     @property
     def herald(self) -> Herald:
@@ -132,27 +178,25 @@ class _Notice:
     def __init__(
         self,
         options: DsnOptions,
+        kind: _Kind,
         message: Message,
         content: bytes | None,
         reports: tuple[Report, ...],
         to: Address,
         now: float,
         *,
-        failed: bool,
-        double: bool,
-        done: bool = False,
+        double: bool = False,
     ) -> None:
         self._options = options
+        self._kind = kind
         self._message = message
         self._content = content
         self._reports = reports
         self._to = to
         self._now = now
-        self._failed = failed
         self._double = double
-        self._done = done
         self._global = not to.is_ascii  # RFC 6533: UTF-8 types only for a reader who can take them
-        parts = (message.id, str(failed), repr(now), str(to), *(str(one.recipient.address) for one in reports))
+        parts = (message.id, kind.name, repr(now), str(to), *(str(one.recipient.address) for one in reports))
         self._token = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def encode(self) -> bytes:
@@ -166,13 +210,12 @@ class _Notice:
 
     def _headers(self, boundary: str, original: list[str]) -> str:
         mta = self._options.reporting_mta
-        subject, kind = _KINDS["done" if self._done else "failed" if self._failed else "delayed"]
         lines = [
             f"From: {_display(self._options.from_name)} <{self._options.postmaster}>",
             f"To: <{self._to}>",
-            f"Subject: {subject}",
+            f"Subject: {self._kind.subject}",
             f"Date: {_date(self._now)}",
-            f"Message-ID: <{self._token}.{kind}@{mta}>",
+            f"Message-ID: <{self._token}.{self._kind.name}@{mta}>",
             *(line.replace("Message-ID:", "References:", 1) for line in original if line.startswith("Message-ID:")),
             "Auto-Submitted: auto-replied",  # RFC 3834 section 5
             "MIME-Version: 1.0",
@@ -198,12 +241,8 @@ class _Notice:
                 f"A message without a return address, taken on {when}, could not be delivered. It has no sender to "
                 "tell, so this notice goes to the postmaster."
             )
-        elif self._done:
-            words = f"Your message of {when} was delivered to:"
-        elif self._failed:
-            words = f"Your message of {when} could not be delivered to:"
         else:
-            words = f"Your message of {when} has not been delivered yet to:"
+            words = self._kind.opening.format(when)
         return _wrap(words)
 
     def _about(self, report: Report) -> str:
@@ -211,20 +250,14 @@ class _Notice:
         lines.append(_wrap(f"Why: {scrub(report.why, hide=_private(report))}.", indent=4))
         if report.reply is not None:
             lines.append(_wrap(f"Its server answered: {self._answer(report, report.reply)}", indent=4))
-        if self._failed:
+        if self._kind is _FAILURE:
             lines.append(_wrap(f"What to do: {advice(self._status(report))}", indent=4))
-        elif report.will_retry_until:
+        elif report.will_retry_until and self._kind is _DELAY:
             lines.append(_wrap(f"It is tried again until {_date(report.will_retry_until)}.", indent=4))
         return "".join(f"{line}\r\n" for line in lines).rstrip("\r\n") + "\r\n"
 
     def _closing(self) -> str:
-        words = [
-            "You asked to be told so."
-            if self._done
-            else "You need not do anything now. Should the message be urgent, reach the recipient another way."
-            if not self._failed
-            else "Nobody will try again: who is named above does not have this message."
-        ]
+        words = [self._kind.closing]
         words.append("To protect patients this notice repeats neither subject nor text of the message.")
         words.append(f"The message's id for your mail administrators is {self._message.id}.")
         if self._options.help:
@@ -250,7 +283,7 @@ class _Notice:
         if original := self._original_recipient(report.recipient):
             lines.append(f"Original-Recipient: {original}")
         lines.append(f"Final-Recipient: {self._typed(report.recipient.address)}")
-        lines.append(f"Action: {report.action or ('failed' if self._failed else 'delayed')}")
+        lines.append(f"Action: {report.action or self._kind.action}")
         lines.append(f"Status: {status}")
         if _HOST.match(report.host) and not report.host.startswith("route:"):
             lines.append(f"Remote-MTA: dns; {report.host}")
@@ -258,13 +291,13 @@ class _Notice:
             lines.append(f"Diagnostic-Code: smtp; {self._answer(report, report.reply)}")
         if report.at:
             lines.append(f"Last-Attempt-Date: {_date(report.at)}")
-        if report.will_retry_until and not self._failed:
+        if report.will_retry_until and self._kind is _DELAY:
             lines.append(f"Will-Retry-Until: {_date(report.will_retry_until)}")
         return lines
 
     def _status(self, report: Report) -> EnhancedStatus:
         given = report.status or (report.reply.enhanced if report.reply is not None else None)
-        return given or (_DELIVERED if self._done else _FAILED if self._failed else _DEFERRED)
+        return given or self._kind.status
 
     def _answer(self, report: Report, reply: Reply) -> str:
         status = f" {reply.enhanced}" if reply.enhanced else ""

@@ -166,16 +166,19 @@ class Ledger:
 
     # --- its notice
 
-    async def notified(self, message_id: str, number: int) -> None:
-        """A mail server took the notice: the sender has a receipt if they want one."""
+    async def notified(self, message_id: str, number: int, *, told: bool = False) -> None:
+        """A mail server took the notice: the sender has a receipt if they want one and were not ``told`` by a DSN."""
         there = await self._of(message_id, number)
         if there is None:
             return
         if there.notified_at is None and there.state not in FINAL_STATES:
             first = dataclasses.replace(there, notified_at=self._clock())
-            if await self._change(first, there.state, "notified", posts=self._receipt(first, "notified")):
+            if await self._change(
+                first, there.state, "notified", posts=() if told else self._receipt(first, "notified")
+            ):
                 return
-        await self._deposits.hand_out(posts=self._receipt(there, "notified"))
+        if not told:
+            await self._deposits.hand_out(posts=self._receipt(there, "notified"))
         self._count("notified")
 
     async def withdrawn(self, message_id: str, number: int) -> bool:

@@ -36,13 +36,18 @@ class AuthRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """May this sender start a message? ``size`` as declared (RFC 1870), 0 when it was not."""
+    """May this sender start a message?
+
+    ``size`` as declared (RFC 1870), 0 when it was not; ``envelope_id`` and ``ret``: ENVID and RET (RFC 3461), or empty.
+    """
 
     reverse_path: ReversePath
     size: int = 0
     body_8bit: bool = False
     smtputf8: bool = False
     require_tls: bool = False
+    envelope_id: str = ""
+    ret: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ class SessionLimits:
         hostname: our name in the greeting and in EHLO.
         max_size: octets of a message; offered as SIZE.
         max_recipients: of one message; RFC 5321 section 4.5.3.1.8 wants at least 100.
-        max_command: octets of a command line without CRLF (RFC 5321 wants 510; addresses outside ASCII need more).
+        max_command: octets of a command line without CRLF (RFC 5321 wants 510, RFC 3461 section 5.4 1036).
         max_auth_line: octets of a line of a SASL exchange without CRLF (RFC 4954 section 4 wants 12288).
         max_line: octets of a line of the message without CRLF.
         max_errors: refused commands after which the session ends with 421.

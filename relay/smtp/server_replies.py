@@ -48,7 +48,7 @@ PLAIN_ANSWERS: Final = {"NOOP": NOTHING, "HELP": HELP}
 
 def ehlo(limits: SessionLimits, auth: Sequence[str], *, max_size: int, secure: bool) -> Reply:
     """The answer to EHLO: what is offered (RFC 5321 section 4.1.1.1), the words for AUTH among it."""
-    offers = ["PIPELINING", f"SIZE {max_size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
+    offers = ["PIPELINING", f"SIZE {max_size}", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
     if secure:
         offers.append("REQUIRETLS")
     elif limits.starttls:

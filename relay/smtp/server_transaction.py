@@ -80,4 +80,6 @@ class OpenTransaction:
             body_8bit=sender.body_8bit,
             smtputf8=sender.smtputf8,
             require_tls=sender.require_tls,
+            envelope_id=sender.envelope_id,
+            ret=sender.ret,
         )

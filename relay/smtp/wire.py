@@ -1,4 +1,4 @@
-r"""The grammar of commands (RFC 5321 section 4.1.2, RFC 6531 section 3.3, RFC 1870, RFC 6152).
+r"""The grammar of commands (RFC 5321 section 4.1.2, RFC 6531 section 3.3, RFC 1870, RFC 6152, RFC 3461).
 
 Tolerant where nothing can be meant but one thing and old clients need it: white space around the colon of ``FROM:`` and
 ``TO:`` and at the end of a line, a path without its angle brackets, a source route (removed, as RFC 5321 appendix C
@@ -8,12 +8,13 @@ a bare LF (a listener that normalises bare newlines takes that too), nor of para
 
 import functools
 import re
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from relay.core.address import NULL_SENDER, Address, ReversePath
 from relay.core.envelope import Recipient
 from relay.core.errors import AddressError, PosternError
 from relay.core.reply import Reply
+from relay.smtp import dsn
 from relay.smtp.server_events import Mail
 
 _PATH: Final = (
@@ -27,9 +28,9 @@ _SIZE: Final = re.compile(r"[0-9]{1,20}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HELO_UNSAFE: Final = re.compile(r"[^!#-'*-;=?-\[\]-~]")
 _MAX_HELO: Final = 255
-_ELSEWHERE: Final = frozenset(
-    {"NOTIFY", "ORCPT", "RET", "ENVID", "REQUIRETLS", "BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY"}
-)
+_UNASKED: Final[frozenset[str]] = frozenset()
+_Value = TypeVar("_Value", str, frozenset[str])
+_ELSEWHERE: Final = frozenset({"REQUIRETLS", "BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY"})
 """Parameters of extensions that other servers offer."""
 
 
@@ -74,7 +75,7 @@ def parse_mail(argument: str, *, secure: bool = False) -> Mail:
         CommandError: with the reply to give.
     """
     text, parameters = _split(_FROM, argument, "MAIL FROM:<address>")
-    size, body_8bit, smtputf8, require_tls = 0, False, False, False
+    size, body_8bit, smtputf8, require_tls, ret, envid = 0, False, False, False, "", ""
     for name, value in parameters:
         if name == "SIZE":
             if value is None or not _SIZE.match(value):
@@ -88,10 +89,17 @@ def parse_mail(argument: str, *, secure: bool = False) -> Mail:
             if value is not None:
                 raise CommandError.of(501, "5.5.4", "REQUIRETLS takes no value")
             require_tls = True
+        elif name == "RET":
+            ret = _read(dsn.read_ret(value), dsn.BAD_RET)
+        elif name == "ENVID":
+            envid = _read(dsn.read_envid(value), dsn.BAD_ENVID)
         elif name != "AUTH" or value is None:  # RFC 4954 section 5: taken where AUTH is offered, and trusted nowhere
             raise _unsupported(name)
     path = _reverse_path(text, smtputf8=smtputf8)
-    return Mail(reverse_path=path, size=size, body_8bit=body_8bit, smtputf8=smtputf8, require_tls=require_tls)
+    return Mail(
+        reverse_path=path, size=size, body_8bit=body_8bit, smtputf8=smtputf8, require_tls=require_tls,
+        envelope_id=envid, ret=ret,
+    )  # fmt: skip
 
 
 def parse_rcpt(argument: str, *, smtputf8: bool, hostname: str) -> Recipient:
@@ -101,16 +109,34 @@ def parse_rcpt(argument: str, *, smtputf8: bool, hostname: str) -> Recipient:
         CommandError: with the reply to give.
     """
     text, parameters = _split(_TO, argument, "RCPT TO:<address>")
-    if parameters:
-        raise _unsupported(parameters[0][0])
+    original, notify = _notices(parameters) if parameters else ("", _UNASKED)
     if text.lower() == "postmaster":
         text = f"{text}@{hostname}"
     if not smtputf8 and not text.isascii():
         raise CommandError.of(553, "5.6.7", "An address outside ASCII needs SMTPUTF8")
     try:
-        return Recipient(address=_address(text))
+        return Recipient(address=_address(text), original=original, notify=notify)
     except AddressError as error:
         raise CommandError.of(501, "5.1.3", f"Bad recipient address: {error}") from None
+
+
+def _notices(parameters: list[tuple[str, str | None]]) -> tuple[str, frozenset[str]]:
+    """ORCPT and NOTIFY."""
+    original, notify = "", _UNASKED
+    for name, value in parameters:
+        if name == "NOTIFY":
+            notify = _read(dsn.read_notify(value), dsn.BAD_NOTIFY)
+        elif name == "ORCPT":
+            original = _read(dsn.read_orcpt(value), dsn.BAD_ORCPT)
+        else:
+            raise _unsupported(name)
+    return original, notify
+
+
+def _read(found: _Value | None, wanted: str) -> _Value:
+    if found is None:
+        raise CommandError.of(501, "5.5.4", wanted)
+    return found
 
 
 def _reverse_path(text: str, *, smtputf8: bool) -> ReversePath:

@@ -40,7 +40,7 @@ from relay.worker.outgoing import Outgoing
 from relay.worker.portal import Endings, Portal, ours
 from relay.worker.record import Recorder, Settlement
 from relay.worker.results import last, one_each, was_stale
-from relay.worker.returning import Returning, without
+from relay.worker.returning import Returning, asked, without
 from relay.worker.unreachable import Unreachable
 
 log = structlog.get_logger("attempt")
@@ -55,6 +55,8 @@ class Sent:
 
     results: tuple[RecipientResult, ...]
     proof: Proof | None = None
+    dsn: bool = False
+    """Whether the peer offers DSN: it then reports success where that was asked for (RFC 3461 section 5.2.1)."""
 
     def besides(self, left_out: tuple[RecipientResult, ...]) -> "Sent":
         """With the results of recipients that nothing was sent to."""
@@ -294,21 +296,24 @@ class Attempter:
         for sender, states in self._returning.senders(claimed, self._clock()):
             if results and not session.alive:
                 break  # who was not reached is tried again
+            signed = session.features.dsn and sender != str(message.envelope.reverse_path)
             transaction = Transaction(
                 reverse_path_text=sender,
-                recipients=tuple((state.number, state.recipient) for state in states),
+                recipients=tuple(
+                    (state.number, asked(state.recipient) if signed else state.recipient) for state in states
+                ),
                 content=prepared.content,
                 floor=floor,
                 body_8bit=prepared.body_8bit,
                 smtputf8=prepared.smtputf8,
                 require_tls=message.envelope.require_tls and (self._insists(message) or session.features.require_tls),
                 envelope_id=message.envelope.envelope_id,
-                ret=message.envelope.ret,
+                ret="HDRS" if signed else message.envelope.ret,
                 fence=lambda: self._store.holds(entry.id),
             )
             result = await session.transact(transaction)
             results += result.results
-        return Sent(results=tuple(results), proof=result.proof)
+        return Sent(results=tuple(results), proof=result.proof, dsn=session.features.dsn)
 
     def _insists(self, message: Message) -> bool:
         """Whether a peer that does not know REQUIRETLS fails the copy.
@@ -325,6 +330,8 @@ class Attempter:
         settlement = self._recorder.conclude(
             claimed, method=plan.method, floor=floor, results=results, proof=sent.proof, now=now, taken_as=delivered_as
         )
+        if not sent.dsn or delivered_as is FateKind.NOTIFIED:
+            settlement = self._recorder.relayed(claimed, settlement, now=now)
         delivered = [result.number for result in results if result.delivered]
         memo = self._returning.memo(claimed, delivered, sent.proof.host if sent.proof else "", now)
         return settlement if memo is None else replace(settlement, unit=(*settlement.unit, memo))

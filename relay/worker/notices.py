@@ -1,17 +1,19 @@
-"""Messages of our own about others: failure and delay notices to senders, double bounces to the postmaster."""
+"""Messages of our own about others: failure, delay and success to senders, double bounces to the postmaster."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import structlog
 
 from relay.core.address import NULL_SENDER, Address
 from relay.core.change import AuditEvent, Change, Keep, Note
 from relay.core.decision import Action, MethodName, Otherwise, PolicyDecision, Treatment
-from relay.core.entry import EntryState, QueueEntry, RecipientState
+from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Envelope, Message, Origin, Recipient
+from relay.core.fate import Fate, FateKind
 from relay.core.level import Level
 from relay.core.reply import EnhancedStatus, Reply
 from relay.delivery import schedule
@@ -26,6 +28,12 @@ log = structlog.get_logger("notices")
 
 _UNANSWERED = frozenset({Origin.NOTICE, Origin.RETURNED})
 """Nobody is told of their failure: whom they are from is the postmaster, or a stranger who may be forged."""
+_RELAYED: Final = EnhancedStatus(2, 1, 9)  # RFC 3463 section 3.2: relayed to a non-compliant mailer
+_TAKEN: Final = {
+    FateKind.DELIVERED: "its server has the message, and reports nothing of what becomes of it",
+    FateKind.NOTIFIED: "the message waits on the secure page, and a notice that says so was taken by its server",
+}
+"""What a copy came to that nobody further on reports success of, in plain words."""
 
 
 class Told(StrEnum):
@@ -152,6 +160,26 @@ class Notices:
             return Notice(told=Told.NOBODY)
         return Notice(changes=self.keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
 
+    def success(self, claimed: Claimed, fates: Mapping[int, Fate], *, now: float) -> Notice:
+        """Tell the sender of copies that were handed on to where nobody reports success, if they asked for it.
+
+        RFC 3461 sections 5.2.2 (b) and 5.2.4 (b). The null sender is never told. Never raises, as :meth:`failure`.
+        """
+        message, sender = claimed.message, claimed.message.envelope.reverse_path.address
+        reports = tuple(
+            _handed_on(state.recipient, fates[state.number], now=now)
+            for state in claimed.entry.recipients
+            if "SUCCESS" in state.recipient.notify and state.number in fates and fates[state.number].kind in _TAKEN
+        )
+        if sender is None or not reports or message.origin is not Origin.CLIENT:
+            return Notice()
+        try:
+            body = self._writer.success(message, reports, to=sender, now=now, content=claimed.content)
+        except Exception:
+            log.exception("a notice of success could not be written", message_id=message.id)
+            return Notice(told=Told.NOBODY)
+        return Notice(changes=self.keep(body, sender, Origin.DSN, message, now=now), told=Told.SENDER)
+
     def keep(self, body: bytes, to: Address, origin: Origin, about: Message, *, now: float) -> tuple[Change, ...]:
         """The changes that keep a notice of ours, to one mailbox.
 
@@ -200,6 +228,18 @@ class Notices:
 def _wants(recipient: Recipient, what: str) -> bool:
     """Whether NOTIFY asks for it; without NOTIFY failures and delays are told (RFC 3461 section 4.1)."""
     return not recipient.notify or what in recipient.notify
+
+
+def _handed_on(recipient: Recipient, fate: Fate, *, now: float) -> dsn.Report:
+    return dsn.Report(
+        recipient=recipient,
+        action=dsn.RELAYED,
+        status=_RELAYED,
+        why=_TAKEN[fate.kind],
+        reply=fate.reply,
+        host=fate.proof.host if fate.proof is not None else "",
+        at=now,
+    )
 
 
 def _report(state: RecipientState, course: Disposition, *, now: float) -> dsn.Report:

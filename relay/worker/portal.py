@@ -9,6 +9,7 @@ import structlog
 
 from relay.core.decision import MethodName
 from relay.core.entry import Claimed, RecipientState
+from relay.core.envelope import Recipient
 from relay.core.errors import StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 
@@ -22,8 +23,8 @@ _ELSEWHERE = frozenset({FateKind.RECALLED, FateKind.PORTAL_EXPIRED, FateKind.DEL
 class Portal(Protocol):
     """What the portal is told of a notice. Doing it again does no harm but a second receipt."""
 
-    async def notified(self, message_id: str, number: int) -> None:
-        """A server took it."""
+    async def notified(self, message_id: str, number: int, *, told: bool = False) -> None:
+        """A server took it; ``told``: the sender is told of that by a DSN."""
 
     async def withdrawn(self, message_id: str, number: int) -> bool:
         """It could not be delivered, or was taken out: the message in the portal is deleted."""
@@ -47,13 +48,15 @@ class Endings:
             return
         for number, fate in fates.items():
             if fate.kind not in _ELSEWHERE:
-                await self._tell(self._portal, claimed.message.id, number, taken=fate.kind is FateKind.NOTIFIED)
+                await self._tell(self._portal, claimed, number, taken=fate.kind is FateKind.NOTIFIED)
 
-    async def _tell(self, portal: Portal, message_id: str, number: int, *, taken: bool) -> None:
+    async def _tell(self, portal: Portal, claimed: Claimed, number: int, *, taken: bool) -> None:
+        message_id = claimed.message.id
+        told = any(one.number == number and wants_success(one.recipient) for one in claimed.entry.recipients)
         for attempt in itertools.count():
             try:
                 if taken:
-                    await portal.notified(message_id, number)
+                    await portal.notified(message_id, number, told=told)
                 else:
                     await portal.withdrawn(message_id, number)
             except (StoreUnavailableError, StoreFullError) as error:
@@ -63,11 +66,16 @@ class Endings:
                 return
 
 
+def wants_success(recipient: Recipient) -> bool:
+    """Whether its sender asked to be told of success (RFC 3461 section 4.1)."""
+    return "SUCCESS" in recipient.notify
+
+
 def ours(claimed: Claimed) -> Claimed:
     """The entry as a message of ours in its place is sent: signed for our own author, and no success reported.
 
-    That a server took a notice is no success of the message; its sender is told by receipts of the portal instead
-    (RFC 3461 section 4.1 lets only the last hop report success).
+    That a server took a notice is no success of the message: its sender is told by us that it was handed on, and by
+    receipts of the portal what became of it (RFC 3461 section 5.2.4).
     """
     entry = claimed.entry
     recipients = tuple(map(_unreported, entry.recipients))
@@ -77,7 +85,7 @@ def ours(claimed: Claimed) -> Claimed:
 
 def _unreported(state: RecipientState) -> RecipientState:
     recipient = state.recipient
-    if "SUCCESS" not in recipient.notify:
+    if not wants_success(recipient):
         return state
     notify = recipient.notify - {"SUCCESS"} or frozenset({"NEVER"})
     return dataclasses.replace(state, recipient=dataclasses.replace(recipient, notify=notify))

@@ -139,6 +139,11 @@ class Recorder:
             claimed, entry, fates, failed, facts=facts, waits=waits, now=now, missed=missed, verdicts=verdicts
         )
 
+    def relayed(self, claimed: Claimed, settlement: Settlement, *, now: float) -> Settlement:
+        """The same where nobody further on reports success: a sender who asked to hear of it is told by us."""
+        notice = self._notices.success(claimed, settlement.fates, now=now)
+        return replace(settlement, unit=(*settlement.unit, *notice.changes)) if notice.changes else settlement
+
     def defer(self, claimed: Claimed, failure: Failure, *, now: float) -> Settlement:
         """Nothing could be tried: everyone waits, for one reason."""
         course = disposition(failure)

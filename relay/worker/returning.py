@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from relay.core.address import Address
 from relay.core.change import Remember
 from relay.core.entry import Claimed, RecipientState
-from relay.core.envelope import Origin
+from relay.core.envelope import Origin, Recipient
 from relay.core.outcome import Failure, RecipientResult, Stage, Trouble
 from relay.core.reply import Reply
 from relay.delivery.dispatched import memo_of
@@ -114,6 +114,17 @@ class Returning:
         number = states[0].number if len(states) == 1 else None
         made = self._paths.make(claimed.entry.id, number, domain, now)
         return str(made or claimed.message.envelope.reverse_path)
+
+
+def asked(recipient: Recipient) -> Recipient:
+    """What the next hop is asked of notices that come to a return address of ours: failures always.
+
+    They are counted and may suppress; the sender is told of those that NOTIFY asks for, by us. Whoever puts an address
+    of their own in the sender's place says what comes back there (RFC 3461 section 5.2.7.1 c).
+    """
+    if not recipient.notify or "FAILURE" in recipient.notify:
+        return recipient
+    return replace(recipient, notify=recipient.notify - {"NEVER"} | {"FAILURE"})
 
 
 def without(claimed: Claimed, results: Collection[RecipientResult]) -> Claimed:

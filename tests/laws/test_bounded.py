@@ -20,7 +20,7 @@ SMALL = {
         "message_size": "900KiB",
         "recipients": 100,
         "connections": 12,
-        "command_line": "512B",
+        "command_line": "1200B",
         "message_line": "1000B",
         "messages_per_connection": 3,
         "commands_per_connection": 110,
@@ -68,7 +68,7 @@ def recipients(address):
 
 def command_line(address):
     with Line(address) as line:
-        answer = line.say("NOOP " + "x" * 600)
+        answer = line.say("NOOP " + "x" * 1300)
         assert line.say("NOOP").startswith("250"), "and the next command is heard"
         return answer
 

@@ -127,6 +127,17 @@ async def test_a_taken_notice_is_told_to_who_asked(bench):
     assert b"A notice of your secure message was sent" in post.content
 
 
+async def test_a_taken_notice_that_a_dsn_tells_of_has_no_receipt_and_what_follows_has(bench):
+    made = await bench.make()
+    await bench.ledger.notified(made.message_id, 0, told=True)
+    await bench.ledger.notified(made.message_id, 0, told=True)
+    assert bench.posts == []
+    there = await bench.deposits.find(made.id)
+    assert there.notified_at is not None
+    await bench.ledger.opened(there)
+    assert len(bench.posts) == 1
+
+
 # --- the clock
 
 

@@ -234,7 +234,7 @@ async def test_client_limits_hold():
     small = client(max_size=30, max_recipients=1, messages_per_minute=2)
     async with listening(clients=[small]) as listener, connected(listener) as (reader, writer):
         writer.write(b"EHLO x\r\nMAIL FROM:<ehr@clinic.example>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\n")
-        said = await lines(reader, 10)
+        said = await lines(reader, 11)
         assert "250-SIZE 30" in said
         assert said[-1].startswith("452 4.5.3")
         writer.write(b"DATA\r\n" + b"x" * 30 + b"\r\n.\r\nMAIL FROM:<ehr@clinic.example>\r\nRSET\r\n")

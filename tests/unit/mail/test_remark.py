@@ -75,11 +75,15 @@ def test_the_postmaster_learns_the_facts():
     assert "R1" in message["Subject"]
 
 
-def test_a_success_is_told_as_one():
-    report = Report(recipient=Recipient(address=PAT), why="", action="relayed", status=EnhancedStatus(2, 6, 0))
+@pytest.mark.parametrize(("action", "shown", "subject"), [
+    ("", "delivered", "Message delivered"), ("delivered", "delivered", "Message delivered"),
+    ("expanded", "expanded", "Message delivered"), ("relayed", "relayed", "Message handed on"),
+])  # fmt: skip
+def test_a_success_is_told_as_one(action, shown, subject):
+    report = Report(recipient=Recipient(address=PAT), why="", action=action, status=EnhancedStatus(2, 6, 0))
     message = message_from_bytes(WRITER.success(a_message("M1"), [report], to=EHR, now=NOW), policy=default)
-    assert message["Subject"] == "Message delivered"
+    assert message["Subject"] == subject
     (status,) = (part for part in message.walk() if part.get_content_type() == "message/delivery-status")
     fields = status.get_payload()[1]
-    assert (fields["Action"], fields["Status"]) == ("relayed", "2.6.0")
+    assert (fields["Action"], fields["Status"]) == (shown, "2.6.0")
     assert "What to do" not in message.get_payload()[0].get_content()

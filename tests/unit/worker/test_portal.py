@@ -97,8 +97,8 @@ class Book:
     def __init__(self, *errors):
         self.errors, self.told = list(errors), []
 
-    async def notified(self, message_id, number):
-        self._take("notified", message_id, number)
+    async def notified(self, message_id, number, *, told=False):
+        self._take("notified", message_id, number, *(["told"] if told else []))
 
     async def withdrawn(self, message_id, number):
         self._take("withdrawn", message_id, number)
@@ -108,6 +108,13 @@ class Book:
         if self.errors:
             raise self.errors.pop(0)
         self.told.append(what)
+
+
+@pytest.mark.parametrize(("notify", "told"), [(("SUCCESS",), True), (("FAILURE", "SUCCESS"), True), ((), False)])
+async def test_the_portal_learns_that_a_dsn_tells_the_sender_of_its_notice(notify, told):
+    book = Book()
+    await Endings(book, Pauses()).tell(claimed_of(0, 1, notify=notify), fates(n0=FateKind.NOTIFIED))
+    assert book.told == [("notified", "m1", 0, *(["told"] if told else []))]
 
 
 class Pauses:
