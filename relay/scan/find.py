@@ -21,6 +21,9 @@ from relay.scan.told import Teller
 from relay.scan.vocabulary import PAIR, PROBES, SIGN, Known, Vocabularies
 from relay.scan.way import NATIVE
 
+if NATIVE:
+    from relay.scan import _native
+
 _DENSE: Final = 20  # different terms of one word in some thousand characters
 _HEALTH: Final = FindingGroup.HEALTH
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
@@ -78,6 +81,7 @@ class Finder:
         native: bool = NATIVE,
     ) -> None:
         self._use = instruments if not native else replace(instruments, lexicon=instruments.lexicon.without_phrases())
+        self._apart = _native.apart if native else _apart
         self._weights = weights
         self._excludes = excludes
         self._limits = limits or FindLimits()
@@ -113,13 +117,12 @@ class Finder:
         marked: list[tuple[int, bytes]] = []
         listed, tried = self._terms.find(tokens, self._limits.words)
         cells = self._tried(data, tried, search, marked)
-        hits = _apart([*self._own(data), *cells, *self._shape_hits(search)], listed, len(data))
+        hits = self._apart([*self._own(data), *cells, *self._shape_hits(search)], listed, len(data))
         if guessed := self._guessed(tokens, hits):
             hits += guessed
             hits.sort(key=_START)
         hits = alone.weighed(hits, len(data), self._weights)
-        marks = _marks(hits, len(data))
-        told = self._use.teller.told(hits, tokens, marks)
+        told = self._use.teller.told(hits, tokens)
         hits = told if told is hits else sorted(told, key=_START)
         hits = zones.without_boilerplate(hits, data, marked)
         identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER]
@@ -242,11 +245,3 @@ def _first_come(found: Iterable[Hit], size: int) -> list[Hit]:
             marks[start:end] = _MARKED[: end - start] if end - start < _MOST_MARKED else b"\1" * (end - start)
             hits.append(hit)
     return hits
-
-
-def _marks(hits: Iterable[Hit], size: int) -> bytearray:
-    """Of each character, whether something was found there."""
-    marks = bytearray(size)
-    for _, _, start, end, _, _, _ in hits:
-        marks[start:end] = b"\1" * (end - start)
-    return marks

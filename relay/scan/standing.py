@@ -106,7 +106,7 @@ _STOPS: Final = b":;.,(/|-\n0123456789"
 _PRONOUNS: Final = tuple(
     b" %b " % word for word in b"she he her his him hers pt hes shes mom mother dad parents wife husband".split()
 )
-_FOREIGN: Final = frozenset(b"que los las una und der das les des est".split())
+_FOREIGN: Final = tuple(b"que los las una und der das les des est".split())
 _IS_FOREIGN: Final = 2
 _SPEAKS: Final = 180  # characters behind a name in which a pronoun may speak of it
 _BEFORE: Final = 40
@@ -219,7 +219,7 @@ def does_in_public(tokens: Tokens, end: int) -> bool:
 
 def is_foreign(tokens: Tokens) -> bool:
     """Whether the text is in a language in which every noun is no English word."""
-    return len(_FOREIGN.intersection(tokens.words)) >= _IS_FOREIGN
+    return len(tokens.among(_FOREIGN)) >= _IS_FOREIGN
 
 
 def _is_nobody(previous: bytes, words: Sequence[bytes]) -> bool:

@@ -2,10 +2,14 @@
 
 import codecs
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from relay.scan.lexicon import FOLD
+from relay.scan.way import NATIVE
+
+if NATIVE:
+    from relay.scan import _native
 
 
 class _Narrow(dict[int, str]):
@@ -64,6 +68,13 @@ class Tokens:
         self.lower = self.data.lower()
         self.padded = b" %b " % self.data.translate(FOLD)
         self.words = split(self.padded)
+
+    def among(self, some: tuple[bytes, ...]) -> Collection[bytes]:
+        """Those of a few words that are in the text."""
+        words = self.words
+        if NATIVE and isinstance(words, _native.Words):
+            return words.among(some)
+        return frozenset(some).intersection(words)
 
     def place(self, word: bytes, start: int) -> int:
         """Where a word that occurs at ``start`` or later begins.

@@ -46,7 +46,7 @@ _MINE: Final = tuple(
 _OF_ME: Final = (b" my ", b" i ", b" me ", b" im ", b" ive ", b" mi ", b" tengo ", b" estoy ")
 """One of these stands in whatever speaks of me."""
 _YOURS: Final = (b" your ", b" you re ", b" you are ", b" you have ", b" you had ", b" you were ", b" su ")
-_SPEAKS: Final = frozenset(map(bytes.strip, (*_OF_ME, b"your", b"you", b"su")))
+_SPEAKS: Final = tuple(map(bytes.strip, (*_OF_ME, b"your", b"you", b"su")))
 """One of these words stands in whatever speaks of me or of you."""
 _NOT_ME: Final = frozenset(
     b"son daughter husband wife mother father mom mum dad sister brother grandmother grandfather grandma grandpa "
@@ -124,24 +124,22 @@ class Teller:
         """The same with other weights."""
         return Teller(self._strangers.weighed(weights), weights)
 
-    def told(self, hits: list[Hit], tokens: Tokens, marks: bytearray) -> list[Hit]:
+    def told(self, hits: list[Hit], tokens: Tokens) -> list[Hit]:
         """The hits, with persons on no list, and with names and ways to reach somebody weighed by whom they belong to.
 
         Args:
             hits: what was found.
             tokens: the text.
-            marks: of each character, whether something was found there.
         """
         public = [hit[2] for hit in hits if hit[0] == "public"]
         if public:
-            hits = [hit for hit in hits if hit[0] != "public"]
-            hits = self._told(hits, tokens, marks)
-            return [_in_public(hit, public) if hit[0] == "name" else hit for hit in hits]
-        return self._told(hits, tokens, marks)
+            others = self._told([hit for hit in hits if hit[0] != "public"], tokens, hits)
+            return [_in_public(hit, public) if hit[0] == "name" else hit for hit in others]
+        return self._told(hits, tokens, hits)
 
-    def _told(self, hits: list[Hit], tokens: Tokens, marks: bytearray) -> list[Hit]:
+    def _told(self, hits: list[Hit], tokens: Tokens, found: Sequence[Hit]) -> list[Hit]:
         health = [hit for hit in hits if hit[1] is _HEALTH and hit[4] > 0]
-        if _together(health) < _ENOUGH:
+        if not _is_much(health, _ENOUGH):
             return hits
         health.sort(key=_place)
         if _is_plain(hits, health):
@@ -149,6 +147,7 @@ class Teller:
         health = [hit for hit in _dense(health) if hit[4] >= _PLAIN]
         if not health:
             return hits
+        marks = _marks(found, len(tokens.data))
         hits = [*hits, *self._strangers.find(tokens, health, marks), *self._strangers.in_small(tokens, marks)]
         if len(tokens.words) <= _FEW_WORDS:
             hits = self._forms.find(tokens, hits, health, marks)
@@ -173,7 +172,7 @@ class Teller:
             not ways
             or len(ways) > _FEW_WAYS
             or any(hit[0] not in _WAYS and hit[0] not in _BESIDE_WAYS for hit in told)
-            or _together(health) < _BESIDE_IS_HEALTH
+            or not _is_much(health, _BESIDE_IS_HEALTH)
             or not _holds_any(tokens.padded, _SOMEBODY)
         ):
             return hits
@@ -261,11 +260,22 @@ def _place(hit: Hit) -> int:
     return hit.start
 
 
-def _together(hits: Iterable[Hit]) -> float:
+def _marks(hits: Iterable[Hit], size: int) -> bytearray:
+    """Of each character, whether something was found there."""
+    marks = bytearray(size)
+    for _, _, start, end, _, _, _ in hits:
+        marks[start:end] = b"\1" * (end - start)
+    return marks
+
+
+def _is_much(hits: Iterable[Hit], least: float) -> bool:
+    """Whether their weights together come to so much, which more of them never make less."""
     rest = 1.0
     for hit in hits:
         rest *= 1 - hit[4]
-    return 1 - rest
+        if 1 - rest >= least:
+            return True
+    return False
 
 
 def _dense(health: Sequence[Hit]) -> Iterator[Hit]:
@@ -284,13 +294,15 @@ def _dense(health: Sequence[Hit]) -> Iterator[Hit]:
 
 def _is_plain(hits: Iterable[Hit], health: Sequence[Hit]) -> bool:
     """Whether somebody is told without doubt in the midst of health context, which is in order: no more is to find."""
+    certain = [hit for hit in hits if hit[4] >= _CERTAIN and hit[1] is _IDENTIFIER]
+    if not certain:
+        return False
     places = [hit[2] for hit in health]
     return any(
-        hit[4] >= _CERTAIN
-        and hit[1] is _IDENTIFIER
-        and _together(health[bisect_left(places, hit[2] - _BESIDE) : bisect_right(places, hit[3] + _BESIDE)])
-        >= _BESIDE_IS_HEALTH
-        for hit in hits
+        _is_much(
+            health[bisect_left(places, hit[2] - _BESIDE) : bisect_right(places, hit[3] + _BESIDE)], _BESIDE_IS_HEALTH
+        )
+        for hit in certain
     )
 
 
@@ -323,7 +335,7 @@ def _speaks_to(health: Sequence[Hit], tokens: Tokens) -> list[int]:
         len(tokens.words) > _SHORT
         or not _holds_any(tokens.padded, _TO_YOU)
         or _holds_any(tokens.padded, _OF_OTHERS)
-        or _together(hit for hit in health if hit.kind != "care") < _MUCH
+        or not _is_much((hit for hit in health if hit.kind != "care"), _MUCH)
     ):
         return []
     return [hit.start for hit in health]
@@ -334,7 +346,7 @@ def _voices(health: Sequence[Hit], tokens: Tokens) -> Voices:
     yours: list[int] = []
     kin: list[int] = []
     padded = tokens.padded
-    spoken = [b" %b " % word for word in _SPEAKS.intersection(tokens.words)]
+    spoken = [b" %b " % word for word in tokens.among(_SPEAKS)]
     if not spoken:
         return Voices(mine, yours, kin)
     for hit in health:

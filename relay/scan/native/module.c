@@ -1,7 +1,7 @@
 /* The module: its types, and the version that the Python side wants. */
 #include "native.h"
 
-#define VERSION 6
+#define VERSION 7
 
 static PyTypeObject *added(PyObject *module, PyType_Spec *spec)
 {
@@ -44,6 +44,11 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
+static PyMethodDef module_methods[] = {
+    {"apart", hits_apart, METH_VARARGS, "What stands where nothing before it in both lists does, by place."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     {0, NULL},
@@ -54,6 +59,7 @@ static struct PyModuleDef module_definition = {
     .m_name = "relay.scan._native",
     .m_doc = "What the scan does with every character and word of a text.",
     .m_size = sizeof(State),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -105,6 +105,8 @@ int pass_begin(Pass *pass);
 /* Whether the word at ``index``, which is of the vocabulary, matters, and why. */
 int pass_event(const Pass *pass, Py_ssize_t index, Event *event);
 
+/* apart(first, listed, size): those that stand where nothing before them in both lists does, by place. */
+PyObject *hits_apart(PyObject *module, PyObject *args);
 PyObject *vocabulary_found(Vocabulary *self, PyObject *args);
 
 /* Up to eight octets as a number, the first the lowest; ``room``: how many may be read. */

@@ -6,6 +6,14 @@
 #endif
 
 #define BLOCK 64 /* octets looked at together */
+#define MOST_ASKED 64
+#define SLOTS 256 /* for those asked for: no more than a quarter is taken */
+
+/* A word that is asked for. */
+typedef struct {
+    const uint8_t *octets;
+    Py_ssize_t size;
+} Some;
 
 /* Of a block, a bit for each octet that is no space. */
 static inline uint64_t letters_of(const uint8_t *text, Py_ssize_t size)
@@ -140,11 +148,72 @@ static PyObject *words_iter(Words *self)
     return PyObject_GetIter(self->list);
 }
 
+/* The place of a word among some, from 1; 0: it is none of them. ``slots`` has their places by hash. */
+static unsigned place_among(const Words *self, const Word *word, const uint8_t *slots, const Some *some)
+{
+    uint32_t size = word->end - word->start;
+    const uint8_t *text = self->text + word->start;
+    uint64_t hash = hash_of(text, size, (size_t)self->size - word->start);
+    for (uint32_t slot = (uint32_t)hash % SLOTS; slots[slot]; slot = (slot + 1) % SLOTS) {
+        const Some *one = &some[slots[slot] - 1];
+        if (one->size == (Py_ssize_t)size && memcmp(one->octets, text, size) == 0)
+            return slots[slot];
+    }
+    return 0;
+}
+
+/* Take the words that are asked for; how many, or -1 with an exception set. */
+static Py_ssize_t take_some(PyObject *asked, uint8_t *slots, Some *some)
+{
+    Py_ssize_t count = PyTuple_Size(asked);
+    if (count > MOST_ASKED) {
+        PyErr_SetString(PyExc_ValueError, "too many words are asked for");
+        return -1;
+    }
+    for (Py_ssize_t number = 0; number < count; number++) {
+        char *octets;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(asked, number), &octets, &some[number].size) < 0)
+            return -1;
+        some[number].octets = (const uint8_t *)octets;
+        uint64_t hash = hash_of(some[number].octets, (size_t)some[number].size, (size_t)some[number].size);
+        uint32_t slot = (uint32_t)hash % SLOTS;
+        while (slots[slot])
+            slot = (slot + 1) % SLOTS;
+        slots[slot] = (uint8_t)(number + 1);
+    }
+    return count;
+}
+
+/* among(some): those of some words, a tuple without repetition, that are in the text, in the tuple's order. */
+static PyObject *words_among(Words *self, PyObject *asked)
+{
+    uint8_t slots[SLOTS] = {0}, is_there[MOST_ASKED + 1] = {0};
+    Some some[MOST_ASKED];
+    if (!PyTuple_Check(asked)) {
+        PyErr_SetString(PyExc_TypeError, "words that are no tuple");
+        return NULL;
+    }
+    Py_ssize_t count = take_some(asked, slots, some);
+    PyObject *found = count < 0 ? NULL : PyList_New(0);
+    for (Py_ssize_t index = 0; found != NULL && index < self->count; index++)
+        is_there[place_among(self, &self->words[index], slots, some)] = 1;
+    for (Py_ssize_t number = 0; found != NULL && number < count; number++)
+        if (is_there[number + 1] && PyList_Append(found, PyTuple_GetItem(asked, number)) < 0)
+            Py_CLEAR(found);
+    return found;
+}
+
+static PyMethodDef words_methods[] = {
+    {"among", (PyCFunction)words_among, METH_O, "Those of some words that are in the text."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot words_slots[] = {
     {Py_tp_doc, "The words of a folded text, which has a space before and after; in order."},
     {Py_tp_new, words_new},
     {Py_tp_dealloc, words_dealloc},
     {Py_tp_iter, words_iter},
+    {Py_tp_methods, words_methods},
     {Py_sq_length, words_length},
     {Py_sq_item, words_item},
     {0, NULL},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.cli import main
 from relay.extract.engine import ScanEngine, load_judge
-from relay.scan import way
+from relay.scan import find, way
 from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
 from relay.scan.model import Hit
@@ -142,6 +142,69 @@ def test_words_are_those_of_split(data):
     assert [words[index] for index in range(len(words))] == padded.split()
     with pytest.raises(IndexError):
         words[len(words)]
+
+
+SOME = (b"my", b"i", b"patient", b"name", b"confidential", b"unauthorized", b"xxxxxxxxx", b"")
+
+
+@needs_native
+@given(TEXTS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example("My name is I. Confidential xxxxxxxx xxxxxxxxx")
+def test_words_among_some_are_those_of_the_text(text):
+    assert set(Tokens(text, _native_words()).among(SOME)) == set(Tokens(text).among(SOME))
+
+
+@needs_native
+def test_words_are_asked_for_by_a_few_words():
+    from relay.scan import _native
+
+    words = _native.Words(b" a b ")
+    assert words.among((b"c", b"b", b"a", b"")) == [b"b", b"a"]
+    assert words.among(()) == []
+    with pytest.raises(ValueError, match="too many"):
+        words.among(tuple(b"%d" % number for number in range(65)))
+    for wrong in ([b"a"], ("a",), (None,), None):
+        with pytest.raises(TypeError):
+            words.among(wrong)
+
+
+def hits_of(spans):
+    return [Hit("kind", "group", start, start + size, 0.5, b"%d" % start) for start, size in spans]
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 9)), max_size=20)
+
+
+@needs_native
+@given(SPANS, SPANS)
+@settings(deadline=None)
+@example([(5, 5), (9, 1), (3, 2), (3, 0)], [(0, 4), (4, 1), (5, 0), (10, 3)])
+def test_what_stands_apart_is_told_the_same_both_ways(first, listed):
+    from relay.scan import _native
+
+    upto, apart = 0, []
+    for start, size in sorted(listed):
+        if start >= upto:
+            upto = start + max(size, 1)
+            apart.append((start, max(size, 1)))
+    assert _native.apart(hits_of(first), hits_of(apart), 99) == find._apart(hits_of(first), hits_of(apart), 99)
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [
+    (), ("", "", 3), ("", "", -1, 2), ("", "", 3, 2), ("", "", 3, 10), ("", "", 2**70, 2**70), ("", "", "3", 4), None,
+])  # fmt: skip
+def test_hits_that_are_none_are_refused(wrong):
+    from relay.scan import _native
+
+    for lists in (([wrong], []), ([], [wrong])):
+        with pytest.raises((ValueError, OverflowError, TypeError)):
+            _native.apart(*lists, 9)
+    with pytest.raises(ValueError, match="no size"):
+        _native.apart([], [], -1)
+    with pytest.raises(TypeError):
+        _native.apart((), [], 9)
 
 
 ROWS = ("facts", "beside", "phrases", "parts")
@@ -336,7 +399,7 @@ def _native_words():
 
 
 @pytest.mark.parametrize(("is_native", "version", "told"), [
-    (True, 6, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+    (True, 7, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
 ])  # fmt: skip
 def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)
