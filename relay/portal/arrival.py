@@ -54,9 +54,7 @@ async def landing(request: Request) -> Response:
     """``GET /m/ID``: a page with a button."""
     rooms = rooms_of(request)
     deposit = await _there(request)
-    session = await rooms.sessions.current(request)
-    is_in = session is not None and not session.locked and session.assurance is not Assurance.PENDING
-    if session is not None and is_in and session.mailbox.key == deposit.mailbox.key:
+    if await _is_in(request, deposit):
         return RedirectResponse(f"/inbox/{deposit.id}", 303)
     context = {
         "deposit_id": deposit.id,
@@ -65,6 +63,13 @@ async def landing(request: Request) -> Response:
         "not_me": f"/m/{deposit.id}/not-me",
     }
     return rooms.pages.render(request, "landing.html", context, tenant=deposit.tenant, language=deposit.language)
+
+
+async def _is_in(request: Request, deposit: Deposit) -> bool:
+    """Whether whom it is for is signed in already: who went back needs no other code."""
+    session = await rooms_of(request).sessions.current(request)
+    is_in = session is not None and not session.locked and session.assurance is not Assurance.PENDING
+    return session is not None and is_in and session.mailbox.key == deposit.mailbox.key
 
 
 async def ask(request: Request) -> Response:
@@ -78,7 +83,10 @@ async def ask(request: Request) -> Response:
 
 async def code_page(request: Request) -> Response:
     """``GET /m/ID/code``: where the code is entered."""
-    return _code_page(request, await _there(request))
+    deposit = await _there(request)
+    if await _is_in(request, deposit):
+        return RedirectResponse(f"/inbox/{deposit.id}", 303)
+    return _code_page(request, deposit)
 
 
 def _code_page(request: Request, deposit: Deposit, *, wrong: str = "", status: int = 200) -> Response:

@@ -533,6 +533,30 @@ def test_a_warning_comes_before_the_log_off_and_can_be_answered(portal, chromium
     walk.close()
 
 
+PRESS = """() => document.querySelector('form[action$="/open"]').dispatchEvent(
+    new Event("submit", {bubbles: true, cancelable: true}))"""
+"""What a press of the button tells scripts, and whether they let the form go."""
+
+
+def test_a_second_press_does_not_break_off_the_answer_to_the_first(portal, chromium):
+    """On a slow line people press again: the cookie of the session would be lost, and a code is right once."""
+    walk = Walk(portal, chromium, "impatient", **PHONE)
+    page = walk.page
+    deposit = walk.deposit("impatient@mail.example")
+    walk.go(f"/m/{deposit.id}")
+    walk.press("Send me a code")
+    assert [page.evaluate(PRESS), page.evaluate(PRESS)] == [True, False]
+    page.evaluate("window.dispatchEvent(new Event('pageshow'))")  # who goes back may press anew
+    assert page.evaluate(PRESS)
+    page.evaluate("window.dispatchEvent(new Event('pageshow'))")
+    page.get_by_label("Code from the email").fill(walk.code())
+    walk.press("Read my message")
+    page.get_by_role("heading", name="Make your next visit easier").wait_for()
+    page.go_back()  # the page of the code leads on for who is in
+    page.wait_for_url(f"**/inbox/{deposit.id}")
+    walk.close()
+
+
 def test_going_back_after_sending_offers_nothing_to_send_again(portal, chromium):
     walk = Walk(portal, chromium, "back", **PHONE)
     page = walk.page

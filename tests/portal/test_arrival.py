@@ -55,8 +55,11 @@ async def test_whoever_is_signed_in_goes_straight_to_the_message(site):
     browser = await site.browser().sign_in(deposit)
     await browser.get(f"/m/{deposit.id}")
     assert browser.path == f"/inbox/{deposit.id}"
-    await browser.get(f"/m/{other.id}")
-    assert browser.path == f"/m/{other.id}"
+    await browser.get(f"/m/{deposit.id}/code")  # went back: the code that was there is used up
+    assert browser.path == f"/inbox/{deposit.id}"
+    for page in (f"/m/{other.id}", f"/m/{other.id}/code"):
+        await browser.get(page)
+        assert browser.path == page
 
 
 async def test_a_new_device_is_mailed_and_a_known_one_is_not(site):

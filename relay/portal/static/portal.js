@@ -38,6 +38,17 @@
     fit();
   }
 
+  // One press is enough. A second one would break off the answer to the first, and with it the cookie that it brings: a
+  // code is right once.
+  const AGAIN = 10000;
+  let pressed = new WeakMap();
+  window.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    if (Date.now() - (pressed.get(event.target) || 0) < AGAIN) event.preventDefault();
+    else pressed.set(event.target, Date.now());
+  });
+  window.addEventListener("pageshow", () => { pressed = new WeakMap(); });
+
   // Remember until the form is seen again that what was written there has been sent (compose.js).
   const sent = document.querySelector("[data-sent]");
   if (sent) window.sessionStorage.setItem("sent " + sent.dataset.sent, "1");
