@@ -218,14 +218,14 @@ def _certificate(der: bytes) -> _Leaf:
             not_after=certificate.not_valid_after_utc.timestamp(),
             names=_names(certificate),
         )
-    except ValueError:
+    except Exception:  # noqa: BLE001  a stranger's bytes: OpenSSL takes what this parser has many exceptions for
         return _Leaf(fingerprint=fingerprint)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()
     return tuple(name[:255] for name in found.value.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
 

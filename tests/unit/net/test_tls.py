@@ -1,6 +1,12 @@
+import datetime as dt
+import hashlib
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from relay.core.errors import ProblemsError
 from relay.core.level import Level, Voucher
@@ -72,6 +78,34 @@ def test_a_certificate_that_does_not_parse_keeps_its_fingerprint():
     proof = judge(Live(make_contexts().encrypting, der=b"junk"), host="mx.x.example", address="192.0.2.1")
     assert len(proof.certificate_sha256) == 64
     assert (proof.issuer, proof.not_after) == ("", 0.0)
+
+
+def _certificate(names=b""):
+    """A certificate of a stranger's making; ``names``: octets of its subject alternative names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.x.example")])
+    start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(start).not_valid_after(start + dt.timedelta(days=90))
+    if names:
+        oid = x509.SubjectAlternativeName.oid
+        made = made.add_extension(x509.UnrecognizedExtension(oid, names), critical=False)
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        pytest.param(_certificate(b"\x30\x04\xa3\x02\x05\x00"), id="x400Address"),
+        pytest.param(_certificate(b"\x30\x04\xa5\x02\x05\x00"), id="ediPartyName"),
+        pytest.param(_certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1), id="version 4"),
+    ],
+)
+def test_an_odd_certificate_of_a_peer_that_openssl_takes_is_judged_like_any(der):
+    proof = judge(Live(make_contexts().encrypting, der=der), host="mx.x.example", address="192.0.2.1")
+    assert proof.level is Level.ENCRYPTED
+    assert proof.certificate_sha256 == hashlib.sha256(der).hexdigest()
+    assert proof.names == ()
 
 
 def test_unverified_hosts_are_forgotten_in_time_and_bounded():
