@@ -196,10 +196,12 @@ def check_export(file: Path, key: str | None) -> None:
             *_, last = lines
     except PosternError as error:
         raise ProblemsError(Problem(where=str(file), what=str(error))) from None
-    signer = orjson.loads(last)["head"]["key"]
+    head = orjson.loads(last)["head"]
+    signer, start = head["key"], head["export"]
     if key is not None and key != signer:
         raise ProblemsError(Problem(where=str(file), what=f"is signed with key {signer}, not {key}"))
-    click.echo(f"Whole: records up to {at.count}, signed with key {signer}.")
+    span = f"records {start['count'] + 1} to {at.count} of {start['from']} to {start['to']}"
+    click.echo(f"Whole: {span}, signed with key {signer}.")
     if key is None:
         click.echo("Compare the key's id with what the operator told you (`postern keys status`).")
 

@@ -33,6 +33,7 @@ MAX_FRAME: Final = 1 << 30
 """Octets of a sealed frame; a longer length is damage."""
 _PURPOSE: Final = "audit"
 _HEAD_PREFIX: Final = b"postern audit head 1\n"
+_EXPORT_FORMAT: Final = "postern-audit-1"
 _MAILBOXES: Final = frozenset({"sender", "recipients"})
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
@@ -213,8 +214,8 @@ def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:16]
 
 
-def sign_head(at: Link, *, now: float, day: str, ring: KeyRing) -> dict[str, Any]:
-    """A signed head: what may be sent off the machine; it says nothing about any message."""
+def sign_head(at: Link, *, now: float, day: str, ring: KeyRing, **more: Any) -> dict[str, Any]:
+    """A signed head: what may be sent off the machine; it says nothing about any message. ``more`` is signed too."""
     private = Ed25519PrivateKey.from_private_bytes(ring.audit_key.secret)
     head = {
         "at": round(now, 3),
@@ -224,6 +225,7 @@ def sign_head(at: Link, *, now: float, day: str, ring: KeyRing) -> dict[str, Any
         "key": key_id(private.public_key().public_bytes_raw()),
         "ring": ring.id,
         "seq": at.seq,
+        **more,
     }
     signature = private.sign(_HEAD_PREFIX + orjson.dumps(head, option=_CANONICAL))
     return {**head, "signature": base64.b64encode(signature).decode("ascii")}
@@ -288,11 +290,15 @@ def open_frame(sealed: bytes, *, day: str, number: int, vault: Vault) -> Frame:
 def export_lines(
     start: Link, records: Iterable[bytes], *, now: float, days: tuple[str, str], ring: KeyRing
 ) -> Iterator[bytes]:
-    """JSON lines a third party can check without any secret: start, records, signed head with its public key."""
+    """JSON lines a third party can check without any secret: start, records, signed head with its public key.
+
+    The head of an export repeats its first line under the signature: else whoever cuts records away at the beginning
+    could count the hash that the rest begins with, and at the end put another signed head of the trail.
+    """
     at = start
     opening = {
         "type": "start",
-        "format": "postern-audit-1",
+        "format": _EXPORT_FORMAT,
         "from": days[0],
         "to": days[1],
         "count": at.count,
@@ -303,50 +309,59 @@ def export_lines(
     for record in records:
         at = Link(count=at.count + 1, hash=link(at.hash, record), seq=orjson.loads(record)["seq"] or at.seq)
         yield record
-    head = sign_head(at, now=now, day=days[1], ring=ring)
+    head = sign_head(at, now=now, day=days[1], ring=ring, export=opening)
     public = base64.b64encode(public_keys(ring)[head["key"]]).decode("ascii")
     yield orjson.dumps({"type": "head", "head": head, "public_key": public}, option=_CANONICAL)
 
 
 def check_export(lines: Iterable[bytes]) -> Link:
-    """Check an export from its bytes alone: every link, and the signature under the public key it carries.
+    """Check an export from its bytes alone: every link, and under the public key it carries where it begins and ends.
 
     That the key is the installation's must be known from elsewhere (``postern keys status`` prints its id).
 
     Raises:
         SealError: with the line at fault.
     """
-    at: Link | None = None
-    closed = False
+    opening: Mapping[str, Any] = {}
+    at, closed = Link(), False
     for number, line in enumerate(lines, 1):
         try:
             item = orjson.loads(line)
-            at, closed = _check_line(item, line.rstrip(b"\n"), at, closed=closed)
+            if closed:
+                raise SealError("something follows the head")  # noqa: TRY301  one place names the line
+            if not opening:
+                opening, at = item, _check_opening(item)
+            elif item.get("type") == "head":
+                _check_final(item, opening, at)
+                closed = True
+            else:
+                at = _check_record(item, line.rstrip(b"\n"), at)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SealError(f"line {number}: not a line of an audit export") from None
         except SealError as error:
             raise SealError(f"line {number}: {error}") from None
-    if at is None or not closed:
+    if not closed:
         raise SealError("the export ends before its signed head")
     return at
 
 
-def _check_line(item: Mapping[str, Any], line: bytes, at: Link | None, *, closed: bool) -> tuple[Link, bool]:
-    if closed:
-        raise SealError("something follows the head")
-    if at is None:
-        return Link(count=int(item["count"]), hash=bytes.fromhex(item["hash"]), seq=int(item["seq"])), False
-    if item.get("type") == "head":
-        _check_final(item, at)
-        return at, True
+def _check_opening(item: Mapping[str, Any]) -> Link:
+    if item["format"] != _EXPORT_FORMAT:
+        raise SealError("an export of another version of Postern: check it with that one")
+    return Link(count=int(item["count"]), hash=bytes.fromhex(item["hash"]), seq=int(item["seq"]))
+
+
+def _check_record(item: Mapping[str, Any], line: bytes, at: Link) -> Link:
     if item["number"] != at.count + 1:
         raise SealError(f"record {at.count + 1} is missing or out of order")
-    return Link(count=at.count + 1, hash=link(at.hash, line), seq=item["seq"] or at.seq), False
+    return Link(count=at.count + 1, hash=link(at.hash, line), seq=item["seq"] or at.seq)
 
 
-def _check_final(item: Mapping[str, Any], at: Link) -> None:
+def _check_final(item: Mapping[str, Any], opening: Mapping[str, Any], at: Link) -> None:
     public = base64.b64decode(item["public_key"], validate=True)
     head = item["head"]
     check_head(head, {key_id(public): public})
+    if head.get("export") != opening:
+        raise SealError("the signed head is not this export's: records were removed at its beginning or its end")
     if (head["count"], head["hash"]) != (at.count, at.hash.hex()):
         raise SealError(f"the signed head does not match record {at.count}: records were changed, removed or added")

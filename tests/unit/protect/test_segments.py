@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.core.change import AuditEvent
-from relay.core.errors import CorruptError, PosternError, ProblemsError, StoreError
+from relay.core.errors import CorruptError, PosternError, ProblemsError, SealError, StoreError
 from relay.core.ports import OutboxRow
 from relay.observe import trail
 from relay.observe.archiver import Archiver, ArchiverOptions
@@ -709,6 +709,38 @@ def test_a_changed_export_is_found(whole, change):
     else:
         lines[-1] = lines[-1].replace(b'"count":48', b'"count":47')
     with pytest.raises(PosternError):
+        chain.check_export(lines)
+
+
+def test_an_export_without_its_first_records_is_found(whole):
+    lines = exported(whole)
+    opening, hidden = orjson.loads(lines[0]), lines[1:6]
+    at = bytes.fromhex(opening["hash"])
+    for record in hidden:
+        at = chain.link(at, record)
+    start = {**opening, "count": opening["count"] + len(hidden), "hash": at.hex()}
+    with pytest.raises(SealError, match="removed at its beginning"):
+        chain.check_export([orjson.dumps(start), *lines[6:]])
+
+
+def test_an_export_that_ends_with_another_head_of_the_trail_is_found(whole):
+    lines = exported(whole)
+    heads = [
+        place.frame.facts
+        for day in segment_days(whole)
+        for place in read_places(segment_path(whole, day), make_vault())
+        if place.frame.kind == "head"
+    ]
+    assert heads[0]["count"] < 48
+    closing = orjson.dumps({**orjson.loads(lines[-1]), "head": heads[0]})
+    with pytest.raises(SealError, match="or its end"):
+        chain.check_export([*lines[: heads[0]["count"] + 1], closing])
+
+
+def test_the_days_of_an_export_are_signed(whole):
+    lines = exported(whole)
+    lines[0] = lines[0].replace(b'"from":"2023-11-15"', b'"from":"2023-11-01"')
+    with pytest.raises(SealError, match="not this export's"):
         chain.check_export(lines)
 
 
