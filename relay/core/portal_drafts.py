@@ -140,5 +140,14 @@ class Drafts(Protocol):
     async def discard(self, draft_id: str) -> None:
         """Delete the draft and its files."""
 
+    async def sent(self, draft: Draft, onward: Callable[[Draft], Draft | None]) -> None:
+        """Delete it with the files that it names, if it is still there.
+
+        Args:
+            draft: as it was sent.
+            onward: is given the draft as it stands now, with the files alone that were not sent; what it gives is kept
+                in its place, with these files. May be called again.
+        """
+
     async def sweep(self, *, before: float) -> int:
         """Delete drafts not saved since then, and those whose deposit has ended; how many."""

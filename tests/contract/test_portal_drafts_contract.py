@@ -158,6 +158,32 @@ async def test_what_is_discarded_is_gone_with_its_files(portal, drafts):
         assert rows == []
 
 
+async def test_what_is_sent_is_gone_and_files_that_came_later_go_on_in_what_takes_its_place(portal, drafts):
+    await drafts.save(a_draft())
+    await drafts.add("draft-1", an_upload(), **BOUNDS)
+    sent = await drafts.of("deposit-00000000000001", DraftKind.REPLY)
+    await drafts.add("draft-1", an_upload(id="upload-2"), **BOUNDS)
+    await drafts.append("upload-2", 0, b"0123")
+    await drafts.sent(dataclasses.replace(sent, id="another"), lambda _: pytest.fail("it is not what is there"))
+    seen = []
+
+    def onward(there):
+        seen.append([upload.id for upload in there.uploads])
+        return a_draft(id="draft-2", text="planted-late", uploads=there.uploads)
+
+    await drafts.sent(sent, onward)
+    assert seen == [["upload-2"]]
+    there = await drafts.of("deposit-00000000000001", DraftKind.REPLY)
+    assert (there.id, there.text, [upload.id for upload in there.uploads]) == ("draft-2", "planted-late", ["upload-2"])
+    assert await drafts.append("upload-2", 4, b"456789") == 10  # on its way meanwhile
+    assert await whole(drafts, "upload-2") == b"0123456789"
+    assert await whole(drafts, "upload-1") == b""
+    await drafts.sent(there, lambda _: None)
+    for table in ("drafts", "uploads", "upload_pieces"):
+        rows = await portal.database.read(lambda cursor, table=table: cursor.rows(f"SELECT * FROM {table}"))
+        assert rows == []
+
+
 async def test_old_drafts_and_those_of_ended_messages_are_swept(portal, drafts):
     for number in (1, 2, 3):
         await portal.deposits.deposit(a_deposit(number), b"x")

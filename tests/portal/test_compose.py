@@ -601,6 +601,33 @@ async def test_what_another_window_writes_while_this_one_sends_is_kept(site, tab
     assert await kept() is None
 
 
+async def test_a_file_that_another_window_adds_while_this_one_sends_is_kept(site, tabs, monkeypatch):
+    one, two, kept = tabs
+    await one.press("add", "planted-words", file=("sent.pdf", b"%PDF-", "application/pdf"))
+    await one.show()
+    await two.show()
+    answered = Ledger.answered
+
+    async def slowly(ledger, *what):
+        monkeypatch.undo()
+        added = await two.press("add", "planted-words", file=("late.pdf", b"%PDF-late", "application/pdf"))
+        assert added.status_code == 303
+        return await answered(ledger, *what)
+
+    monkeypatch.setattr(Ledger, "answered", slowly)
+    assert (await one.press("send", "planted-words")).status_code == 303
+    [post] = await sent_of(site)
+    assert [each.get_filename() for each in parsed(post).iter_attachments()] == ["sent.pdf"]
+    draft = await kept()
+    assert (draft.text, [upload.name for upload in draft.uploads]) == ("", ["late.pdf"])
+    await one.show()
+    assert (await one.press("send", "planted-more")).status_code == 303
+    [post] = await sent_of(site)
+    [late] = parsed(post).iter_attachments()
+    assert (late.get_filename(), late.get_content()) == ("late.pdf", b"%PDF-late")
+    assert await kept() is None
+
+
 @pytest.mark.parametrize("gone", ["send", "discard"])
 async def test_what_is_written_after_another_window_sent_is_kept_and_not_sent_unasked(site, tabs, gone):
     one, two, kept = tabs

@@ -308,22 +308,19 @@ class Desk:
         return to
 
     async def _clear(self, deposit: Deposit, sent: Draft) -> None:
-        """Throw away what was sent; what another window wrote while it was being sent becomes a draft of its own."""
-        there = await self._drafts.of(deposit.id, sent.kind)
-        await self._drafts.discard(sent.id)
-        if there is None or there.id != sent.id:
-            return
-        own = Wording(page=there.page, text=there.text, to=there.to, at=there.saved_at)
-        known = {("", ""), (sent.text, sent.to), *((one.text, one.to) for one in sent.beside)}
-        late = [one for one in (own, *there.beside) if one.page != sent.page and (one.text, one.to) not in known]
-        if late:
-            *beside, last = sorted(late, key=lambda one: one.at)
-            fresh = self._new(deposit, sent.kind)
-            mine = replace(fresh, text=last.text, to=last.to, page=last.page, beside=tuple(beside))
-            window = Window(page=last.page, seen="")
-            await self._drafts.save(
-                mine, onto=lambda now: now if now.page == last.page else merged(now, mine, window, pressed=False)
-            )
+        """Throw away what was sent; what another window wrote or added meanwhile becomes a draft of its own."""
+
+        def onward(there: Draft) -> Draft | None:
+            own = Wording(page=there.page, text=there.text, to=there.to, at=there.saved_at)
+            known = {("", ""), (sent.text, sent.to), *((one.text, one.to) for one in sent.beside)}
+            late = [one for one in (own, *there.beside) if one.page != sent.page and (one.text, one.to) not in known]
+            if not late and not there.uploads:
+                return None
+            *beside, last = sorted(late, key=lambda one: one.at) or [replace(own, page="", text="", to="")]
+            fresh = replace(self._new(deposit, sent.kind), text=last.text, to=last.to, page=last.page)
+            return replace(fresh, beside=tuple(beside), uploads=there.uploads)
+
+        await self._drafts.sent(sent, onward)
 
     async def _leave(self, deposit: Deposit, kind: DraftKind, page: str) -> None:
         if page:

@@ -152,6 +152,27 @@ class StoredDrafts:
         """Delete the draft and its files."""
         await self._database.transact(lambda cursor: _delete(cursor, [draft_id]))
 
+    async def sent(self, draft: Draft, onward: Callable[[Draft], Draft | None]) -> None:
+        """Delete it with the files that it names; what ``onward`` makes of the rest is kept in its place."""
+        named = {upload.id for upload in draft.uploads}
+
+        def work(cursor: Cursor) -> None:
+            there = self._find(cursor, draft.deposit_id, draft.kind, lock=" FOR UPDATE")
+            if there is None or there.id != draft.id:
+                return
+            late = tuple(upload for upload in there.uploads if upload.id not in named)
+            kept = onward(replace(there, uploads=late))
+            if kept is not None:
+                for upload in late:
+                    cursor.run("UPDATE uploads SET draft_id = ? WHERE id = ?", kept.id, upload.id)
+            _delete(cursor, [there.id])
+            if kept is not None:
+                sql = "INSERT INTO drafts(id, deposit_id, kind, saved_at, sealed) VALUES(?, ?, ?, ?, ?)"
+                sealed = self._sealed(replace(kept, uploads=()))
+                cursor.run(sql, kept.id, kept.deposit_id, kept.kind.value, kept.saved_at, sealed)
+
+        await self._database.transact(work)
+
     async def sweep(self, *, before: float) -> int:
         """Delete drafts not saved since then, and those whose deposit has ended; how many."""
 

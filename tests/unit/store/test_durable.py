@@ -1,0 +1,213 @@
+"""Nobody is answered, and nothing outside the database is done, before the disk has what it rests on.
+
+And nobody waits for the disk on another's behalf.
+"""
+
+import asyncio
+import os
+import queue
+import threading
+
+import apsw
+import pytest
+
+from relay.core.change import Settle
+from relay.core.fate import Fate, FateKind
+from relay.core.ports import QueueFilter
+from relay.observe.keyuse import count_use
+from tests.support.queue import NOW, keeping
+from tests.support.queue_process import build
+
+DELIVERED = Fate(kind=FateKind.DELIVERED, at=NOW)
+DEADLINE = 60
+
+
+class Disk:
+    """Once it is held, each sync waits until it is let go."""
+
+    def __init__(self, monkeypatch) -> None:
+        self._real = os.fdatasync
+        self._begun: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._held = False
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, descriptor: int) -> None:
+        if self._held:
+            go = threading.Event()
+            self._begun.put(go)
+            assert go.wait(DEADLINE), "nobody let this sync go on"
+        self._real(descriptor)
+
+    def hold(self) -> None:
+        self._held = True
+
+    async def sync_begun(self) -> threading.Event:
+        """Wait for the next sync; it goes on when the event is set."""
+        return await asyncio.to_thread(self._begun.get, timeout=DEADLINE)
+
+    def let_go(self) -> None:
+        """All that comes from now on passes."""
+        self._held = False
+
+
+@pytest.fixture
+async def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
+async def two(tmp_path, disk):
+    """Two stores on one directory, as two processes have them."""
+    stores = build(tmp_path), build(tmp_path)
+    for number, store in enumerate(stores):
+        await store.open(f"store-{number}")
+    yield stores
+    disk.let_go()
+    for store in stores:
+        await store.close()
+
+
+async def names(store) -> list[str]:
+    return [entry.message_id async for entry in store.entries(QueueFilter())]
+
+
+async def test_a_commit_is_answered_after_its_sync_and_others_commit_meanwhile(two, disk):
+    one, other = two
+    disk.hold()
+    first = asyncio.ensure_future(one.commit(keeping("m1")[0]))
+    of_first = await disk.sync_begun()
+    second = asyncio.ensure_future(other.commit(keeping("m2")[0]))
+    of_second = await disk.sync_begun()  # so it is committed, though the first waits for the disk
+    assert await names(one) == ["m1", "m2"]
+    assert not first.done()
+    assert not second.done()
+    of_second.set()
+    await second
+    assert not first.done()
+    of_first.set()
+    await first
+
+
+async def test_what_another_has_not_synced_is_on_the_disk_when_it_is_claimed(two, disk):
+    one, other = two
+    disk.hold()
+    keeping_it = asyncio.ensure_future(one.commit(keeping("m1")[0]))
+    of_keeping = await disk.sync_begun()
+    claiming = asyncio.ensure_future(other.claim(now=NOW, limit=10))
+    of_claiming = await disk.sync_begun()
+    assert not claiming.done()
+    of_claiming.set()
+    assert [claimed.entry.message_id for claimed in await claiming] == ["m1"]
+    assert not keeping_it.done()
+    of_keeping.set()
+    await keeping_it
+
+
+async def test_what_is_refused_for_what_another_has_not_synced_is_refused_after_a_sync(two, disk):
+    one, other = two
+    disk.hold()
+    first = asyncio.ensure_future(one.commit(keeping("m1")[0]))
+    of_first = await disk.sync_begun()
+    again = asyncio.ensure_future(other.commit(keeping("m1")[0]))
+    of_again = await disk.sync_begun()
+    assert not again.done()
+    of_again.set()
+    with pytest.raises(Exception, match="already in the queue"):
+        await again
+    of_first.set()
+    await first
+
+
+async def test_the_archiver_is_given_what_is_on_the_disk(two, disk):
+    one, archiving = two
+    disk.hold()
+    keeping_it = asyncio.ensure_future(one.commit(keeping("m1", note=True)[0]))
+    of_keeping = await disk.sync_begun()
+    reading = asyncio.ensure_future(archiving.outbox(limit=10))
+    of_reading = await disk.sync_begun()
+    assert not reading.done()
+    of_reading.set()
+    (row,) = await reading
+    assert [event.message_id for event in row.events] == ["m1"]
+    of_keeping.set()
+    await keeping_it
+
+
+async def test_a_body_file_goes_when_it_is_on_the_disk_that_its_message_went(two, disk, tmp_path):
+    one, _ = two
+    unit, entry = keeping("m1", content=b"x" * 30_000, leased=True)
+    await one.commit(unit)
+    (body,) = (tmp_path / "data/bodies").iterdir()
+    disk.hold()
+    settling = asyncio.ensure_future(one.commit((Settle(entry=entry, fates={0: DELIVERED}),)))
+    of_settling = await disk.sync_begun()
+    assert await names(one) == []
+    assert body.exists()
+    of_settling.set()
+    await settling
+    assert not body.exists()
+
+
+async def test_a_file_counts_as_left_behind_when_it_is_on_the_disk_that_nobody_names_it(two, disk):
+    one, other = two
+    unit, entry = keeping("m1", content=b"x" * 30_000, leased=True)
+    await one.commit(unit)
+    reader = other._reader
+    name = reader.row("SELECT file FROM messages")[0]
+    disk.hold()
+    assert await reader.run(lambda: reader.is_file_named(name))
+    settling = asyncio.ensure_future(one.commit((Settle(entry=entry, fates={0: DELIVERED}),)))
+    of_settling = await disk.sync_begun()
+    asking = asyncio.ensure_future(reader.run(lambda: reader.is_file_named(name)))
+    of_asking = await disk.sync_begun()
+    assert not asking.done()
+    of_asking.set()
+    assert not await asking
+    of_settling.set()
+    await settling
+
+
+async def test_a_key_counts_as_unused_when_that_is_on_the_disk(two, disk, tmp_path):
+    disk.hold()
+    counting = asyncio.ensure_future(asyncio.to_thread(count_use, [tmp_path / "data"]))
+    of_counting = await disk.sync_begun()
+    assert not counting.done()
+    of_counting.set()
+    assert await counting == {}
+
+
+async def test_whoever_opens_the_queue_begins_the_log_anew(tmp_path):
+    one, other = build(tmp_path), build(tmp_path)
+    await one.open("one")
+    for number in range(20):
+        await one.commit(keeping(f"m{number}", content=b"x" * 10_000)[0])
+    looking = apsw.Connection(str(tmp_path / "data/queue.db"))
+    looking.pragma("user_version")
+    before, _ = looking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    await other.open("other")
+    await one.commit(keeping("m20")[0])
+    after, _ = looking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    looking.close()
+    assert after < before / 2
+    assert len(await names(other)) == 21
+    await other.close()
+    await one.close()
+
+
+async def test_opening_waits_for_whoever_reads_the_log(tmp_path):
+    one, other = build(tmp_path), build(tmp_path)
+    await one.open("one")
+    await one.commit(keeping("m1")[0])
+    reading = apsw.Connection(str(tmp_path / "data/queue.db"))
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM messages").fetchall()
+    await one.commit(keeping("m2")[0])
+    opening = asyncio.ensure_future(other.open("other"))
+    await asyncio.sleep(0)
+    assert not opening.done()
+    reading.execute("COMMIT")
+    reading.close()
+    await opening
+    assert await names(other) == ["m1", "m2"]
+    await other.close()
+    await one.close()
