@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BUILT  := hatch_build.py $(wildcard relay/core/native/* relay/scan/native/*)
+TABLES := relay/scan/_tables.bin
 
 # The benchmark runs on the system's Python where it can: distributions build theirs with profile-guided optimisation.
 BENCH_VENV   := .venv-bench
@@ -12,13 +13,17 @@ BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_in
 
 .PHONY: venv demo test check format lock bench clean
 
-venv: $(STAMP)
+venv: $(STAMP) $(TABLES)
 
 $(STAMP): requirements-dev.lock pyproject.toml $(BUILT)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-dev.lock
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The scan's words, which each process maps: made anew when lexicons or the rules that name words changed.
+$(TABLES): $(STAMP) $(wildcard relay/scan/*.py relay/scan/data/*)
+	$(BIN)/python -m relay.extract.tables $@
 
 demo: venv
 	$(BIN)/postern demo $(if $(ONCE),--once)
@@ -46,6 +51,7 @@ $(BENCH_VENV)/.installed: requirements-dev.lock pyproject.toml $(BUILT)
 	@touch $@
 
 bench: $(BENCH_VENV)/.installed
+	$(BENCH_VENV)/bin/python -m relay.extract.tables
 	$(BENCH_VENV)/bin/python bench/run.py --peers $(BENCH_ARGS)
 	$(BENCH_VENV)/bin/python bench/growth.py
 	$(BENCH_VENV)/bin/python bench/report.py

@@ -1,8 +1,12 @@
-"""Builds the parts that are written in C, where there is a compiler; Postern runs without them, slower."""
+"""Builds the parts that are written in C, where there is a compiler, and the tables of the scan's words.
+
+Postern runs without either, slower.
+"""
 
 import os
 import shlex
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -15,6 +19,7 @@ PARTS = {
     Path("relay/scan/native"): Path("relay/scan/_native.abi3.so"),
 }
 """The sources of each part, and what they become."""
+TABLES = Path("relay/scan/_tables.bin")
 FLAGS = ("-O2", "-std=c11", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fPIC", "-shared",
          "-fvisibility=hidden", "-fstack-protector-strong", "-Wl,-z,relro,-z,now")  # fmt: skip
 TAG = "cp311-abi3"  # Py_LIMITED_API in native.h
@@ -29,15 +34,16 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         self._room = tempfile.TemporaryDirectory()  # lasts as long as the build
-        for sources, product in PARTS.items():
+        for sources, product in (*PARTS.items(), (None, TABLES)):
             into = root / product if version == "editable" else Path(self._room.name) / product.name
-            problem = build(root / sources, into)
+            problem = build(root / sources, into) if sources else make_tables(root, into)
             if problem:
                 self.app.display_warning(f"{product} is not built, Postern runs slower without: {problem}")
                 continue
             self.app.display_info(f"built: {into}")
             if version != "editable":
                 build_data["force_include"][str(into)] = str(product)
+            if sources and version != "editable":
                 build_data["pure_python"] = False
                 build_data["tag"] = f"{TAG}-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
@@ -73,4 +79,23 @@ def _compile(sources: Path, into: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         unfinished.unlink(missing_ok=True)
         return f"{compiler[0]}: {error}"
+    return ""
+
+
+def make_tables(root: Path, into: Path) -> str:
+    """Make the tables of the scan's words; what prevented it, in a line, or nothing.
+
+    By the code that is to be installed, which for this needs PyYAML alone; in a process of its own, so that nothing of
+    it stays in this one.
+    """
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "relay.extract.tables", str(into)],
+            check=True, capture_output=True, text=True, timeout=300, cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        return (error.stderr.strip().splitlines() or ["it failed"])[-1]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{sys.executable}: {error}"
     return ""

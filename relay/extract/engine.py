@@ -1,12 +1,10 @@
 """The scan engine: a message's bytes to a report. Synchronous; what only the helper may parse is left to it."""
 
 import gc
-import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Final, Protocol
 
 from relay.core.envelope import Attachment
@@ -17,9 +15,11 @@ from relay.extract.budget import Budget, Contents
 from relay.extract.formats.image import is_picture_of_something
 from relay.extract.inline import read_text_format
 from relay.extract.sniff import TEXT, sniff
+from relay.extract.tables import load_tables, mapped, read_sources, tables_file
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
+from relay.scan.compiled import DamagedTablesError
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
@@ -35,20 +35,9 @@ from relay.scan.strangers import StrangerFinder
 from relay.scan.told import Teller
 from relay.scan.tuning import Tuning
 from relay.scan.way import NATIVE
+from relay.scan.word_tables import WordTables
 from relay.scan.words import Words
 
-_LEXICONS: Final = (
-    "public.txt",
-    "notes.txt",
-    "trades.txt",
-    "exam.txt",
-    "spanish.txt",
-    "care.txt",
-    "conditions.txt",
-    "drugs.txt",
-    "everyday.txt",
-)
-_NAMES: Final = ("names.txt", "names-today.txt")
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -96,47 +85,56 @@ def load_judge(
         native: whether the part written in C is used, where it is there; it finds the same.
 
     Raises:
-        ProblemsError: the tuning names a kind or thresholds that cannot be, or a detector cannot be loaded.
+        ProblemsError: the tuning names a kind or thresholds that cannot be, a detector cannot be loaded, or the
+            compiled words are damaged.
     """
     tuning = tuning or Tuning()
     data = files("relay.scan") / "data"
     weights = Weights.parse((data / "weights.yaml").read_bytes())
     if problems := tuple(tuning.problems(weights)):
         raise ProblemsError(*problems)
-    sources = [(data / name).read_text("utf-8") for name in _LEXICONS]
-    table = b"\n".join((data / name).read_bytes() for name in _NAMES)
-    endings = EndingFinder(native=native)
-    names = NameTable.parse(table)
-    endings.warm([*(source.encode() for source in sources), table])
-    shipped = Instruments(
-        lexicon=Lexicon.parse(sources, weights.levels),
-        names=NameFinder(names, weights.identifiers),
-        shapes=ShapeFinder(all_shapes(IcdTable(_mapped(data / "icd10cm.bin"))), native=native),
-        endings=endings,
-        teller=Teller(
-            StrangerFinder(names, Words(_mapped(data / "words.bin")), weights.identifiers), weights.identifiers
-        ),
-        own=EverywhereFinder(()),
-        detectors=load_detectors(),
-    )
     manner = Manner.parse((data / "manner.yaml").read_bytes(), (data / "manner-words.txt").read_bytes())
 
     def judge_by(own: Tuning, of_clients: Mapping[str, Judge] | None = None) -> Judge:
-        return Judge(*_tuned(shipped, weights, own, native=native), digest, limits, of_clients, manner)
+        return Judge(*_tuned(shipped, weights, own), digest, limits, of_clients, manner)
 
-    judge = judge_by(tuning, {client: judge_by(tuning.for_client(client)) for client in tuning.clients})
+    try:
+        shipped = _instruments(weights, native=native)
+        judge = judge_by(tuning, {client: judge_by(tuning.for_client(client)) for client in tuning.clients})
+    except DamagedTablesError as error:
+        hint = "install Postern anew; without this file it works as well, and starts slower"
+        raise ProblemsError(Problem(where=str(tables_file()), what=f"is damaged: {error}", hint=hint)) from error
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
     return judge
 
 
-def _mapped(table: Traversable) -> memoryview:
-    """A compiled table where it lies: its pages are shared by all processes, and read when they are looked at."""
-    with table.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+def _instruments(weights: Weights, *, native: bool) -> Instruments:
+    """What finds, without an operator's changes."""
+    data = files("relay.scan") / "data"
+    shapes = ShapeFinder(all_shapes(IcdTable(mapped(data / "icd10cm.bin"))), native=native)
+    sources = read_sources(weights, shapes)
+    endings = EndingFinder(native=native)
+    lexicon: Lexicon | WordTables
+    if native:
+        lexicon = load_tables(sources)
+        names = NameTable.listed(lexicon.listed, lexicon.nobody())
+    else:
+        lexicon, names = sources.lexicon(), sources.names()
+        endings.warm((*sources.lexicons, *sources.lists))
+    teller = Teller(StrangerFinder(names, Words(mapped(data / "words.bin")), weights.identifiers), weights.identifiers)
+    return Instruments(
+        lexicon=lexicon,
+        names=NameFinder(names, weights.identifiers),
+        shapes=shapes,
+        endings=endings,
+        teller=teller,
+        own=EverywhereFinder(()),
+        detectors=load_detectors(),
+    )
 
 
-def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning, *, native: bool) -> tuple[Finder, Weights]:
+def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:
     """What an operator's changes make of the shipped instruments; what they leave alone is shared."""
     after = tuning.apply(weights)
     lexicon, names, teller = shipped.lexicon, shipped.names, shipped.teller
@@ -146,7 +144,7 @@ def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning, *, native: bo
         names, teller = names.weighed(after.identifiers), teller.weighed(after.identifiers)
     instruments = replace(shipped, lexicon=lexicon, names=names, teller=teller, own=EverywhereFinder(tuning.shapes))
     excludes = tuning.excludes if tuning.excluded_values else None
-    return Finder(instruments, after, excludes, native=native), after
+    return Finder(instruments, after, excludes), after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

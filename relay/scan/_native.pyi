@@ -4,6 +4,7 @@ from typing import Any, final, overload
 VERSION: int
 
 def apart(first: list[Any], listed: list[Any], size: int, /) -> list[Any]: ...
+
 @final
 class Words(Sequence[bytes]):
     def __new__(cls, padded: bytes) -> Words: ...
@@ -19,14 +20,11 @@ class Words(Sequence[bytes]):
 class Vocabulary:
     def __new__(
         cls,
-        words: tuple[bytes, ...],
-        values: tuple[object, ...],
-        facts: bytes,
-        beside: bytes,
-        phrases: bytes,
-        parts: bytes,
-        phrase_values: tuple[object, ...],
-        signs: tuple[bytes, ...],
+        terms: int,
+        known: Callable[[int], object],
+        phrase: Callable[[int], object],
+        /,
+        *tables: bytes | bytearray | memoryview,
     ) -> Vocabulary: ...
     def found(
         self,
@@ -40,6 +38,12 @@ class Vocabulary:
         labelled: Callable[[Any, int, int], object],
         /,
     ) -> tuple[list[Any], list[Any]]: ...
+    def terms(self, words: Words, size: int, /) -> set[int]: ...
+
+@final
+class Names:
+    def __new__(cls, lists: int, /, *tables: bytes | bytearray | memoryview) -> Names: ...
+    def __contains__(self, name: object, /) -> bool: ...
 
 @final
 class Anchors:

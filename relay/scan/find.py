@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
@@ -11,15 +11,17 @@ from relay.scan import alone, bonds, tables, zones
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
 from relay.scan.everywhere import EverywhereFinder
-from relay.scan.lexicon import Lexicon, words_of
+from relay.scan.lexicon import Lexicon
 from relay.scan.model import Hit, Term, Weights
 from relay.scan.names import LABELS, NameFinder
 from relay.scan.shapes import ShapeFinder, ShapeSearch
 from relay.scan.terms import TermFinder, Tried
 from relay.scan.tokens import Tokens
 from relay.scan.told import Teller
-from relay.scan.vocabulary import PAIR, PROBES, SIGN, Known, Vocabularies
+from relay.scan.vocabulary import PAIR, PROBES, SIGN, Known, NativeVocabulary, PlainVocabulary, Vocabularies
 from relay.scan.way import NATIVE
+from relay.scan.word_sources import SIGNS
+from relay.scan.word_tables import WordTables
 
 if NATIVE:
     from relay.scan import _native
@@ -50,7 +52,7 @@ class Instruments:
     """What finds.
 
     Attributes:
-        lexicon: words and phrases of health context.
+        lexicon: words and phrases of health context; compiled for the way in C.
         names: finds persons.
         shapes: finds numbers, dates, codes.
         endings: finds words by how medicine builds them.
@@ -59,7 +61,7 @@ class Instruments:
         detectors: of installed packages.
     """
 
-    lexicon: Lexicon
+    lexicon: Lexicon | WordTables
     names: NameFinder
     shapes: ShapeFinder
     endings: EndingFinder
@@ -77,37 +79,17 @@ class Finder:
         weights: Weights,
         excludes: Callable[[bytes], bool] | None = None,
         limits: FindLimits | None = None,
-        *,
-        native: bool = NATIVE,
     ) -> None:
-        self._use = instruments if not native else replace(instruments, lexicon=instruments.lexicon.without_phrases())
-        self._apart = _native.apart if native else _apart
+        self._use = instruments
+        self._apart = _native.apart if isinstance(instruments.lexicon, WordTables) else _apart
         self._weights = weights
         self._excludes = excludes
         self._limits = limits or FindLimits()
-        lexicon, names, shapes = instruments.lexicon, instruments.names, instruments.shapes
-        terms: dict[Term, tuple[str, float, str]] = {}  # each kept once
-        signs = tables.ANCHORS | zones.MARKS
-        anchors = lexicon.vocabulary | names.vocabulary | shapes.words.keys() | shapes.pairs.keys() | signs
-        self._terms = TermFinder(
-            Vocabularies(
-                known={word: self._known(word, terms) for word in anchors},
-                phrases=lexicon.anchored,
-                signs=signs,
-                names=names.vocabulary,
-            ),
-            names,
-            native=native,
-        )
-
-    def _known(self, word: bytes, terms: dict[Term, tuple[str, float, str]]) -> Known:
-        term, shapes = self._use.lexicon.singles.get(word), self._use.shapes
-        told = terms.setdefault(term, (term.kind, term.weight, term.sensitive)) if term is not None else None
-        return Known(word, told, shapes.words.get(word), shapes.pairs.get(word), word in LABELS)
+        self._terms = TermFinder(_vocabulary(instruments), instruments.names)
 
     def is_dense(self, text: str) -> bool:
         """Whether a text names so many different things of health as records do, and little else."""
-        return len(self._use.lexicon.singles.keys() & words_of(text)) >= _DENSE
+        return self._terms.count(text) >= _DENSE
 
     def find(self, text: str) -> list[Hit]:
         """Identifiers first, then the rest, each in order of place."""
@@ -216,6 +198,30 @@ class Finder:
             if self._excludes is None or not self._excludes(value):
                 cells.append(Hit(kind, _IDENTIFIER, first, last, self._weights.identifiers[kind], value.upper()))
         return end
+
+
+def _vocabulary(use: Instruments) -> NativeVocabulary | PlainVocabulary:
+    """What words are known for."""
+    lexicon, names, shapes = use.lexicon, use.names, use.shapes
+    if isinstance(lexicon, WordTables):
+        return NativeVocabulary(lexicon, shapes)
+    terms: dict[Term, tuple[str, float, str]] = {}  # each kept once
+    singles = lexicon.singles
+
+    def known(word: bytes) -> Known:
+        term = singles.get(word)
+        told = terms.setdefault(term, (term.kind, term.weight, term.sensitive)) if term is not None else None
+        return Known(word, told, shapes.words.get(word), shapes.pairs.get(word), word in LABELS)
+
+    anchors = lexicon.vocabulary | names.vocabulary | shapes.words.keys() | shapes.pairs.keys() | SIGNS
+    return PlainVocabulary(
+        Vocabularies(
+            known={word: known(word) for word in anchors},
+            phrases=lexicon.anchored,
+            signs=SIGNS,
+            names=names.vocabulary,
+        )
+    )
 
 
 def _apart(first: list[Hit], listed: list[Hit], size: int) -> list[Hit]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from relay.scan.model import Term
 
 _CHOICE: Final = re.compile(r"\{([^}]*)\}")
-_COMMON: Final = frozenset(
+COMMON: Final = frozenset(
     b"a an and are as at be been but by can do for from had has have having he her his i if in into is it its last "
     b"may me my no not of on or our out she so some than that the their then there they this to up us was we were "
     b"what when which who will with within would you your after back called date full years report results seen "
@@ -29,7 +29,7 @@ _COMMON: Final = frozenset(
     b"clean patch benefits goal script path lead child front turned close feel food eat placed monitor payment "
     b"supplies key big change plan state free level levels score ready final".split()
 )  # words that stand in most texts: a phrase is better looked for by another of its words
-_COMMONEST: Final = {word: rank for rank, word in enumerate(b"the to and of a in is for it with you your was".split())}
+COMMONEST: Final = {word: rank for rank, word in enumerate(b"the to and of a in is for it with you your was".split())}
 """Those that stand in nearly every sentence, the commonest first."""
 _PAIR: Final = 2  # words: an anchor and the one beside it, which was looked up
 Window = tuple[int, int]
@@ -161,10 +161,6 @@ class Lexicon:
         every |= dict(terms)
         return self.of({words: term for words, term in every.items() if words not in excluded})
 
-    def without_phrases(self) -> "Lexicon":
-        """Terms of one word alone, for whoever keeps the phrases elsewhere: they are most of its memory."""
-        return Lexicon(self.singles, {}, {}, frozenset(self.singles))
-
     @classmethod
     def of(cls, terms: Mapping[tuple[bytes, ...], Term]) -> "Lexicon":
         """From terms by their folded words."""
@@ -172,7 +168,7 @@ class Lexicon:
         phrases = {words: term for words, term in terms.items() if len(words) > 1}
         anchored: dict[bytes, list[tuple[Window, tuple[bytes, ...], Term]]] = {}
         for words, term in phrases.items():
-            anchor = max(words, key=_rareness)
+            anchor = anchor_of(words)
             anchored.setdefault(anchor, []).append(((words.index(anchor), len(words)), words, term))
         by_anchor = {word: Phrases(found) for word, found in anchored.items()}
         return cls(singles, phrases, by_anchor, frozenset(singles) | frozenset(by_anchor))
@@ -205,8 +201,13 @@ class Lexicon:
         return cls.of(terms)
 
 
+def anchor_of(words: tuple[bytes, ...]) -> bytes:
+    """The word of a phrase by which it is looked for: the longest that is not common."""
+    return max(words, key=_rareness)
+
+
 def _rareness(word: bytes) -> tuple[bool, int, int]:
-    return word not in _COMMON, _COMMONEST.get(word, len(_COMMONEST)), len(word)
+    return word not in COMMON, COMMONEST.get(word, len(COMMONEST)), len(word)
 
 
 def _longest_first(window: Window) -> int:

@@ -6,7 +6,7 @@ no list are found by their label or by what follows them, among the shapes (:mod
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,7 @@ _ROLES_BEFORE: Final = {
     "mention": b"call called calling saw re regarding about for fwd fw with",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
-_TITLES: Final = frozenset(b"mr mrs ms miss sr sra srta senor senora".split())
+TITLES: Final = frozenset(b"mr mrs ms miss sr sra srta senor senora".split())
 _SURNAME: Final = re.compile(
     rb"[A-Za-z\xf1]+\.?[ \t]{1,2}((?:" + _UPPER + rb"\.[ \t])?(?:(?:de|la|von|van|der|del|di)[ \t])*" + _UPPER + _LETTER
     + rb"+(?:[ \t]" + _UPPER + _LETTER + rb"+)?)"
@@ -82,34 +82,63 @@ _LONGEST_PLACEHOLDER: Final = 3
 _MAX_BETWEEN: Final = 4  # characters between a label and the name it labels
 
 
+FIRST, FIRST_OR_WORD, LAST, LAST_OR_WORD = 1, 2, 4, 8
+"""Lists that a name is on, as bits (:mod:`relay.scan.word_tables`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    """Given names and surnames, folded; those that are also English words apart; and words of no name."""
+    """Given names and surnames, folded; those that are also English words apart; and words of no name.
 
-    first: frozenset[bytes]
-    first_or_word: frozenset[bytes]
-    last: frozenset[bytes]
-    last_or_word: frozenset[bytes]
+    Attributes:
+        surnames: all surnames.
+        given: all given names; none where the lists are the compiled ones, which tell given names themselves.
+    """
+
+    first: Container[bytes]
+    first_or_word: Container[bytes]
+    last: Container[bytes]
+    last_or_word: Container[bytes]
     nobody: frozenset[bytes]
+    surnames: Container[bytes]
+    given: frozenset[bytes] = frozenset()
 
     @classmethod
     def parse(cls, source: bytes) -> "NameTable":
-        """Read ``names.txt``: an ``@`` line names a section, the others list names.
+        """Read ``names.txt``, as :func:`name_lists` does.
 
         Raises:
             ValueError: a section is missing.
         """
-        sections: dict[bytes, list[bytes]] = {}
-        current: list[bytes] = []
-        for line in source.splitlines():
-            if line.startswith(b"@"):
-                current = sections.setdefault(line[1:].strip(), [])
-            elif not line.startswith(b"#"):
-                current += line.split()
-        try:
-            return cls(*(frozenset(sections[name]) for name in _SECTIONS))
-        except KeyError as error:
-            raise ValueError("the table of names lacks a section") from error
+        first, first_or_word, last, last_or_word, nobody = name_lists(source)
+        return cls(first, first_or_word, last, last_or_word, nobody, last | last_or_word, first | first_or_word)
+
+    @classmethod
+    def listed(cls, on: Callable[[int], Container[bytes]], nobody: frozenset[bytes]) -> "NameTable":
+        """From the compiled tables; ``on`` gives those that are on any of the lists told by their bits."""
+        first, first_or_word, last, last_or_word = map(on, (FIRST, FIRST_OR_WORD, LAST, LAST_OR_WORD))
+        return cls(first, first_or_word, last, last_or_word, nobody, on(LAST | LAST_OR_WORD))
+
+
+def name_lists(source: bytes) -> tuple[frozenset[bytes], ...]:
+    """The sections of ``names.txt``, in the order of the fields of :class:`NameTable`.
+
+    An ``@`` line names a section, the others list names.
+
+    Raises:
+        ValueError: a section is missing.
+    """
+    sections: dict[bytes, list[bytes]] = {}
+    current: list[bytes] = []
+    for line in source.splitlines():
+        if line.startswith(b"@"):
+            current = sections.setdefault(line[1:].strip(), [])
+        elif not line.startswith(b"#"):
+            current += line.split()
+    try:
+        return tuple(frozenset(sections[name]) for name in _SECTIONS)
+    except KeyError as error:
+        raise ValueError("the table of names lacks a section") from error
 
 
 class NameFinder:
@@ -118,8 +147,7 @@ class NameFinder:
     def __init__(self, table: NameTable, weights: Mapping[str, float]) -> None:
         self._table = table
         self._weights = weights
-        self._surnames = table.last | table.last_or_word
-        self.vocabulary = table.first | table.first_or_word | _TITLES
+        self.vocabulary = table.given | TITLES
 
     def weighed(self, weights: Mapping[str, float]) -> "NameFinder":
         """The same with other weights."""
@@ -128,7 +156,7 @@ class NameFinder:
     def at(self, tokens: Tokens, index: int, place: int) -> Hit | None:
         """The person whose given name is the word at ``index``, at ``place``, if it stands as a name does."""
         data = tokens.data
-        if tokens.words[index] in _TITLES:
+        if tokens.words[index] in TITLES:
             return self._titled(tokens, index, place)
         if not 65 <= data[place] <= 90 and data[place] < 0xC0:
             return self._uncapitalised(tokens, index, place)
@@ -165,7 +193,7 @@ class NameFinder:
     def _stands_for_a_name(self, surname: bytes) -> bool:
         """``Ms. XYZ``: somebody took the name out."""
         short = len(surname) <= _LONGEST_PLACEHOLDER and surname.isupper()
-        return short and surname.lower() not in self._surnames
+        return short and surname.lower() not in self._table.surnames
 
     def labelled(self, tokens: Tokens, index: int, end: int) -> Hit | None:
         """``Patient Jones``: a surname on the list after the word at ``index``, which ends at ``end``."""

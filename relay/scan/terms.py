@@ -8,8 +8,7 @@ from relay.scan.lexicon import Phrase
 from relay.scan.model import Hit
 from relay.scan.names import NameFinder
 from relay.scan.tokens import Tokens
-from relay.scan.vocabulary import NAME, PAIR, PROBES, SIGN, Known, NativeVocabulary, PlainVocabulary, Vocabularies
-from relay.scan.way import NATIVE
+from relay.scan.vocabulary import NAME, PAIR, PROBES, SIGN, Known, NativeVocabulary, PlainVocabulary
 
 _SAID_AGAIN: Final = 25  # words: a term said again so soon adds nothing to any window
 _TRIED: Final = PAIR | PROBES | SIGN
@@ -41,25 +40,24 @@ class TermFinder:
     """Finds what words tell, in C where that is there. Stateless after construction.
 
     Args:
-        words: what words are known for.
+        words: what words are known for, in C or in Python; what is found is the same.
         names: finds persons.
-        native: whether the C part does it; what it finds is the same.
     """
 
-    def __init__(self, words: Vocabularies, names: NameFinder, *, native: bool = NATIVE) -> None:
+    def __init__(self, words: NativeVocabulary | PlainVocabulary, names: NameFinder) -> None:
         self._names = names
-        self.split: Callable[[bytes], Sequence[bytes]]
+        self.count = words.terms
+        self.split: Callable[[bytes], Sequence[bytes]] = words.split
         self.find: Callable[[Tokens, int], Told]
-        if native:
-            table = NativeVocabulary(words)
-            self._found, self.split, self.find = table.found, table.split, self._native
+        if isinstance(words, NativeVocabulary):
+            self._found, self.find = words.found, self._native
         else:
-            plain = PlainVocabulary(words)
-            self._events, self.split, self.find = plain.events, plain.split, self._listed
+            self._events, self.find = words.events, self._listed
 
     def _native(self, tokens: Tokens, limit: int) -> Told:
         names = self._names
-        return self._found(tokens, tokens.words, tokens.data, limit, Hit, _HEALTH, names.at, names.labelled)
+        told: Told = self._found(tokens, tokens.words, tokens.data, limit, Hit, _HEALTH, names.at, names.labelled)
+        return told
 
     def _listed(self, tokens: Tokens, limit: int) -> Told:
         """The hits in order of place, nowhere twice; then where more is to be tried; of so many known words at most."""

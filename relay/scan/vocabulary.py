@@ -5,27 +5,25 @@ table, and of hundreds of words only the few that matter become objects. :class:
 what runs where nothing was compiled.
 """
 
-from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from relay.scan.lexicon import Phrase, Phrases
-from relay.scan.names import NAMED_UNCAPITALISED
-from relay.scan.shapes import PairProbes, WordProbes
+from relay.scan.compiled import WORDS, DamagedTablesError
+from relay.scan.lexicon import FOLD, Phrase, Phrases, words_of
+from relay.scan.names import LABELS, NAMED_UNCAPITALISED
+from relay.scan.shapes import PairProbes, ShapeFinder, WordProbes
 from relay.scan.tokens import Tokens
 from relay.scan.way import NATIVE
+from relay.scan.word_tables import WordTables
 
 if NATIVE:
     from relay.scan import _native
 
 TERM, SIGN, NAME, PROBES, PAIR = 1, 2, 4, 8, 16
 """Why a word matters, as bits; a phrase apart."""
-_KNOWN, _TERM, _SIGN, _NAME, _NAMED, _TOLD, _FREE = (1 << bit for bit in range(7))  # traits, as native.h has them
-_PAIR_BEFORE, _PAIR_AFTER = 1, 2
-_BESIDE: Final = 5  # numbers that tell a neighbour
 _CAPITALS_END: Final = 91
 _IS_KNOWN: Final = itemgetter(1)
 _NO_PHRASES: Final = Phrases(())
@@ -104,6 +102,12 @@ class PlainVocabulary:
         self.split: Callable[[bytes], Sequence[bytes]] = bytes.split
         self._known = {word: _word(word, known, words) for word, known in words.known.items()}.get
 
+    def terms(self, text: str) -> int:
+        """How many different words of a text are terms."""
+        return sum(
+            [known is not None and known.known.term is not None for known in map(self._known, {*words_of(text)})]
+        )
+
     def events(self, tokens: Tokens, limit: int) -> Iterator[Event]:
         """The words that matter, in order, of so many known ones at most."""
         words, padded, data = [*tokens.words, b""], tokens.padded, tokens.data
@@ -147,81 +151,26 @@ def _word(word: bytes, known: Known, words: Vocabularies) -> _Word:
 
 
 class NativeVocabulary:
-    """In C."""
+    """In C, over tables that are read where they lie. What is handed on is made once a word or phrase is met.
 
-    def __init__(self, words: Vocabularies) -> None:
+    Raises:
+        DamagedTablesError: a number in them leads outside.
+    """
+
+    def __init__(self, words: WordTables, shapes: ShapeFinder) -> None:
+        def known(number: int) -> Known:
+            word = words.word(number)
+            return Known(word, words.told(number), shapes.words.get(word), shapes.pairs.get(word), word in LABELS)
+
+        try:
+            table = _native.Vocabulary(len(words.terms), known, words.phrase, *map(words.tables.__getitem__, WORDS))
+        except ValueError as error:
+            raise DamagedTablesError(str(error)) from error
         self.split: Callable[[bytes], Sequence[bytes]] = _native.Words
-        self.found: Callable[..., tuple[list[Any], list[Any]]] = _tables(words).found
+        self.found: Callable[..., Any] = table.found
+        self._terms = table.terms
 
-
-def _tables(words: Vocabularies) -> "_native.Vocabulary":
-    """The table for C: words by number, those that are known first."""
-    anchored = words.phrases
-    near = {
-        word: _beside(known, anchored.get(word, _NO_PHRASES))
-        for word, known in words.known.items()
-        if word in anchored or known.pairs is not None
-    }
-    others = set(NAMED_UNCAPITALISED).union(
-        *near.values(),
-        *(phrase.words for phrases in anchored.values() for side in _sides(phrases) for phrase in side),
-    )
-    every = (*words.known, *sorted(others - words.known.keys()))
-    number = {word: place for place, word in enumerate(every)}
-    signs = sorted({bytes(sorted(known.probes.signs)) for known in words.known.values() if known.probes is not None})
-    facts, beside, shapes, parts = (array("I") for _ in range(4))
-    phrases: list[Phrase] = []
-    for word in every:
-        first = len(beside) // _BESIDE
-        if word in near:
-            around = anchored.get(word, _NO_PHRASES)
-            for place in sorted(number[other] for other in near.pop(word)):
-                before, after = around.before.get(every[place], ()), around.after.get(every[place], ())
-                pairs = _paired(words.known[word], every[place])
-                beside.extend((place, pairs, len(phrases), len(before), len(after)))
-                phrases += [*before, *after]
-        facts.extend((*_traits(word, words, signs), first, len(beside) // _BESIDE - first))
-    for phrase in phrases:
-        shapes.extend((phrase.rank, phrase.before, len(parts), phrase.size))
-        parts.extend(map(number.__getitem__, phrase.words))
-    values = tuple(map(words.known.get, every))
-    told = {term: (term.kind, term.weight, term.sensitive) for term in {phrase.term for phrase in phrases}}
-    return _native.Vocabulary(
-        every,
-        values,
-        facts.tobytes(),
-        beside.tobytes(),
-        shapes.tobytes(),
-        parts.tobytes(),
-        tuple((phrase.text, told[phrase.term]) for phrase in phrases),
-        tuple(signs),
-    )
-
-
-def _sides(phrases: Phrases) -> Iterator[list[Phrase]]:
-    yield from phrases.before.values()
-    yield from phrases.after.values()
-
-
-def _paired(known: Known, other: bytes) -> int:
-    """On which sides of the other the shapes of a word stand, as bits."""
-    if known.pairs is None:
-        return 0
-    return (_PAIR_BEFORE if other in known.pairs.before else 0) | (_PAIR_AFTER if other in known.pairs.after else 0)
-
-
-def _traits(word: bytes, words: Vocabularies, signs: Sequence[bytes]) -> tuple[int, int, int, int]:
-    """What a word is, as bits; how far before and behind it a digit must stand; which of the sets of signs it has."""
-    traits = _NAMED if word in NAMED_UNCAPITALISED else 0
-    known = words.known.get(word)
-    if known is None:
-        return traits, 0, 0, 0
-    traits |= _KNOWN
-    traits |= _TERM if known.term is not None else 0
-    traits |= _SIGN if word in words.signs else 0
-    traits |= _NAME if word in words.names else 0
-    probes = known.probes
-    if probes is None:
-        return traits, 0, 0, 0
-    traits |= (_TOLD if probes.told else 0) | (_FREE if probes.free else 0)
-    return traits, probes.near, probes.far, signs.index(bytes(sorted(probes.signs))) + 1 if probes.signed else 0
+    def terms(self, text: str) -> int:
+        """How many different words of a text are terms."""
+        folded = text.encode("latin-1", "replace").translate(FOLD)
+        return len(self._terms(_native.Words(b" %b " % folded), len(folded)))

@@ -7,19 +7,17 @@
 /* The number of a word of a text, from 1; 0: it is not of the vocabulary. */
 static inline uint32_t find_word(const Vocabulary *self, const Words *words, Py_ssize_t index)
 {
-    uint32_t start = words->words[index].start, size = words->words[index].end - start;
+    uint32_t start = words->words[index].start, size = words->words[index].end - start, number;
     const uint8_t *word = words->text + start;
     uint64_t hash = hash_of(word, size, (size_t)words->size - start);
-    uint32_t bit = (uint32_t)hash & self->filter_mask;
-    if (!(self->filter[bit >> 6] >> (bit & 63) & 1))
+    if (!index_may(&self->index, hash))
         return 0;
+    uint32_t slot = index_slot(&self->index, hash);
     uint16_t print = print_of(hash);
-    for (uint32_t slot = (uint32_t)(hash >> 16) & self->mask; self->prints[slot]; slot = (slot + 1) & self->mask) {
-        if (self->prints[slot] != print)
-            continue;
-        const Entry *entry = &self->entries[self->slots[slot] - 1];
+    while ((number = index_next(&self->index, &slot, print)) != 0) {
+        const Entry *entry = &self->entries[number - 1];
         if (entry->size == size && memcmp(self->arena + entry->at, word, size) == 0)
-            return self->slots[slot];
+            return number;
     }
     return 0;
 }

@@ -93,11 +93,11 @@ static int add(const Search *search, PyObject *hit)
 /* Add a phrase, for its words that stood for themselves until now; the word behind it, or -1 with an exception set. */
 static Py_ssize_t add_phrase(const Search *search, Py_ssize_t index, uint32_t number)
 {
-    const Vocabulary *self = search->pass.vocabulary;
+    Vocabulary *self = search->pass.vocabulary;
     const Phrase *phrase = &self->phrases[number - 1];
     const Word *first = &search->pass.words->words[index - phrase->before], *last = first + phrase->size - 1;
-    PyObject *value = PyTuple_GetItem(self->phrase_values, number - 1);
-    PyObject *norm = part_of(value, 0), *told = part_of(value, 1), *before;
+    PyObject *value = vocabulary_phrase(self, number), *before;
+    PyObject *norm = value ? part_of(value, 0) : NULL, *told = value ? part_of(value, 1) : NULL;
     if (norm == NULL || told == NULL)
         return -1;
     while ((before = last_of(search->hits)) != NULL) {
@@ -172,10 +172,12 @@ static Py_ssize_t add_name(const Search *search, Py_ssize_t index)
 static int note(const Search *search, Py_ssize_t index, int why, PyObject *known)
 {
     const Pass *pass = &search->pass;
-    PyObject *words = pass->vocabulary->words, *beside[2];
+    PyObject *beside[2];
     for (int side = 0; side < 2; side++) {
         uint32_t number = pass->ids[index + 2 * side];
-        beside[side] = number ? PyTuple_GetItem(words, number - 1) : Py_None;
+        beside[side] = number ? vocabulary_word(pass->vocabulary, number) : Py_None;
+        if (beside[side] == NULL)
+            return -1;
     }
     return take(search->tried, Py_BuildValue("(iIOOO)", why, (unsigned int)pass->words->words[index].start - 1, known,
                                              beside[0], beside[1]));
@@ -185,11 +187,13 @@ static int note(const Search *search, Py_ssize_t index, int why, PyObject *known
  * not, or -1 with an exception set. */
 static Py_ssize_t visit(const Search *search, Py_ssize_t index, Py_ssize_t upto)
 {
-    const Vocabulary *self = search->pass.vocabulary;
+    Vocabulary *self = search->pass.vocabulary;
     Event event;
     if (!pass_event(&search->pass, index, &event))
         return upto;
-    PyObject *known = PyTuple_GetItem(self->values, search->pass.ids[index + 1] - 1);
+    PyObject *known = vocabulary_known(self, search->pass.ids[index + 1]);
+    if (known == NULL)
+        return -1;
     if (event.why & (BECAUSE_PAIR | BECAUSE_PROBES | BECAUSE_SIGN) && note(search, index, event.why, known) < 0)
         return -1;
     if (index < upto)

@@ -1,7 +1,7 @@
 /* The module: its types, and the version that the Python side wants. */
 #include "native.h"
 
-#define VERSION 7
+#define VERSION 8
 
 static PyTypeObject *added(PyObject *module, PyType_Spec *spec)
 {
@@ -16,10 +16,11 @@ static int module_exec(PyObject *module)
     State *state = PyModule_GetState(module);
     state->words_type = added(module, &words_spec);
     state->vocabulary_type = added(module, &vocabulary_spec);
+    state->names_type = added(module, &names_spec);
     state->anchors_type = added(module, &anchors_spec);
     state->endings_type = added(module, &endings_spec);
-    if (state->words_type == NULL || state->vocabulary_type == NULL || state->anchors_type == NULL ||
-        state->endings_type == NULL)
+    if (state->words_type == NULL || state->vocabulary_type == NULL || state->names_type == NULL ||
+        state->anchors_type == NULL || state->endings_type == NULL)
         return -1;
     return PyModule_AddIntConstant(module, "VERSION", VERSION);
 }
@@ -29,6 +30,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     State *state = PyModule_GetState(module);
     Py_VISIT(state->words_type);
     Py_VISIT(state->vocabulary_type);
+    Py_VISIT(state->names_type);
     Py_VISIT(state->anchors_type);
     Py_VISIT(state->endings_type);
     return 0;
@@ -39,6 +41,7 @@ static int module_clear(PyObject *module)
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->words_type);
     Py_CLEAR(state->vocabulary_type);
+    Py_CLEAR(state->names_type);
     Py_CLEAR(state->anchors_type);
     Py_CLEAR(state->endings_type);
     return 0;

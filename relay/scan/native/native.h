@@ -2,7 +2,7 @@
  *
  * What is bounded by what: Words keeps a record a word of its text; an event is made of a word of the vocabulary, up to
  * the limit that the caller sets. Nothing recurses. All that is an index into a table was checked when the table was
- * built.
+ * taken.
  */
 #ifndef POSTERN_NATIVE_H
 #define POSTERN_NATIVE_H
@@ -38,10 +38,13 @@ enum { BECAUSE_TERM = 1, BECAUSE_SIGN = 2, BECAUSE_NAME = 4, BECAUSE_PROBES = 8,
 /* Beside which words the shapes of a word stand. */
 enum { PAIR_BEFORE = 1, PAIR_AFTER = 2 };
 
+/* Tables are read where they lie: in a file that all processes map, or in memory (relay/scan/compiled.py). */
 typedef struct {
-    uint32_t at, size;         /* the word in the arena */
-    uint32_t beside, besides;  /* its neighbours, in order of their number */
+    uint32_t at;               /* the word in the arena */
+    uint32_t beside;           /* its neighbours, in order of their number */
+    uint16_t size, besides;
     uint16_t near, far;        /* how far before and behind it a digit must stand */
+    uint16_t term;             /* what it is as a term, from 1 */
     uint8_t traits, signs;     /* signs: which set of them, from 1; 0: none */
 } Entry;
 
@@ -50,44 +53,71 @@ typedef struct {
 typedef struct {
     uint32_t word, first;
     uint16_t before, after;
-    uint8_t pairs;
+    uint8_t pairs, unused[3];
 } Beside;
 
 typedef struct {
     uint32_t parts; /* its words' numbers */
-    uint16_t rank, before, size;
+    uint16_t rank, before, size, term;
 } Phrase;
+
+/* A name: where it lies, and the lists that it is on, as bits. */
+typedef struct {
+    uint32_t at;
+    uint16_t size, lists;
+} Listed;
+
+_Static_assert(sizeof(Entry) == 20 && sizeof(Beside) == 16 && sizeof(Phrase) == 12 && sizeof(Listed) == 8,
+               "rows as relay/scan/compiled.py writes them");
+
+/* Where words are found by their hash. */
+typedef struct {
+    const uint64_t *filter; /* a bit for each word, by its hash: most words of a text are known to be none at one look */
+    const uint16_t *prints; /* of each slot a part of the hash, 0: empty */
+    const uint32_t *slots;  /* of each slot the word's number, from 1 */
+    uint32_t mask, filter_mask;
+} Index;
 
 typedef struct {
     PyObject_HEAD
-    uint64_t *filter; /* a bit for each word, by its hash: most words of a text are known to be none at one look */
-    uint16_t *prints; /* of each slot a part of the hash, 0: empty */
-    uint32_t *slots;  /* of each slot the word's number, from 1 */
-    uint32_t mask, filter_mask;
+    Index index;
     uint32_t edge;    /* the number of the empty word, which stands before the first and after the last; or 0 */
-    uint8_t *arena;
-    uint32_t arena_size;
-    Entry *entries;
-    Beside *beside;
-    Phrase *phrases;
-    uint32_t *parts;
-    uint8_t (*signs)[32];
-    Py_ssize_t count, besides, phrase_count, part_count, sign_count;
-    PyObject *words, *values, *phrase_values; /* tuples, by number */
+    const uint8_t *arena;
+    const Entry *entries;
+    const Beside *beside;
+    const Phrase *phrases;
+    const uint32_t *parts;
+    const uint8_t (*signs)[32];
+    Py_ssize_t arena_size, count, besides, phrase_count, part_count, sign_count, terms;
+    PyObject *known, *phrase; /* called with a number make what is handed on, once each */
+    PyObject **words, **values, **phrase_values;
+    Py_buffer tables[9];
 } Vocabulary;
 
+/* A word by its number from 1, what is known of it, a phrase: borrowed; NULL with an exception set. */
+PyObject *vocabulary_word(Vocabulary *self, uint32_t number);
+PyObject *vocabulary_known(Vocabulary *self, uint32_t number);
+PyObject *vocabulary_phrase(Vocabulary *self, uint32_t number);
+
+/* Set an exception; -1. */
+int refuse(const char *what);
+/* How many rows of this size a table has; -1 with an exception set where they do not come out even or lie unaligned. */
+Py_ssize_t rows_of(const Py_buffer *table, size_t size);
+/* Take the three tables of an index over so many words; -1 with an exception set. */
+int index_take(Index *index, const Py_buffer *tables, Py_ssize_t count);
+
 typedef struct {
-    PyTypeObject *words_type, *vocabulary_type, *anchors_type, *endings_type;
+    PyTypeObject *words_type, *vocabulary_type, *names_type, *anchors_type, *endings_type;
 } State;
 
-extern PyType_Spec words_spec, vocabulary_spec, anchors_spec, endings_spec;
+extern PyType_Spec words_spec, vocabulary_spec, names_spec, anchors_spec, endings_spec;
 
 /* Whether they are words of a text of this size; -1 with an exception set where not. */
 int words_check(const State *state, PyObject *words, Py_ssize_t size);
 
 /* A pass over one text. ``ids`` are the words' numbers, the edge before and after them; whoever begins it frees them. */
 typedef struct {
-    const Vocabulary *vocabulary;
+    Vocabulary *vocabulary;
     const Words *words;
     const uint8_t *data;
     uint32_t size;
@@ -120,6 +150,31 @@ static inline uint64_t octets_at(const uint8_t *place, size_t size, size_t room)
     }
 #else
     (void)room;
+/* The number of the word at ``word``, from 1, of which the next slot tells that it may be it; 0: none. The search begins
+ * at *slot with the word's hash there. */
+static inline uint32_t index_next(const Index *index, uint32_t *slot, uint16_t print)
+{
+    for (; index->prints[*slot]; *slot = (*slot + 1) & index->mask)
+        if (index->prints[*slot] == print) {
+            uint32_t number = index->slots[*slot];
+            *slot = (*slot + 1) & index->mask;
+            return number;
+        }
+    return 0;
+}
+
+/* Whether a word of this hash may be there at all. */
+static inline int index_may(const Index *index, uint64_t hash)
+{
+    uint32_t bit = (uint32_t)hash & index->filter_mask;
+    return (int)(index->filter[bit >> 6] >> (bit & 63) & 1);
+}
+
+static inline uint32_t index_slot(const Index *index, uint64_t hash)
+{
+    return (uint32_t)(hash >> 16) & index->mask;
+}
+
 #endif
     for (size_t index = 0; index < size && index < 8; index++)
         number |= (uint64_t)place[index] << (8 * index);
@@ -140,6 +195,31 @@ static inline uint64_t hash_of(const uint8_t *word, size_t size, size_t room)
         hash ^= octets_at(word + size - 8, 8, 8) * 0xc2b2ae3d27d4eb4fu;
     hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93u;
     return hash ^ (hash >> 32);
+}
+
+/* The number of the word at ``word``, from 1, of which the next slot tells that it may be it; 0: none. The search begins
+ * at *slot with the word's hash there. */
+static inline uint32_t index_next(const Index *index, uint32_t *slot, uint16_t print)
+{
+    for (; index->prints[*slot]; *slot = (*slot + 1) & index->mask)
+        if (index->prints[*slot] == print) {
+            uint32_t number = index->slots[*slot];
+            *slot = (*slot + 1) & index->mask;
+            return number;
+        }
+    return 0;
+}
+
+/* Whether a word of this hash may be there at all. */
+static inline int index_may(const Index *index, uint64_t hash)
+{
+    uint32_t bit = (uint32_t)hash & index->filter_mask;
+    return (int)(index->filter[bit >> 6] >> (bit & 63) & 1);
+}
+
+static inline uint32_t index_slot(const Index *index, uint64_t hash)
+{
+    return (uint32_t)(hash >> 16) & index->mask;
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""Where the scan's C part cannot be compiled, no product of older sources is left to run beside newer Python."""
+"""What the installation makes: no C product of older sources is left beside newer Python, tables are made apart."""
 
 import importlib.util
 import os
@@ -6,25 +6,37 @@ from pathlib import Path
 
 import pytest
 
+from relay.scan.compiled import MAGIC
+
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def build():
+def hook():
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.build
+    return module
 
 
 @pytest.mark.parametrize(("age", "stays"), [(-60, True), (60, False)], ids=["newer", "older"])
-def test_without_a_compiler_only_a_product_of_these_sources_stays(build, monkeypatch, tmp_path, age, stays):
+def test_without_a_compiler_only_a_product_of_these_sources_stays(hook, monkeypatch, tmp_path, age, stays):
     source, product = tmp_path / "module.c", tmp_path / "_native.abi3.so"
     source.write_text("int x;\n")
     product.write_bytes(b"before")
     made = source.stat().st_mtime - age
     os.utime(product, (made, made))
     monkeypatch.setenv("CC", "/nonexistent/cc")
-    assert build(tmp_path, product)
+    assert hook.build(tmp_path, product)
     assert product.exists() is stays
     assert {path.name for path in tmp_path.iterdir()} == {"module.c"} | ({product.name} if stays else set())
+
+
+def test_the_tables_are_made_by_the_code_that_is_installed(hook, tmp_path):
+    assert hook.make_tables(ROOT, tmp_path / "_tables.bin") == ""
+    assert (tmp_path / "_tables.bin").read_bytes().startswith(MAGIC)
+
+
+def test_why_tables_were_not_made_is_told_in_a_line(hook, tmp_path):
+    assert "No such file" in hook.make_tables(ROOT, tmp_path / "nowhere" / "_tables.bin")
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from relay.cli import main
 from relay.extract.engine import ScanEngine, load_judge
-from relay.scan import find, way
+from relay.scan import compiled, find, way
+from relay.scan.compiled import BESIDE, ENTRY, LISTED, PHRASE, Index
 from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
 from relay.scan.model import Hit
@@ -119,14 +120,30 @@ def test_both_ways_stop_at_the_same_word(ways, monkeypatch):
 
 
 @needs_native
-def test_both_ways_take_what_an_operator_adds():
-    tuning = parse_tuning(
-        b"terms: [{kind: condition, words: [zorblax fever, q, zorblax of the left knee and of the right knee]}]", "t"
-    )
+def test_both_ways_take_what_an_operator_adds_and_takes_out():
+    shipped = load_judge(lambda plain: plain, native=False)._finder._use.lexicon
+    chance = random.Random(11)
+    terms, phrases = sorted(shipped.singles), sorted(shipped.phrases)
+    phrases = [b" ".join(words) for words in phrases]
+    known = [word.decode() for word in (*chance.sample(terms, 30), *chance.sample(phrases, 30))]
+    new = ["zorblax fever", "q", "zorblax of the left knee and of the right knee", "patient jane", "the knee of", "b"]
+    new += [" ".join(word.decode() for word in chance.choices(terms, k=3)) for _ in range(10)]
+    out = [*known[20:40], *new[2:4], "no such term", "nosuchword", "patient", "jane", "the", "mrn"]
+    added = f"terms: [{{kind: condition, weight: 0.4, words: {[*new, *known[:5], *known[-5:]]}}}]"
+    tuning = parse_tuning(f"{added}\nexclude: {{words: {out}}}".encode(), "t")
     plain, native = (load_judge(lambda plain: plain, tuning=tuning, native=native)._finder for native in (False, True))
-    text = "Zorblax fever and q, zorblax of the left knee and of the right knee. Zorblax of the left knee and of."
-    assert any(hit.norm == b"zorblax of the left knee and of the right knee" for hit in native.find(text))
-    assert native.find(text) == plain.find(text)
+    found = set()
+    for _ in range(150):
+        words = chance.choices([*new, *known, *out, "12", "Jane Roe", "MRN 4471829"], k=chance.randint(1, 40))
+        text = "".join(
+            chance.choice((word, word.upper())) + chance.choice((" ", " ", ", ", "\n", ". ")) for word in words
+        )
+        hits = native.find(text)
+        assert hits == plain.find(text)
+        assert native._terms.count(text) == plain._terms.count(text)
+        found |= {hit.norm for hit in hits}
+    assert {b"zorblax fever", b"q"} <= found
+    assert not {word.encode() for word in known[20:40]} & found
 
 
 @needs_native
@@ -207,27 +224,47 @@ def test_hits_that_are_none_are_refused(wrong):
         _native.apart((), [], 9)
 
 
-ROWS = ("facts", "beside", "phrases", "parts")
-
-
-def table_of(table):
-    from relay.scan import _native
-
-    rows = {name: array("I", sum(table[name], ()) if name != "parts" else table[name]).tobytes() for name in ROWS}
-    return _native.Vocabulary(**{**table, **rows})
-
-
 TOLD = ("kind", 0.5, "")
 TABLE = {
     "words": (b"a", b"b", b""),
     "values": ((b"a", TOLD, None, None, False), None, None),
-    "facts": ((1 | 2, 0, 0, 1, 0, 1), (0,) * 6, (0,) * 6),
-    "beside": ((1, 0, 0, 0, 1),),
-    "phrases": ((0, 0, 0, 2),),
-    "parts": (0, 1),
+    "facts": ((0, 1, 0, 0, 1, 1 | 2, 1), (0,) * 7, (0,) * 7),  # neighbours from, many, near, far, term, traits, signs
+    "beside": ((2, 0, 0, 1, 0),),
+    "phrases": ((0, 0, 0, 2, 1),),
+    "parts": (1, 2),
     "phrase_values": ((b"a b", TOLD),),
     "signs": (b":",),
+    "terms": 1,
 }
+
+
+def rows_of(table):
+    """The tables as octets, by name."""
+    words, arena, entries = table["words"], b"".join(table["words"]), b""
+    for number, (first, count, *rest) in enumerate(table["facts"]):
+        entries += ENTRY.pack(len(b"".join(words[:number])), first, len(words[number]), count, *rest)
+    return {
+        "arena": arena,
+        "entries": entries,
+        **Index(words).tables(),
+        "beside": b"".join(BESIDE.pack(*row) for row in table["beside"]),
+        "phrases": b"".join(PHRASE.pack(*row) for row in table["phrases"]),
+        "parts": array("I", table["parts"]).tobytes(),
+        "signs": b"".join(int.to_bytes(sum(1 << sign for sign in signs), 32, "little") for signs in table["signs"]),
+    }
+
+
+def table_of(table, **wrong):
+    from relay.scan import _native
+
+    rows = {**rows_of(table), **wrong}
+    values, phrases = table["values"], table["phrase_values"]
+    return _native.Vocabulary(
+        table["terms"],
+        lambda number: values[number - 1],
+        lambda number: phrases[number - 1],
+        *(rows[name] for name in compiled.WORDS),
+    )
 
 
 def nobody(tokens, index, place):
@@ -263,7 +300,7 @@ def test_persons_are_asked_for_where_words_tell_them():
     table = table_of({
         **TABLE,
         "values": ((*TABLE["values"][0][:-1], True), (b"b", None, None, None, False), None),
-        "facts": ((1 | 2, 0, 0, 0, 0, 0), (1 | 8, 0, 0, 0, 0, 0), (0,) * 6),
+        "facts": ((0, 0, 0, 0, 1, 1 | 2, 0), (0, 0, 0, 0, 0, 1 | 8, 0), (0,) * 7),
     })  # fmt: skip
     assert [hit[0] for hit in found_in(table, "B B a B x", at=at, labelled=at)[0]] == ["name", "name"]
     assert asked == [(0, 0), (1, 2), (3, 6)]
@@ -301,18 +338,51 @@ def test_hits_are_tuples():
 
 @needs_native
 @pytest.mark.parametrize("wrong", [
-    {"words": ("a", b"b", b"")}, {"words": (b"a" * 70_000, b"b", b"")}, {"values": ()}, {"facts": ()},
-    {"facts": ((3, 0, 0, 2, 0, 1), (0,) * 6, (0,) * 6)}, {"facts": ((3, 0, 0, 1, 1, 1), (0,) * 6, (0,) * 6)},
-    {"facts": ((3, 0, 0, 1, 2**32 - 1, 1), (0,) * 6, (0,) * 6)}, {"facts": ((300, 0, 0, 1, 0, 1), (0,) * 6, (0,) * 6)},
-    {"facts": ((3, 70_000, 0, 1, 0, 1), (0,) * 6, (0,) * 6)}, {"beside": ((3, 0, 0, 0, 1),)},
-    {"beside": ((1, 4, 0, 0, 1),)}, {"beside": ((1, 0, 1, 0, 1),)}, {"beside": ((1, 0, 2**32 - 1, 1, 1),)},
-    {"beside": ((1, 0, 0, 1, 1),)}, {"phrases": ((0, 0, 1, 2),)}, {"phrases": ((0, 2, 0, 2),)},
-    {"phrases": ((0, 0, 2**32 - 1, 2),)}, {"phrases": ((70_000, 0, 0, 2),)}, {"parts": (0, 3)}, {"phrase_values": ()},
-    {"facts": ((1, 0), (0,) * 6, (0,) * 6)}, {"beside": ((1,),)}, {"phrases": ((0,),)},
+    {"facts": ((0, 1, 0, 0, 1, 3, 2), (0,) * 7, (0,) * 7)}, {"facts": ((1, 1, 0, 0, 1, 3, 1), (0,) * 7, (0,) * 7)},
+    {"facts": ((2**32 - 1, 1, 0, 0, 1, 3, 1), (0,) * 7, (0,) * 7)}, {"facts": ((0, 1, 0, 0, 2, 3, 1),) * 3},
+    {"facts": ((0, 1, 0, 0, 0, 3, 1),) * 3}, {"facts": ((0, 2, 0, 0, 1, 3, 1),) * 3}, {"beside": ((4, 0, 0, 1, 0),)},
+    {"beside": ((0, 0, 0, 1, 0),)}, {"beside": ((2, 0, 0, 1, 4),)}, {"beside": ((2, 1, 0, 1, 0),)},
+    {"beside": ((2, 2**32 - 1, 1, 1, 0),)}, {"beside": ((2, 0, 1, 1, 0),)}, {"phrases": ((1, 0, 0, 2, 1),)},
+    {"phrases": ((0, 0, 2, 2, 1),)}, {"phrases": ((2**32 - 1, 0, 0, 2, 1),)}, {"phrases": ((0, 0, 0, 2, 2),)},
+    {"phrases": ((0, 0, 0, 2, 0),)}, {"phrases": ((0, 0, 0, 0, 1),)}, {"parts": (1, 4)}, {"parts": (1, 0)},
+    {"parts": (1,)}, {"terms": 0}, {"terms": -1},
 ])  # fmt: skip
 def test_a_table_that_leads_astray_is_refused(wrong):
     with pytest.raises(ValueError, match=" "):
         table_of({**TABLE, **wrong})
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [
+    {"arena": b"a"}, {"entries": b"1234567"}, {"filter": b""}, {"filter": bytes(24)}, {"filter": bytes(4)},
+    {"prints": b""}, {"prints": bytes(8)}, {"prints": bytes(6), "slots": bytes(12)}, {"slots": bytes(32)},
+    {"slots": b"\4\0\0\0" * 16}, {"prints": b"x" * 32}, {"prints": b"x" * 32, "slots": b"\1\0\0\0" * 16},
+    {"beside": b"1"}, {"phrases": b"1"}, {"parts": b"1"}, {"signs": b"1"},
+    {"parts": memoryview(bytes(12))[1:9]}, {"slots": memoryview(bytes(72))[1:65]},
+], ids="-".join)  # fmt: skip
+def test_tables_of_another_size_are_refused(wrong):
+    with pytest.raises(ValueError, match=" "):
+        table_of(TABLE, **wrong)
+
+
+@needs_native
+def test_names_on_lists():
+    from relay.scan import _native
+
+    words = [b"anne", b"maximiliane", b"roe"]
+    rows = b"".join(
+        LISTED.pack(at, len(word), lists) for at, word, lists in zip((0, 4, 15), words, (1, 2, 3), strict=True)
+    )
+    tables = [b"".join(words), rows, *Index(words).tables().values()]
+    first, second, both = (_native.Names(lists, *tables) for lists in (1, 2, 3))
+    asked = [*words, b"", b"ann", b"annex", b"roe ", "roe", None]
+    assert [[word in names for word in asked[:3]] for names in (first, second, both)] == [
+        [True, False, True], [False, True, True], [True] * 3,
+    ]  # fmt: skip
+    assert not any(word in both for word in asked[3:])
+    for wrong in (b"", rows[:-1], LISTED.pack(0, 99, 1), LISTED.pack(99, 1, 1), LISTED.pack(2**32 - 1, 1, 1)):
+        with pytest.raises(ValueError, match=" "):
+            _native.Names(3, tables[0], wrong, *tables[2:])
 
 
 @needs_native
