@@ -24,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli import main
+from relay.demo.behaviour import KEYWORDS
 from relay.demo.scenario import CLINIC, STORIES
 from relay.demo.scenario import SENDER as EHR
 from relay.demo.scenario import domains as story_domains
@@ -177,7 +178,7 @@ DOMAINS = (
     domain("bare-filter.example", final=quotes(554, subject="rule SPAM hit:")),
     domain("held.example"),
     domain("refused.example"),
-    domain("plain.example", certificate="self-signed"),
+    domain("plain.example", certificate="self-signed", keywords=tuple(word for word in KEYWORDS if word != "DSN")),
     domain("dropped.example", drop_at="final"),
     domain("mailecho.example", mail="550 5.7.1 MAIL refused"),
 )
@@ -201,9 +202,10 @@ class Run:
         sender, recipient = patient.addresses(to_domain)
         with smtplib.SMTP(*getattr(self.site, port), timeout=60) as client:
             client.ehlo(ehlo or self.plants.word("ehlo"))
-            client.mail(sender, options)
+            client.mail(sender, [*options, f"ENVID={self.plants.word('envelope_id')}", "RET=FULL"])
             for one in (recipient, *also):
-                client.rcpt(one)
+                original = f"ORCPT=rfc822;{self.plants.word('original')}@mail.example"
+                client.rcpt(one, ["NOTIFY=SUCCESS,FAILURE,DELAY", original])
             return client.data(patient.message(to_domain, **how))
 
     def talk(self, *lines, port="relay"):
@@ -244,10 +246,12 @@ class Run:
             f"EHLO {word('ehlo')}",
             f"MAIL FROM:<{word('sender')}@stranger.example>",
             f"MAIL FROM:<{word('sender')}@clinic.example> ODD={word('header')}",
+            f"MAIL FROM:<{word('sender')}@clinic.example> ENVID={word('envelope_id')}+0A",
             f"MAIL FROM:<{word('sender')}@clinic.example",
             f"MAIL FROM:<{word('sender')}@clinic.example>",
             f"RCPT TO:<{word('recipient')}>",
             f"RCPT TO:<{word('recipient')}@{word('host')}..example>",
+            f"RCPT TO:<{word('recipient')}@mail.example> ORCPT={word('original')} NOTIFY={word('original')}",
             f"RCPT TO:{word('recipient')} {word('recipient')}@mail.example",
             f'RCPT TO:<"{word("recipient")} x"@mail.example>',
             f"VRFY {word('recipient')}",
@@ -405,6 +409,7 @@ def test_the_run_met_what_it_was_to_meet(whole_run):
     for fault in ("ValueError", "LookupError", "RuntimeError"):
         assert any(fault in line for line in errors), f"{fault} was to be provoked"
     assert len(whole_run.dsns) >= 5
+    assert any(b"Action: relayed" in message.content for message in whole_run.dsns)
     assert b"[withheld]" in audit
     arrived = whole_run.internet.peers["mail.example"].messages
     everything = whole_run.plants.kinds()
@@ -447,7 +452,7 @@ def test_the_audit_trail_is_silent(whole_run):
 
 
 def test_notices_to_senders_hold_addresses_alone(whole_run):
-    wanted = whole_run.plants.all_but("sender", "recipient", "host")
+    wanted = whole_run.plants.all_but("sender", "recipient", "original", "envelope_id", "host")
     assert {message.sender for message in whole_run.dsns} == {""}
     found = [find for one in whole_run.dsns for find in wanted.search(str(one.recipients), one.content)]
     assert found == []
