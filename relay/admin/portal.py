@@ -25,6 +25,7 @@ from relay.core.entry import Claimed
 from relay.core.errors import AddressError
 from relay.core.portal import FINAL_STATES, Deposit, DepositFilter, Deposits, DepositState
 from relay.core.ports import Clock
+from relay.mail.scrub import scrub
 
 _DAY = 86_400.0
 
@@ -86,6 +87,8 @@ class PortalDesk:
         """
         if isinstance(request, PortalListRequest):
             return await self._list(request)
+        # What it is written into is kept for years, and shown (law 4).
+        request = request.model_copy(update={"reason": scrub(request.reason)})
         if isinstance(request, PortalApproveRequest):
             return await self._approved(request, operator)
         if isinstance(request, PortalSignOutRequest):

@@ -14,6 +14,7 @@ from relay.core.change import AuditEvent, Note
 from relay.core.errors import AddressError
 from relay.core.ports import Clock, Metrics, QueueStore, Suppressions
 from relay.core.suppression import FOREVER, Cause, Suppression
+from relay.mail.scrub import scrub
 
 _DAY = 86_400.0
 
@@ -80,7 +81,7 @@ class SuppressionDesk:
         return SuppressDone(done=done)
 
     async def _audit(self, operation: str, operator: str, reason: str, recipients: list[str], now: float) -> None:
-        facts = {"operation": operation, "operator": operator, "reason": reason, "recipients": recipients}
+        facts = {"operation": operation, "operator": operator, "reason": scrub(reason), "recipients": recipients}
         await self._store.commit((Note(events=(AuditEvent(kind="operator", at=now, facts=facts),)),))
 
 

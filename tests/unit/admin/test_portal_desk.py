@@ -144,6 +144,26 @@ async def test_a_secret_for_all_that_a_tenant_sends_a_mailbox(it):
         await it.ask(request.model_copy(update={"mailbox": "nobody"}))
 
 
+async def test_no_patient_s_mailbox_in_a_reason_gets_into_the_audit_trail(it):
+    made = [await it.make(number) for number in range(2)]
+    why = 'pat.roe@mail.example called: subject "HIV result", born 1961-04-12'
+    ids = (made[0].id,)
+    for request in (
+        PortalExtendRequest(ids=ids, days=60, reason=why),
+        PortalResendRequest(ids=ids, reason=why),
+        PortalSecretRequest(ids=ids, secret="blue heron", reason=why),
+        PortalApproveRequest(mailbox="pat@mail.example", reason=why),
+        PortalSignOutRequest(mailbox="pat@mail.example", reason=why),
+        PortalTenantSecretRequest(mailbox="pat@mail.example", tenant="riverside", secret="blue heron", reason=why),
+        PortalRecallRequest(ids=ids, reason=why),
+    ):
+        assert (await it.ask(request)).done
+    told = [event.facts.get("reason") or event.facts.get("why") for event in it.events]
+    said = [one for one in told if one and "called" in one]
+    assert len(said) == 7
+    assert not [one for one in said if "roe" in one or "HIV" in one or "1961" in one]
+
+
 @pytest.mark.parametrize(("method", "gone"), [(MethodName.PORTAL, True), (MethodName.TLS, False)])
 async def test_an_entry_that_an_operator_ends_leaves_no_message_behind(it, method, gone):
     made = await it.make(0, message_id="m1")

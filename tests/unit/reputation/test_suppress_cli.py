@@ -49,7 +49,7 @@ async def test_add_list_and_remove(postern, desk, listed):
     shown = (await postern("list")).output
     assert "pat@clinic.example" in shown
     assert "asked by phone" in shown
-    assert (await postern("remove", "pat@clinic.example", "--reason", "asked again")).output == (
+    assert (await postern("remove", "pat@clinic.example", "--reason", "asked by jane.roe@home.example")).output == (
         "pat@clinic.example: 1 removed\n"
     )
     rows = [json.loads(line) for line in (await postern("list", "--json")).output.splitlines()]
@@ -61,6 +61,7 @@ async def test_add_list_and_remove(postern, desk, listed):
         ("suppress-add", ["pat@clinic.example", "sue@clinic.example"]),
         ("suppress-remove", ["pat@clinic.example"]),
     ]
+    assert [event.facts["reason"] for event in events] == ["asked by phone", "asked by [mailbox]@home.example"]
     assert await listed.find(Address.parse("pat@clinic.example")) == []
 
 
