@@ -53,13 +53,17 @@ _KIND_BY_LABEL: Final = {
 }
 
 _SHORT_CODE: Final = 6  # characters behind a label and a dash
+_SHORTEST_RECORD: Final = 5  # characters behind "MR" and a space: merge requests have such numbers as well
 
 
 def number_kind(before: bytes, value: bytes) -> str:
     """The kind of a labelled number, by the nearest word before it that is a label; ``MRN-0007`` is some code."""
     if before.endswith(b"-") and len(value) < _SHORT_CODE:
         return ""
-    for word in reversed(before.translate(FOLD).split()):
+    words = before.translate(FOLD).split()
+    if words[-1:] == [b"mr"] and before[-1:] == b" " and len(value) < _SHORTEST_RECORD:
+        return ""
+    for word in reversed(words):
         if word in _KIND_BY_LABEL:
             return _KIND_BY_LABEL[word]
     return "case-number"
@@ -141,8 +145,8 @@ NUMBERS: Final = (
     ),
     Shape(
         kind="mrn",
-        regex=rb"\b(?:(?:" + _ALWAYS_NUMBERS + rb")\b(?:\s{0,2}" + _NUM + rb"\b)?|(?:" + _LABELS + rb")\s{0,2}(?:"
-        + _NUM + rb"\b|#))" + _SEP + _VALUE + rb"\b",
+        regex=rb"(?<![\w-])(?:(?:" + _ALWAYS_NUMBERS + rb")\b(?:\s{0,2}" + _NUM + rb"\b)?|(?:" + _LABELS
+        + rb")\s{0,2}(?:" + _NUM + rb"\b|#))" + _SEP + _VALUE + rb"\b",
         words=_LABEL_ANCHORS,
         sign=_HASH,
         digits=(0, 70),

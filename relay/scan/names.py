@@ -31,7 +31,10 @@ _ROLES_BEFORE: Final = {
     "greeting": b"dear hi hello hey thanks regards sincerely cheers best respectfully yours truly "
     b"wishes wrote author contact from to cc bcc by reporter assignee instructor "
     b"presenter host editor recruiter owner organizer vendor rep representative speaker novelist actor actress singer "
-    b"quarterback pitcher striker goalie midfielder senator congressman governor president coach trainer",
+    b"quarterback pitcher striker goalie midfielder senator congressman governor president coach trainer "
+    b"curator facilitator moderator panelist columnist journalist spokesman spokeswoman spokesperson congresswoman sen "
+    b"gov chairman chairwoman mayor ambassador librarian writer analyst realtor translator maintainer producer "
+    b"questions",
     "mention": b"call called calling saw re regarding about for fwd fw with",
     "place": b"st saint san santa mount mt fort port lake cape",
 }
@@ -69,7 +72,9 @@ AFTER: Final = re.compile(
     rb"|discharged|hospitali[sz]ed|evaluated|treated|referred|prescribed|scheduled)|presents|presented|underwent|reports|denies"
     rb"|complains|suffers|suffering|with (?:a )?history)"
     rb"|(?P<speaker>\"?[ ]?<[\w.+-]*@|wrote|writes|said|says|told|asked|added|explained|reported that|announced|argued"
-    rb"|notes that|won\b|scored|sang|starred|coached|will (?:bring|present|talk|speak|lead|teach|host)))"
+    rb"|notes that|won\b|scored|sang|starred|coached|will (?:bring|present|talk|speak|lead|teach|host)"
+    rb"|(?:[a-z]{1,12} ){0,2}(?:talk|piece|article|essay|column|novel|lecture|weblog|blog|keynote) (?:on|about|in|is|at"
+    rb"|begins)\b))"
 )  # for text in lower case: with case ignored each of the hundred would be tried letter by letter
 _OF_WHOM: Final = frozenset({b"for", b"of", b"on"})
 _GOES_ON_BEHIND: Final = frozenset(
@@ -165,6 +170,8 @@ class NameFinder:
             return None
         word = tokens.words[index]
         initial, last, _ = match.groups()
+        if last and _BEFORE.get(word) == "place":
+            return None  # San Francisco
         if last and initial and last.lower() in _GOES_ON_BEHIND:
             last = None
         end = match.end("last") if last else match.end("initial") if initial else place + len(word)

@@ -49,7 +49,8 @@ PERSONS: Final = (
     ),
     Shape(
         kind="name-and-birth",
-        regex=rb"(" + NAME + rb"(?: " + NAME + rb"){1,3}),?\s{1,2}\(?(?:dob|d\.o\.b\.|date of birth|born)\b",
+        regex=rb"(" + NAME + rb"(?: " + NAME + rb"){1,3}),?\s{1,2}\(?(?:dob|d\.o\.b\.|date of birth"
+        rb"|(?-i:born|BORN|Born(?=:?\s{1,2}\d)))\b",  # not Max Born
         words=_BIRTHS,
         before=90,
         after=16,

@@ -114,6 +114,7 @@ _AFTER: Final = 100
 _BED: Final = 20
 _VERB: Final = 14
 _DIGITS_OF_LABEL: Final = 4
+_LONG: Final = 300  # words: longer than notes are
 _HEADING: Final = 3  # characters behind a name that ends a heading: what follows the empty line speaks of it
 
 
@@ -176,8 +177,8 @@ def likeness(tokens: Tokens, start: int, end: int, size: int) -> str:
         return ""
     role = AFTER.match(tokens.lower[end : end + _AFTER])
     after = role.lastgroup if role else None
-    if after in {"provider", "thing"}:
-        return ""
+    if after in {"provider", "thing"} or (after == "speaker" and len(tokens.words) > _LONG):
+        return ""  # in a long text somebody who says something is quoted
     if does_in_public(tokens, end):
         return ""
     if is_told:
