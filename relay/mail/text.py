@@ -44,7 +44,7 @@ def normalise(text: str) -> str:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
         text = _plain(text)
-        if not unicodedata.is_normalized("NFKC", text):
+        if not text.isascii() and not unicodedata.is_normalized("NFKC", text):
             text = _plain(unicodedata.normalize("NFKC", text))
     if "-\n" in text or "- \n" in text:
         text = _SOFT_BREAK.sub("", text)

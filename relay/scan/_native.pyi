@@ -3,6 +3,10 @@ from typing import Any, final, overload
 
 VERSION: int
 
+def listed(hits: Sequence[Any], alike: int, health: object, /) -> list[tuple[Any, int]]: ...
+def weighed(
+    hits: Sequence[Any], identifier: object, health: object, implied: dict[str, float], distance: int, /
+) -> tuple[list[Any], list[int], list[float]]: ...
 def apart(first: list[Any], listed: list[Any], size: int, /) -> list[Any]: ...
 
 @final

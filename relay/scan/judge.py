@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from typing import Any, Final
@@ -11,7 +12,11 @@ from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.scan.find import Finder
 from relay.scan.manner import Manner
 from relay.scan.model import SUBJECT, Hit, Passage, Weights
+from relay.scan.way import NATIVE
 from relay.scan.weigh import Weigher
+
+if NATIVE:
+    from relay.scan import _native
 
 _GAP: Final = "\n\n\n"
 _LONG: Final = 48_000  # characters of a text of which it pays to look at the beginning first
@@ -102,7 +107,7 @@ class Judge:
             phi = max(phi, Phi.CERTAIN if patient else Phi.POSSIBLE)
             weight = 1.0 if patient else 0.0
             told.append(Finding(kind=kind, group=FindingGroup.STRUCTURE, part=part, start=0, end=0, weight=weight))
-        listed = _listed(hits, self._limits.alike)
+        listed = _LISTED(hits, self._limits.alike, _HEALTH)
         room = max(0, self._limits.findings - len(told))
         findings = told + self._findings(listed[:room], passages, starts)
         return PhiVerdict(
@@ -129,7 +134,7 @@ class Judge:
             beginning = text[:_BEGINNING].rpartition(" ")[0]
             hits = self._finder.find(beginning)
             if (
-                len(_listed(hits, self._limits.alike)) > self._limits.findings
+                len(_LISTED(hits, self._limits.alike, _HEALTH)) > self._limits.findings
                 and len(subject) < len(beginning)
                 and self._weigher.phi(hits) is Phi.CERTAIN
             ):
@@ -147,7 +152,7 @@ class Judge:
         for (kind, group, start, end, weight, norm, sensitive), more in listed:
             number = bisect_right(starts, start) - 1
             first = starts[number]
-            digest = self._digest(sha256(kind.encode() + b"\0" + norm).hexdigest())
+            digest = self._digest(sha256(_lead(kind) + norm).hexdigest())
             draft = _Draft(
                 kind, group, passages[number].part, start - first, end - first, digest, weight, sensitive, more
             )
@@ -156,24 +161,33 @@ class Judge:
         return found
 
 
-def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
+@lru_cache(maxsize=1024)
+def _lead(kind: str) -> bytes:
+    """What a finding's digest is made of before its value; there are as many kinds as the files name."""
+    return kind.encode() + b"\0"
+
+
+def _listed(hits: Iterable[Hit], alike: int, health: FindingGroup) -> list[tuple[Hit, int]]:
     """What a verdict lists, each with how many more it stands for.
 
     Equal values are one. Identifiers are listed one by one, as each is somebody; of health context the first few of a
     kind explain a verdict, and the rest is told by number.
     """
     listed: list[tuple[Hit, int]] = []
-    seen: set[tuple[str, bytes]] = set()
-    numbers: dict[tuple[str, str], int] = {}
-    lasts: dict[tuple[str, str], int] = {}  # where the one is listed that stands for more
+    first: dict[bytes, str] = {}  # of each value the kind that had it first
+    others: set[tuple[str, bytes]] = set()  # what is of another kind, which is seldom
+    numbers: dict[str | tuple[str, str], int] = {}
+    lasts: dict[str | tuple[str, str], int] = {}  # where the one is listed that stands for more
     for hit in hits:
         name, group, _, _, _, norm, sensitive = hit
-        value = (name, norm)
-        if value in seen:
+        if norm not in first:
+            first[norm] = name
+        elif first[norm] == name or (name, norm) in others:
             continue
-        seen.add(value)
-        if group is _HEALTH:
-            kind = (name, sensitive)
+        else:
+            others.add((name, norm))
+        if group is health:
+            kind = (name, sensitive) if sensitive else name
             numbers[kind] = number = numbers.get(kind, 0) + 1
             if number > alike:
                 continue
@@ -183,3 +197,6 @@ def _listed(hits: Iterable[Hit], alike: int) -> list[tuple[Hit, int]]:
     for kind, place in lasts.items():
         listed[place] = (listed[place][0], numbers[kind] - alike)
     return listed
+
+
+_LISTED: Final = _native.listed if NATIVE else _listed

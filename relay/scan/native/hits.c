@@ -179,8 +179,11 @@ static int note(const Search *search, Py_ssize_t index, int why, PyObject *known
         if (beside[side] == NULL)
             return -1;
     }
-    return take(search->tried, Py_BuildValue("(iIOOO)", why, (unsigned int)pass->words->words[index].start - 1, known,
-                                             beside[0], beside[1]));
+    PyObject *reason = PyLong_FromLong(why), *place = PyLong_FromLong((long)pass->words->words[index].start - 1);
+    PyObject *noted = reason && place ? PyTuple_Pack(5, reason, place, known, beside[0], beside[1]) : NULL;
+    Py_XDECREF(reason);
+    Py_XDECREF(place);
+    return take(search->tried, noted);
 }
 
 /* Look at the word at ``index``, which is of the vocabulary; before ``upto`` all is spoken for. The first word that is

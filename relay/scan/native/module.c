@@ -1,7 +1,7 @@
 /* The module: its types, and the version that the Python side wants. */
 #include "native.h"
 
-#define VERSION 8
+#define VERSION 9
 
 static PyTypeObject *added(PyObject *module, PyType_Spec *spec)
 {
@@ -49,6 +49,8 @@ static int module_clear(PyObject *module)
 
 static PyMethodDef module_methods[] = {
     {"apart", hits_apart, METH_VARARGS, "What stands where nothing before it in both lists does, by place."},
+    {"weighed", hits_weighed, METH_VARARGS, "Identifiers, and places and weights of what is said of health."},
+    {"listed", hits_listed, METH_VARARGS, "What a verdict lists, each with how many more it stands for."},
     {NULL, NULL, 0, NULL},
 };
 

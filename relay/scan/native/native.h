@@ -137,6 +137,10 @@ int pass_event(const Pass *pass, Py_ssize_t index, Event *event);
 
 /* apart(first, listed, size): those that stand where nothing before them in both lists does, by place. */
 PyObject *hits_apart(PyObject *module, PyObject *args);
+/* weighed(hits, identifier, health, implied, distance): identifiers, and terms by place, none said again too soon. */
+PyObject *hits_weighed(PyObject *module, PyObject *args);
+/* listed(hits, alike, health): what a verdict lists, each with how many more it stands for. */
+PyObject *hits_listed(PyObject *module, PyObject *args);
 PyObject *vocabulary_found(Vocabulary *self, PyObject *args);
 
 /* Up to eight octets as a number, the first the lowest; ``room``: how many may be read. */

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay.cli import main
+from relay.core.phi import FindingGroup
 from relay.extract.engine import ScanEngine, load_judge
-from relay.scan import compiled, find, way
+from relay.scan import compiled, find, judge, way, weigh
 from relay.scan.compiled import BESIDE, ENTRY, LISTED, PHRASE, Index
 from relay.scan.find import FindLimits
 from relay.scan.lexicon import FOLD
@@ -222,6 +223,60 @@ def test_hits_that_are_none_are_refused(wrong):
         _native.apart([], [], -1)
     with pytest.raises(TypeError):
         _native.apart((), [], 9)
+
+
+LISTS = st.lists(
+    st.builds(
+        Hit,
+        st.sampled_from(["condition", "drug", "name", "care"]),
+        st.sampled_from(list(FindingGroup)),
+        st.integers(0, 500),
+        st.integers(0, 500),
+        st.sampled_from([0.0, 0.2, 0.5, 1]),
+        st.sampled_from([b"a", b"b", b"c", b""]),
+        st.sampled_from(["", "", "hiv"]),
+    ),
+    max_size=30,
+)
+
+
+@needs_native
+@given(LISTS, st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_what_is_listed_is_the_same_both_ways(hits, alike):
+    from relay.scan import _native
+
+    assert _native.listed(hits, alike, FindingGroup.HEALTH) == judge._listed(hits, alike, FindingGroup.HEALTH)
+
+
+@needs_native
+@given(LISTS, st.integers(0, 200))
+@settings(max_examples=300, deadline=None)
+def test_what_is_weighed_is_the_same_both_ways(hits, distance):
+    from relay.scan import _native
+
+    told = (FindingGroup.IDENTIFIER, FindingGroup.HEALTH, {"name": 0.3, "care": 0.1}, distance)
+    assert _native.weighed(hits, *told) == weigh._weighed(hits, *told)
+
+
+@needs_native
+@pytest.mark.parametrize("wrong", [
+    None, (), ("k", "g", 1, 2, 0.5, b"n"), (1, "g", 1, 2, 0.5, b"n", ""), ("k", "g", 1, 2, 0.5, "n", ""),
+    ("k", "g", 1, 2, 0.5, b"n", None),
+])  # fmt: skip
+def test_hits_that_are_none_are_neither_weighed_nor_listed(wrong):
+    from relay.scan import _native
+
+    with pytest.raises(ValueError, match="none"):
+        _native.listed([wrong], 3, "g")
+    with pytest.raises(ValueError, match="none"):
+        _native.weighed([wrong], "g", "g", {}, 9)
+    with pytest.raises(TypeError):
+        _native.weighed([("k", "g", 1, 2, "heavy", b"n", "")], "g", "h", {}, 9)
+    with pytest.raises(TypeError):
+        _native.weighed([("k", "g", "first", 2, 0.5, b"n", "")], "g", "g", {}, 9)
+    with pytest.raises(TypeError):
+        _native.listed(3, 3, "g")
 
 
 TOLD = ("kind", 0.5, "")
@@ -469,7 +524,7 @@ def _native_words():
 
 
 @pytest.mark.parametrize(("is_native", "version", "told"), [
-    (True, 7, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+    (True, 9, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
 ])  # fmt: skip
 def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)
