@@ -33,7 +33,13 @@ def entry(one: QueueEntry, now: float) -> EntryView:
 def recipients(one: QueueEntry) -> tuple[RecipientView, ...]:
     """Those of an entry that have no fate yet."""
     return tuple(
-        RecipientView(entry=one.id, number=each.number, address=str(each.recipient.address)) for each in one.recipients
+        RecipientView(
+            entry=one.id,
+            number=each.number,
+            address=str(each.recipient.address),
+            notify=tuple(sorted(each.recipient.notify)),
+        )
+        for each in one.recipients
     )
 
 

@@ -185,11 +185,16 @@ class EntryView(Wire):
 
 
 class RecipientView(Wire):
-    """One recipient of an entry, for the operator who looks at this message."""
+    """One recipient of an entry, for the operator who looks at this message.
+
+    ``notify``: what the sender asks to be told (NOTIFY, RFC 3461); empty: nothing was said. ORCPT and ENVID, which may
+    hold anything, are not shown.
+    """
 
     entry: str
     number: int
     address: str
+    notify: tuple[str, ...] = ()
 
 
 class MessageView(Wire):

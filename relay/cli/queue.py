@@ -265,7 +265,8 @@ def _show_message(result: "ShowResult") -> None:
     ):
         table.add_row(name, value)
     for one in result.recipients:
-        table.add_row(f"recipient {one.number}", f"{one.address} ({one.entry})")
+        asked = f", notify {', '.join(one.notify).lower()}" if one.notify else ""
+        table.add_row(f"recipient {one.number}", f"{one.address} ({one.entry}){asked}")
     tables.show(table)
     tables.show(_entries_table(result.entries))
 

@@ -14,10 +14,11 @@ from relay.admin.wire import (
     StatsRequest,
     UnsealRequest,
 )
+from relay.core.address import Address
 from relay.core.change import Keep
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import EntryState
-from relay.core.envelope import Origin
+from relay.core.envelope import Origin, Recipient
 from relay.core.level import Level
 from tests.support.queue import BODY, NOW, a_message, an_entry
 from tests.unit.admin.conftest import ALICE, treatment
@@ -60,6 +61,20 @@ async def test_a_listing_shows_no_mailbox_and_a_show_does(desk):
     assert "planted-subject" not in shown.model_dump_json()
     with pytest.raises(ControlError, match="not in the queue"):
         await desk.operations.run(ShowRequest(id="m9"), ALICE)
+
+
+async def test_one_message_shows_what_its_sender_asked_to_be_told_and_no_identifier_of_theirs(desk):
+    recipients = tuple(
+        Recipient(address=Address.parse(text), original="rfc822;planted-orcpt", notify=frozenset(notify))
+        for text, notify in zip(TWO, [("SUCCESS", "FAILURE"), ()], strict=True)
+    )
+    envelope = replace(a_message().envelope, recipients=recipients, envelope_id="planted-envid", ret="FULL")
+    message = a_message("m1", envelope=envelope)
+    await desk.store.commit((Keep(message=message, content=BODY, entries=(an_entry(message),)),))
+    shown = await desk.operations.run(ShowRequest(id="m1"), ALICE)
+    assert [view.notify for view in shown.recipients] == [("FAILURE", "SUCCESS"), ()]
+    assert "planted-orcpt" not in shown.model_dump_json()
+    assert "planted-envid" not in shown.model_dump_json()
 
 
 async def test_looking_leaves_no_audit_event(desk):

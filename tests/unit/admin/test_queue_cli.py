@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -10,8 +11,9 @@ from click.testing import CliRunner
 from relay.admin.control import ControlOptions, ControlServer
 from relay.cli import main
 from relay.cli.queue import _age
+from relay.core.change import Keep
 from relay.core.level import Level
-from tests.support.queue import BODY
+from tests.support.queue import BODY, a_message, an_entry
 from tests.unit.admin.conftest import treatment
 
 
@@ -54,6 +56,14 @@ async def test_show_names_the_recipients(desk, postern):
     assert (await postern("show", "m9")).stderr == (
         "Error: m9 is not in the queue: if it has ended, postern audit show --message m9 tells how\n"
     )
+
+
+async def test_show_tells_what_the_sender_wants_to_hear(desk, postern):
+    message = a_message("m1")
+    recipients = tuple(replace(one, notify=frozenset({"SUCCESS", "DELAY"})) for one in message.envelope.recipients)
+    message = replace(message, envelope=replace(message.envelope, recipients=recipients))
+    await desk.store.commit((Keep(message=message, content=BODY, entries=(an_entry(message),)),))
+    assert "notify delay, success" in " ".join((await postern("show", "m1")).output.split())
 
 
 async def test_stats(desk, postern):
