@@ -1,5 +1,6 @@
 """Which key versions are still needed: counts what is sealed under each, wherever it lies in the data directories."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,8 +67,21 @@ def _count_database(path: Path, counts: Counter[int]) -> None:
                 query = f"SELECT substr({name}, 1, {_PREFIX}), count(*) FROM {_quoted(table)} WHERE typeof({name}) = 'blob' GROUP BY 1"  # noqa: E501, S608  # names come from the schema and are quoted
                 for prefix, number in database.execute(query):
                     _add(counts, bytes(prefix), int(number))
+        _wait_for_the_disk(path.with_name(f"{path.name}-wal"))
     finally:
         database.close()
+
+
+def _wait_for_the_disk(log: Path) -> None:
+    """What was counted may be committed and not synced: a power cut must not bring back what was not counted."""
+    try:
+        descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # nobody has the database open, and its file holds it all
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _quoted(name: str) -> str:

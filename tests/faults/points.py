@@ -20,7 +20,8 @@ ACCEPT = (
     Point("accept-body-file-has-its-name", "relay.store.sqlite.bodies:BodyFiles.write", "after"),
     Point("commit-begun", "relay.store.sqlite.tables:Tables.begin", "after"),
     Point("commit-rows-are-written", "relay.store.sqlite.tables:Tables.flush", "after"),
-    Point("commit-is-on-disk", "relay.store.sqlite.writer:GroupCommit._commit_locked", "after"),
+    Point("commit-is-seen", "relay.store.sqlite.writer:GroupCommit._commit_locked", "after"),
+    Point("commit-is-on-disk", "relay.store.sqlite.durable:Log.sync", "after"),
     Point("accept-kept", "relay.intake.accept:Acceptor._keep", "after"),
     Point("accept-250-is-given", "relay.intake.accept:Acceptor.accept", "after"),
 )

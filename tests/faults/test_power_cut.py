@@ -4,22 +4,24 @@ Everything is killed at a random moment; then each file of the queue and of the 
 latest sync confirmed, and what was never synced is gone. Syncs of the queue's log take longer than they would, so that
 at any moment much is committed, seen by all processes and not on the disk.
 
-A plain run does three cuts. ``POSTERN_POWER_CUTS=100`` does as many.
+A plain run does two cuts. ``POSTERN_POWER_CUTS=100`` does as many.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from tests.support.load import Load, small_message, tokens_in
 from tests.support.shim import power_shim
-from tests.support.system import audit, domain, drained, end, fates, kill_all, system
+from tests.support.system import audit, domain, drained, end, fates, kill_all, system, until
 
-CUTS = int(os.environ.get("POSTERN_POWER_CUTS", "3"))
+CUTS = int(os.environ.get("POSTERN_POWER_CUTS", "2"))
 LARGE = 300 * 1024
 
 
@@ -27,6 +29,16 @@ def message(token, recipient):
     """Every eighth has a body of its own file."""
     content = small_message(token, recipient)
     return content if token % 8 else content + b"The lift is being repaired, floor by floor.\r\n" * (LARGE // 45)
+
+
+def alive(group):
+    """Whether a process of the group may still write."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of, *_ = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(of) == group and state != "Z":
+                return True
+    return False
 
 
 def cut(data, confirmed):
@@ -69,7 +81,9 @@ async def test_what_was_answered_250_outlives_every_power_cut_and_the_trail_know
             async with asyncio.timeout(120):
                 await load.wait_promised(len(load.promised) + chance.randrange(10, 40))
             await asyncio.sleep(chance.random() * 0.3)  # a moment that nothing chose
+            group = site.process.pid
             await kill_all(site)
+            await until(lambda group=group: not alive(group))
             shorter, _ = cut(site.directory / "data", confirmed)
             lost += shorter
             await site.start()
@@ -84,12 +98,13 @@ async def test_what_was_answered_250_outlives_every_power_cut_and_the_trail_know
     told = fates(records)
     accepted = [record["message_id"] for record in records if record["kind"] == "accepted"]
     ends = {message_id: [fate["fate"] for fate in told[message_id, 0]] for message_id in accepted}
+    odd = {message_id: ended for message_id, ended in ends.items() if ended != ["delivered"]}
     twice = sum(count > 1 for count in arrived.values())
     print(f"\nseed {seed}: {CUTS} cuts; {len(load.promised)} promised; lost: 0; arrived more than once: {twice}")
     assert lost, "the cuts took something away"
     assert set(load.promised.values()) <= set(accepted), f"seed {seed}"
     assert len(accepted) == len(set(accepted)), f"seed {seed}"
-    assert all(fate == ["delivered"] for fate in ends.values()), f"seed {seed}: {ends}"
+    assert not odd, f"seed {seed}"
 
 
 async def arrivals(peer, promised, seed):

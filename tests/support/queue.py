@@ -164,9 +164,7 @@ class SqliteHarness(MemoryHarness):
         self._opened.remove(store)
         await store._writer.stop()
         store._reader.close()
-        store._writing.close()
-        store._lock.close()
-        store._life.close(remove=False)
+        store._opened.close(remove=False)
 
     async def damage(self, table: str, key: str) -> None:
         import apsw

@@ -4,12 +4,13 @@
 """
 
 import asyncio
+import errno
+import os
 import resource
 import sys
 import time
 from pathlib import Path
 
-import apsw
 import structlog
 
 from relay.core.change import Settle
@@ -88,48 +89,38 @@ async def fill(directory: Path, limit: str) -> None:
     await store.close()
 
 
-class FailingSync(apsw.VFS):
-    """A disk whose fsync begins to fail when told."""
+def break_the_disk() -> None:
+    """From now on it confirms nothing."""
 
-    failing = False
+    def failing(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk is gone")
 
-    def __init__(self) -> None:
-        super().__init__("failing", "")
-
-    def xOpen(self, name, flags):  # noqa: N802 - apsw's name
-        return _FailingFile(name, flags)
-
-
-class _FailingFile(apsw.VFSFile):
-    def __init__(self, name, flags) -> None:
-        super().__init__("", name, flags)
-
-    def xSync(self, flags):  # noqa: N802 - apsw's name
-        if FailingSync.failing:
-            raise apsw.IOError("fsync failed")
-        super().xSync(flags)
+    os.fdatasync = failing
 
 
 async def lose_the_disk(directory: Path, _argument: str) -> None:
     """Keep one message, then let fsync fail: the process must end at the next commit."""
-    _kept = FailingSync()  # registered as long as it is referred to
-    store = SqliteStore(
-        directory / "data",
-        directory / "run",
-        FakeVault(),
-        StoreOptions(reserve_bytes=0),
-        lambda: NOW,
-        vfs="failing",
-    )
+    store = build(directory)
     await store.open(name_of_life())
     await store.commit(keeping("lx1")[0])
     tell("kept", "lx1")
-    FailingSync.failing = True
+    break_the_disk()
     await store.commit(keeping("lx2")[0])
     tell("kept", "lx2")
 
 
-ROLES = {"keep": keep, "claim": claim, "fill": fill, "lose": lose_the_disk}
+async def lose_it_while_archiving(directory: Path, _argument: str) -> None:
+    """The same, before what is to be archived is handed out."""
+    store = build(directory)
+    await store.open(name_of_life())
+    await store.commit(keeping("lx1", note=True)[0])
+    break_the_disk()
+    tell("archiving")
+    await store.outbox(limit=10)
+    tell("archived")
+
+
+ROLES = {"keep": keep, "claim": claim, "fill": fill, "lose": lose_the_disk, "archive": lose_it_while_archiving}
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

@@ -19,6 +19,11 @@ def clock_shim() -> Path:
     return _built("clock_shim")
 
 
+def power_shim() -> Path:
+    """Remembers what a power cut would leave of each file."""
+    return _built("power_shim")
+
+
 def own_key_shim() -> Path:
     """Lets OpenSMTPD 6.8 use its key under OpenSSL 3."""
     return _built("own_key_shim")

@@ -1,5 +1,7 @@
 """The files of a queue: where they are, how they are opened for one process's life, and the checkpoint."""
 
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -7,6 +9,7 @@ from typing import Final
 import apsw
 
 from relay.core.errors import Problem, ProblemsError
+from relay.store.sqlite.durable import Log
 from relay.store.sqlite.faults import Fatal, damaged, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock, LifeLock
 from relay.store.sqlite.schema import check_sqlite, connect, create_file, migrate
@@ -16,6 +19,9 @@ QUEUE_FILES: Final = ("queue.db-wal", "queue.db")
 REPAIRING: Final = "repair-under-way"
 """While this file is there no queue is opened: it would be a new, empty one."""
 _WAL_LIMIT: Final = 64 * 1024 * 1024
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.02
+"""Seconds in all, and between tries, for a checkpoint where another process is at one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,7 @@ class OpenedQueue:
         life: held while the process lives.
         lock: the queue lock.
         writing, reading: connections.
+        synced: the log, for the thread that writes with the one and for that which reads with the other.
     """
 
     number: int
@@ -34,6 +41,16 @@ class OpenedQueue:
     lock: FileLock
     writing: apsw.Connection
     reading: apsw.Connection
+    synced: tuple[Log, Log]
+
+    def close(self, *, remove: bool = True) -> None:
+        """Close everything, the mark of life last and, unless told otherwise, removed; other threads have ended."""
+        self.reading.close()
+        self.writing.close()
+        for log in self.synced:
+            log.close()
+        self.lock.close()
+        self.life.close(remove=remove)
 
 
 class QueueFiles:
@@ -91,24 +108,27 @@ class QueueFiles:
     def _open(self, incarnation: str) -> OpenedQueue:
         for directory in (self.database.parent, self.bodies, self._lives):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        life = LifeLock(self.life_path(incarnation))
-        lock = FileLock(self._lock_path)
-        try:
+        with ExitStack() as undo:
+            life = LifeLock(self.life_path(incarnation))
+            undo.callback(life.close)
+            lock = FileLock(self._lock_path)
+            undo.callback(lock.close)
             with lock.held():
                 create_file(self.database)
                 writing = connect(self.database, vfs=self._vfs)
-                try:
-                    migrate(writing)
-                    number = self._register(writing, incarnation)
-                    reading = connect(self.database, read_only=True, vfs=self._vfs)
-                except BaseException:
-                    writing.close()
-                    raise
-        except BaseException:
-            lock.close()
-            life.close()
-            raise
-        return OpenedQueue(number=number, life=life, lock=lock, writing=writing, reading=reading)
+                undo.callback(writing.close)
+                migrate(writing)
+                number = self._register(writing, incarnation)
+                synced = (self._log(undo), self._log(undo))
+                _begin_anew(writing)
+                reading = connect(self.database, read_only=True, vfs=self._vfs)
+            undo.pop_all()
+        return OpenedQueue(number=number, life=life, lock=lock, writing=writing, reading=reading, synced=synced)
+
+    def _log(self, undo: ExitStack) -> Log:
+        log = Log(self._wal, self._fatal)
+        undo.callback(log.close)
+        return log
 
     @staticmethod
     def _register(connection: apsw.Connection, incarnation: str) -> int:
@@ -139,3 +159,25 @@ class QueueFiles:
             raise translate(error) from error
         finally:
             lock.close()
+
+
+def _begin_anew(connection: apsw.Connection) -> None:
+    """Move what is in the log into the database, so that whoever writes next begins it anew.
+
+    After a failed fsync the kernel may keep pages of the log as clean that the disk never got: whoever opens the log
+    then reads them and hears of nothing, and what he wrote behind them would be out of reach after a power cut. Copied
+    from memory into the database they are on the disk.
+
+    Raises:
+        apsw.BusyError: somebody else kept at it or read for longer than a statement may wait.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except apsw.BusyError:  # at once, where another process is checkpointing
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

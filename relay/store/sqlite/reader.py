@@ -1,4 +1,8 @@
-"""Reading: one connection and one thread of its own, so that neither the event loop nor the writer waits for it."""
+"""Reading: one connection and one thread of its own, so that neither the event loop nor the writer waits for it.
+
+What is read may be committed and not on the disk yet. Most of it is shown, or leads to another commit, which is never
+on the disk without it. What leads to something outside the database waits for the disk first.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -10,6 +14,7 @@ import apsw
 from relay.core.errors import StoreError
 from relay.core.ports import Known, QueueFilter, QueueStats
 from relay.store.codec import Codec
+from relay.store.sqlite.durable import Log
 from relay.store.sqlite.faults import translate
 from relay.store.sqlite.listing import EntryPage, page
 from relay.store.sqlite.tables import PRIORITIES, SET_ASIDE
@@ -28,8 +33,9 @@ _DUE: Final = """
 class Reader:
     """Short reads, each its own statement, so that no read holds the WAL back."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, log: Log) -> None:
         self._connection = connection
+        self._log = log
         self._executor = ThreadPoolExecutor(1, "store-reader")
         self._closed = False
 
@@ -47,10 +53,9 @@ class Reader:
             raise translate(error) from error
 
     def close(self) -> None:
-        """End the thread and close the connection."""
+        """End the thread; the connection is for whoever opened it to close."""
         self._closed = True
         self._executor.shutdown(wait=True)
-        self._connection.close()
 
     def rows(self, sql: str, *bindings: Any) -> list[tuple[Any, ...]]:
         """All rows of a statement."""
@@ -70,6 +75,22 @@ class Reader:
             message_id,
         )
         return None if found is None else (found[0], found[1])
+
+    def is_file_named(self, name: str) -> bool:
+        """Whether a message's body is in this file; when none is, that is on the disk: the file may be removed."""
+        if self.row("SELECT 1 FROM messages WHERE file = ?", name) is not None:
+            return True
+        self._log.sync()
+        return False
+
+    def outbox(self, limit: int) -> list[tuple[int, bytes]]:
+        """The oldest rows of the outbox; on the disk, as the trail that they are written to must not know of more."""
+        rows = [
+            (seq, sealed) for seq, sealed in self.rows("SELECT seq, sealed FROM outbox ORDER BY seq LIMIT ?", limit)
+        ]
+        if rows:
+            self._log.sync()
+        return rows
 
     def next_wake(self, after: float) -> float | None:
         """The earliest moment after this one at which a free entry must be looked at: one seek a priority."""

@@ -134,7 +134,4 @@ class SqliteShelf:
         self._end_reading()
         with self._opened.lock.held():
             self._opened.writing.execute("DELETE FROM incarnations WHERE number = ?", (self._opened.number,))
-        self._opened.reading.close()
-        self._opened.writing.close()
-        self._opened.lock.close()
-        self._opened.life.close()
+        self._opened.close()

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import structlog
 
 from relay.core.change import AuditEvent, Remember, UnitOfWork
@@ -18,10 +17,9 @@ from relay.store.codec import Codec
 from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
 from relay.store.sqlite.faults import Fatal, exit_at_once
-from relay.store.sqlite.files import QueueFiles
+from relay.store.sqlite.files import OpenedQueue, QueueFiles
 from relay.store.sqlite.listing import EntryPage
 from relay.store.sqlite.lives import Lives
-from relay.store.sqlite.lock import LifeLock
 from relay.store.sqlite.reader import Reader
 from relay.store.sqlite.space import Space
 from relay.store.sqlite.tables import ClaimedRow, Tables
@@ -71,11 +69,10 @@ class SqliteStore:
         self._space = Space(directory, options.reserve_bytes, clock)
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._life: LifeLock
+        self._opened: OpenedQueue
         self._reader: Reader
         self._writer: GroupCommit
         self._bodies: BodyFiles
-        self._writing: apsw.Connection
 
     # --- life ---
 
@@ -85,21 +82,20 @@ class SqliteStore:
         Raises:
             ProblemsError: the file is damaged, too new, or the directory cannot be used.
         """
-        opened = await asyncio.to_thread(self._files.open, incarnation)
-        self._life, self._writing = opened.life, opened.writing
-        self._reader = Reader(opened.reading)
+        self._opened = opened = await asyncio.to_thread(self._files.open, incarnation)
+        to_write, to_read = opened.synced
+        self._reader = Reader(opened.reading, to_read)
         self._bodies = BodyFiles(self._files.bodies, opened.number, self._fatal)
-        self._number = opened.number
         self._writer = GroupCommit(
             connection=opened.writing,
             tables=Tables(opened.writing, opened.number, self._options.max_bytes),
             lock=opened.lock,
+            log=to_write,
             fatal=self._fatal,
             freed=self._bodies.remove,
             max_batch=self._options.max_batch,
             observe=self._observe,
         )
-        self._lock = opened.lock
         self._writer.start()
         await self.reap()
         await self._writer.submit(Tables.retry_damaged)
@@ -108,8 +104,7 @@ class SqliteStore:
     def _sweep(self) -> None:
         alive = {number for (number,) in self._reader.rows("SELECT number FROM incarnations")}
         removed = self._bodies.sweep(
-            lambda number: number in alive or number > self._number,
-            lambda name: self._reader.row("SELECT 1 FROM messages WHERE file = ?", name) is not None,
+            lambda number: number in alive or number > self._opened.number, self._reader.is_file_named
         )
         if removed:
             _log.info("body_files_swept", files=removed)
@@ -118,18 +113,16 @@ class SqliteStore:
         """Give back every lease and close."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._writer.submit(lambda tables: tables.free(self._number))
+        await self._writer.submit(lambda tables: tables.free(self._opened.number))
         await self._writer.stop()
         await asyncio.to_thread(self._reader.close)
-        self._writing.close()
-        self._lock.close()
-        self._life.close()
+        self._opened.close()
 
     async def reap(self) -> int:
         """Free the leases of processes that are dead; how many."""
         await asyncio.to_thread(self._renew_life)
         others = await self._reader.run(
-            lambda: self._reader.rows("SELECT number, name FROM incarnations WHERE number <> ?", self._number)
+            lambda: self._reader.rows("SELECT number, name FROM incarnations WHERE number <> ?", self._opened.number)
         )
         freed = 0
         for number, lock in self._lives.dead(others):
@@ -144,8 +137,8 @@ class SqliteStore:
         return freed
 
     def _renew_life(self) -> None:
-        if self._life.renew():
-            _log.warning("lock_file_made_anew", file=str(self._life.path), hint="exempt it from cleaning")
+        if self._opened.life.renew():
+            _log.warning("lock_file_made_anew", file=str(self._opened.life.path), hint="exempt it from cleaning")
 
     async def _free(self, number: int) -> int:
         return await self._writer.submit(lambda tables: tables.free(number))
@@ -393,10 +386,8 @@ class SqliteStore:
         return await self._reader.run(lambda: self._reader.stats(now, self._options.top_destinations))
 
     async def outbox(self, *, limit: int) -> Sequence[OutboxRow]:
-        """The oldest outbox rows. A damaged one comes as an alert that carries it."""
-        rows = await self._reader.run(
-            lambda: self._reader.rows("SELECT seq, sealed FROM outbox ORDER BY seq LIMIT ?", limit)
-        )
+        """The oldest outbox rows, on the disk. A damaged one comes as an alert that carries it."""
+        rows = await self._reader.run(lambda: self._reader.outbox(limit))
         return [self._codec.open_row(seq, sealed) for seq, sealed in rows]
 
 

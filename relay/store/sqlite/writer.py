@@ -1,5 +1,9 @@
 """The one thread of a process that writes: it commits what has gathered while the commit before was on its way.
 
+The queue lock is held for the transaction alone; the disk is waited for after it (:mod:`relay.store.sqlite.durable`),
+so that other processes commit meanwhile. A future resolves after that wait, for what failed too: its reason may be what
+another process has committed and not synced yet.
+
 What the event loop gives it in one turn is prepared together at the turn's end and handed over together: a thread that
 was woken for the first of ten units would commit that one alone, and sealing goes faster where it was just done before.
 """
@@ -15,6 +19,7 @@ import apsw
 import structlog
 
 from relay.core.errors import StoreError, StoreFullError
+from relay.store.sqlite.durable import Log
 from relay.store.sqlite.faults import Fatal, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock
 from relay.store.sqlite.tables import Tables
@@ -74,6 +79,7 @@ class GroupCommit:
         connection: apsw.Connection,
         tables: Tables,
         lock: FileLock,
+        log: Log,
         fatal: Fatal,
         freed: Callable[[list[str]], None],
         max_batch: int,
@@ -85,6 +91,7 @@ class GroupCommit:
             connection: the writing connection; after :meth:`start` the thread's alone.
             tables: what jobs are handed.
             lock: the queue lock, shared with other processes.
+            log: the thread's own; closed by whoever opened it.
             fatal: called when what is on disk is no longer known.
             freed: called with the body files that a commit left without a row.
             max_batch: jobs from which on a transaction takes up no more. What one turn of the loop gave stays together
@@ -94,6 +101,7 @@ class GroupCommit:
         self._connection = connection
         self._tables = tables
         self._lock = lock
+        self._log = log
         self._fatal = fatal
         self._freed = freed
         self._max_batch = max_batch
@@ -103,6 +111,7 @@ class GroupCommit:
         self._wal_pages = 0
         self._wal_limit = _WAL_PAGES
         self._checkpointed = 0
+        connection.execute("PRAGMA synchronous=NORMAL").fetchall()
         connection.set_wal_hook(self._on_wal)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
@@ -181,8 +190,11 @@ class GroupCommit:
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
-            with self._lock.held():
-                self._commit_locked(batch)
+            try:
+                with self._lock.held():
+                    self._commit_locked(batch)
+            finally:
+                self._log.sync()
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
             self._end_all(batch, error)
             return

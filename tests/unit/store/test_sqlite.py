@@ -75,45 +75,6 @@ def every_byte(directory: Path) -> bytes:
 # --- law 1 ---
 
 
-class CountingSync(apsw.VFS):
-    """Counts fsyncs of the WAL."""
-
-    def __init__(self) -> None:
-        super().__init__("counting", "")
-        self.syncs = 0
-
-    def xOpen(self, name, flags):  # noqa: N802 - apsw's name
-        return _CountingFile(self, name, flags)
-
-
-class _CountingFile(apsw.VFSFile):
-    def __init__(self, vfs, name, flags) -> None:
-        super().__init__("", name, flags)
-        self._vfs = vfs
-
-    def xSync(self, flags):  # noqa: N802 - apsw's name
-        super().xSync(flags)
-        self._vfs.syncs += 1
-
-
-async def test_a_commit_returns_after_its_fsync(tmp_path):
-    vfs = CountingSync()
-    store = SqliteStore(
-        tmp_path / "data",
-        tmp_path / "run",
-        FakeVault(),
-        StoreOptions(reserve_bytes=0),
-        ManualClock(),
-        vfs="counting",
-    )
-    await store.open("one")
-    for number in range(5):
-        before = vfs.syncs
-        await store.commit(keeping(f"m{number}")[0])
-        assert vfs.syncs > before
-    await store.close()
-
-
 async def test_the_process_that_archives_keeps_the_write_ahead_log_short(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "_WAL_PAGES_EARLY", 200)
     worker, archiving = build(tmp_path), build(tmp_path)
@@ -184,11 +145,12 @@ async def test_free_pages_can_be_given_back(tmp_path, opened):
     assert database(tmp_path).stat().st_size < full / 4
 
 
-def test_after_a_failed_fsync_the_process_ends_at_once(spawn):
-    process = spawn("lose")
+@pytest.mark.parametrize(("role", "told"), [("lose", "kept lx1\n"), ("archive", "archiving\n")])
+def test_after_a_failed_fsync_the_process_ends_at_once(spawn, role, told):
+    process = spawn(role)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 74
-    assert out == "kept lx1\n"
+    assert out == told
     assert err.count("storage_failed") == 1
     assert "Traceback" not in err
     assert "planted" not in err
@@ -293,7 +255,7 @@ async def test_files_of_the_dead_are_swept_and_of_the_living_are_not(tmp_path, o
     (kept,) = bodies.iterdir()
     dead = build(tmp_path)
     await dead.open("dead")
-    in_flight, left_behind = bodies / f"{opened._number}-999", bodies / f"{dead._number}-1.part"
+    in_flight, left_behind = bodies / f"{opened._opened.number}-999", bodies / f"{dead._opened.number}-1.part"
     await dead.close()
     in_flight.touch()
     left_behind.touch()
