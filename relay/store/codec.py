@@ -3,6 +3,10 @@
 A message's facts, an entry and a commit's audit events each become one JSON document, sealed whole. Rows keep in the
 open only what the database must sort and select by: ids, destination domains, times, sizes. The sealed document is the
 truth; the open columns are an index to it: a changed column can mislay an entry but never lower its floor.
+
+Of a message's facts and of an entry what is usual is left out: a field that is not there has its default
+(:func:`trim`). So most of them lie in their tables' leaves, and need no page of their own. The defaults are thus a part
+of the form that lies on disks: a test holds them.
 """
 
 import dataclasses
@@ -23,9 +27,10 @@ import structlog
 from relay.core.address import Address
 from relay.core.change import AuditEvent, Remember
 from relay.core.decision import Treatment
-from relay.core.entry import QueueEntry
-from relay.core.envelope import Message
+from relay.core.entry import QueueEntry, RecipientState
+from relay.core.envelope import ClientSession, Envelope, Message, Recipient
 from relay.core.errors import CorruptError, SealError
+from relay.core.phi import Finding, PhiVerdict
 from relay.core.ports import OutboxRow, Vault
 
 _log = structlog.get_logger("store")
@@ -69,7 +74,7 @@ class Codec:
         if message.attachments:
             nameless = tuple(dataclasses.replace(attachment, name="") for attachment in message.attachments)
             message = dataclasses.replace(message, attachments=nameless)
-        return self._vault.seal(FACTS, message.id, dump(message))
+        return self._vault.seal(FACTS, message.id, trim(dump(message), _USUAL_FACTS))
 
     def open_message(self, message_id: str, sealed: bytes) -> Message:
         """The message whose id this is."""
@@ -80,20 +85,21 @@ class Codec:
         return self._vault.seal(ENTRY, entry.id, self._entry(entry))
 
     def _entry(self, entry: QueueEntry) -> bytes:
-        """What :func:`dump` makes of an entry, its treatment encoded once: a policy gives the same to many."""
+        """An entry without what is usual, its treatment encoded once: a policy gives the same to many."""
         treatment = entry.treatment
         known = self._treatments.get(id(treatment))
         if known is None:
             if len(self._treatments) >= _TREATMENTS:
                 self._treatments.clear()
             # The treatment is held too, so that its id stays its own.
-            known = self._treatments[id(treatment)] = (treatment, orjson.Fragment(dump(treatment)))
+            known = self._treatments[id(treatment)] = (treatment, orjson.Fragment(dump(_unusual(treatment))))
         fields = dict(zip(_ENTRY_FIELDS, _entry_values(entry), strict=True))
         fields["treatment"] = known[1]
         try:
-            return orjson.dumps(fields, default=_plain_set)
+            encoded = orjson.dumps(fields, default=_plain_set)
         except orjson.JSONEncodeError:
-            return dump(entry)
+            encoded = dump(entry)
+        return trim(encoded, _USUAL_ENTRY)
 
     def open_entry(self, entry_id: str, sealed: bytes) -> QueueEntry:
         """The entry whose id this is."""
@@ -191,6 +197,58 @@ def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return _plain_set(value)
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _unusual(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that have not their defaults."""
+    found = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {field.name: given for field, given in found if given != _default(field)}
+
+
+def _usual(cls: Any, first: str, last: str) -> tuple[bytes, bytes]:
+    """How fields from one to another stand in JSON when all have their defaults, with what follows; that alone."""
+    fields = dataclasses.fields(cls)
+    names = [field.name for field in fields]
+    begin, end = names.index(first), names.index(last) + 1
+    run = b"".join(b',"%b":%b' % (field.name.encode(), dump(_default(field))) for field in fields[begin:end])
+    after = b',"%b":' % names[end].encode() if end < len(names) else b"}"
+    return run + after, after
+
+
+_Runs = tuple[tuple[bytes, bytes], ...]
+_USUAL_RECIPIENT: Final = _usual(Recipient, "original", "notify")
+_USUAL_FACTS: Final[_Runs] = (
+    _USUAL_RECIPIENT,
+    _usual(ClientSession, "identity", "identity"),
+    _usual(ClientSession, "tls_version", "esmtp"),
+    _usual(Envelope, "body_8bit", "ret"),
+    _usual(Finding, "sensitive", "more"),
+    _usual(PhiVerdict, "truncated", "truncated"),
+    _usual(Message, "attachments", "stream"),
+)
+_USUAL_ENTRY: Final[_Runs] = (
+    _USUAL_RECIPIENT,
+    _usual(RecipientState, "fate", "fate"),
+    _usual(QueueEntry, "attempts", "tls_failures"),
+    _usual(QueueEntry, "fallback", "fallback"),
+)
+
+
+def trim(encoded: bytes, runs: _Runs) -> bytes:
+    """Take the usual runs of fields out of what :func:`dump` gave.
+
+    A run begins with a comma and a quotation mark. Within a string of JSON that mark would have a backslash before it,
+    and the mark that ends one is followed by no name: so a run is found only where these fields are.
+    """
+    for run, after in runs:
+        encoded = encoded.replace(run, after)
+    return encoded
 
 
 def load(cls: type[_T], data: bytes, name: str) -> _T:
