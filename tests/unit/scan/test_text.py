@@ -1,5 +1,7 @@
 """Text in the one form that detectors read, whatever it went through on its way."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,27 @@ from relay.mail.words import decode_value
 )
 def test_normalise(written, read):
     assert normalise(written) == read
+
+
+def test_marks_without_end_are_put_in_order_a_piece_at_a_time(monkeypatch):
+    real, pieces = unicodedata.normalize, []
+
+    def counting(form, piece):
+        pieces.append(len(piece))
+        return real(form, piece)
+
+    monkeypatch.setattr(unicodedata, "normalize", counting)
+    marks = "a" + "\u0301\u0327" * 60_000
+    assert len(normalise(f"SSN 219\uff0d45\u20119876 {marks} ward")) > 100_000
+    assert max(pieces) <= 1024
+
+
+@given(
+    st.lists(st.text(alphabet="ae\u0301\u0327\uff11\ufb03\u1100\u1161\u11a8\u3042\u3099", max_size=40), max_size=200)
+)
+def test_what_has_blanks_is_normalised_as_if_it_were_one_piece(words):
+    text = " ".join(words)
+    assert normalise(text) == unicodedata.normalize("NFKC", text)
 
 
 @given(st.text(max_size=80))
