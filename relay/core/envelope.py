@@ -37,6 +37,13 @@ class Recipient:
     original: str = ""
     notify: frozenset[str] = frozenset()
 
+    def wants(self, what: str) -> bool:
+        """Whether the sender wants to hear of ``SUCCESS``, ``FAILURE`` or ``DELAY``.
+
+        Without NOTIFY failures and delays are told (RFC 3461 section 4.1).
+        """
+        return what in self.notify if self.notify else what != "SUCCESS"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:

@@ -13,7 +13,7 @@ from typing import Final
 from relay.core.change import AuditEvent
 from relay.core.decision import MethodName
 from relay.core.entry import QueueEntry
-from relay.core.envelope import Message, Recipient
+from relay.core.envelope import Message
 from relay.core.fate import FateKind
 from relay.core.level import Level
 from relay.core.portal import Deposit, Deposits, DepositState, Secret
@@ -30,6 +30,8 @@ _MAX_LISTED: Final = 200
 _MAX_HEADER: Final = 65_536
 _MAX_SECRET: Final = 256
 _LEAST_SECRET: Final = 6
+_LONGEST_WRITTEN: Final = 8
+"""Characters that a keyboard may take for one, spaces between included: normalising takes the square of what is more."""
 """Characters of a secret as it is compared (:func:`relay.portal.passphrase.shared_hash` takes no shorter one)."""
 
 SetSecret = Callable[[Deposit, str], Awaitable[None]]
@@ -149,7 +151,7 @@ class PortalMethod:
             secret=_asked(terms.secret, special=_is_special(message)),
             may_reply=terms.reply and not message.envelope.reverse_path.is_null,
             may_forward=terms.forward,
-            receipts=terms.receipts or _wants_success(state.recipient),
+            receipts=terms.receipts or state.recipient.wants("SUCCESS"),
             language=self._language(message, content),
         )
 
@@ -164,10 +166,6 @@ _ENDS: Final = {
     DepositState.RECALLED: (FateKind.RECALLED, "recalled in the portal before its notice was delivered"),
     DepositState.EXPIRED: (FateKind.PORTAL_EXPIRED, "its time in the portal was over before its notice was delivered"),
 }
-
-
-def _wants_success(recipient: Recipient) -> bool:
-    return "SUCCESS" in recipient.notify
 
 
 def _is_special(message: Message) -> bool:
@@ -205,6 +203,8 @@ def _deposit_id(entropy: Callable[[int], bytes]) -> str:
 def _secret_of(content: bytes) -> str:
     """The secret that the sender set; empty for none, and for what cannot be one."""
     text = _decoded(edit.get(content, SECRET_HEADER) or b"")
+    if len(text) > _LONGEST_WRITTEN * _MAX_SECRET:
+        return ""
     folded = "".join(unicodedata.normalize("NFKC", text).casefold().split())
     return text if _LEAST_SECRET <= len(folded) <= _MAX_SECRET else ""
 

@@ -85,7 +85,7 @@ class Notices:
 
         Never raises: a fault in writing a notice must not keep a copy from its end. Then nobody was told.
         """
-        wanted = [item for item in failed if _wants(item[0].recipient, "FAILURE")]
+        wanted = [item for item in failed if item[0].recipient.wants("FAILURE")]
         if message.origin is Origin.PORTAL:
             return Notice()  # a code or reminder that nobody got: whoever waits for it asks again
         if message.origin in _UNANSWERED:
@@ -146,7 +146,7 @@ class Notices:
         Never raises, as :meth:`failure`.
         """
         sender = message.envelope.reverse_path.address
-        waiting = [state for state in entry.recipients if _wants(state.recipient, "DELAY")]
+        waiting = [state for state in entry.recipients if state.recipient.wants("DELAY")]
         if sender is None or not waiting or message.origin is not Origin.CLIENT:
             return Notice()
         reports = tuple(
@@ -169,7 +169,7 @@ class Notices:
         reports = tuple(
             _handed_on(state.recipient, fates[state.number], now=now)
             for state in claimed.entry.recipients
-            if "SUCCESS" in state.recipient.notify and state.number in fates and fates[state.number].kind in _TAKEN
+            if state.recipient.wants("SUCCESS") and state.number in fates and fates[state.number].kind in _TAKEN
         )
         if sender is None or not reports or message.origin is not Origin.CLIENT:
             return Notice()
@@ -223,11 +223,6 @@ class Notices:
             kind="notice", at=now, message_id=message_id, facts={"origin": origin.value, "about": about.id}
         )
         return (Keep(message=message, content=body, entries=(entry,)), Note(events=(event,)))
-
-
-def _wants(recipient: Recipient, what: str) -> bool:
-    """Whether NOTIFY asks for it; without NOTIFY failures and delays are told (RFC 3461 section 4.1)."""
-    return not recipient.notify or what in recipient.notify
 
 
 def _handed_on(recipient: Recipient, fate: Fate, *, now: float) -> dsn.Report:

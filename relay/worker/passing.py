@@ -36,7 +36,7 @@ class PassingOn:
     def failed(self, message: Message, reports: Sequence[Report], *, now: float) -> tuple[Change, ...]:
         """Tell the sender that recipients will not get the message after all."""
         to = self._sender(message)
-        wanted = [one for one in reports if _wants(one, "FAILURE")]
+        wanted = [one for one in reports if one.recipient.wants("FAILURE")]
         if to is None or not wanted:
             return ()
         return self._keep(lambda: self._writer.failure(message, None, wanted, to=to, now=now), to, message, now)
@@ -44,7 +44,7 @@ class PassingOn:
     def delayed(self, message: Message, reports: Sequence[Report], *, now: float) -> tuple[Change, ...]:
         """Tell the sender that a server further on has the message and is still trying."""
         to = self._sender(message)
-        wanted = [one for one in reports if _wants(one, "DELAY")]
+        wanted = [one for one in reports if one.recipient.wants("DELAY")]
         if to is None or not wanted:
             return ()
         return self._keep(lambda: self._writer.delay(message, None, wanted, to=to, now=now), to, message, now)
@@ -52,7 +52,7 @@ class PassingOn:
     def delivered(self, message: Message, reports: Sequence[Report], *, now: float) -> tuple[Change, ...]:
         """Tell the sender that recipients have the message, if that was asked for."""
         to = self._sender(message)
-        wanted = [one for one in reports if "SUCCESS" in one.recipient.notify]
+        wanted = [one for one in reports if one.recipient.wants("SUCCESS")]
         if to is None or not wanted:
             return ()
         return self._keep(lambda: self._writer.success(message, wanted, to=to, now=now), to, message, now)
@@ -66,9 +66,10 @@ class PassingOn:
         return self._keep(lambda: replied_notice(herald, message, recipients, to=to, now=now), to, message, now)
 
     def unclear(self, message: Message, recipients: Sequence[Address], *, now: float) -> tuple[Change, ...]:
-        """Tell the sender that something came back that nobody understands."""
+        """Tell the sender that something came back that nobody understands; it may be a failure."""
         to = self._sender(message)
-        if to is None:
+        named = [one for one in message.envelope.recipients if one.address in recipients]
+        if to is None or (named and not any(one.wants("FAILURE") for one in named)):
             return ()
         herald = self._writer.herald
         return self._keep(lambda: unclear_notice(herald, message, recipients, to=to, now=now), to, message, now)
@@ -90,8 +91,3 @@ class PassingOn:
             log.exception("a notice of what came back could not be written", message_id=message.id)
             return ()
         return self._notices.keep(body, to, Origin.DSN, message, now=now)
-
-
-def _wants(report: Report, what: str) -> bool:
-    """Whether NOTIFY asks for it; without NOTIFY failures and delays are told (RFC 3461 section 4.1)."""
-    return not report.recipient.notify or what in report.recipient.notify

@@ -9,7 +9,6 @@ import structlog
 
 from relay.core.decision import MethodName
 from relay.core.entry import Claimed, RecipientState
-from relay.core.envelope import Recipient
 from relay.core.errors import StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 
@@ -52,7 +51,7 @@ class Endings:
 
     async def _tell(self, portal: Portal, claimed: Claimed, number: int, *, taken: bool) -> None:
         message_id = claimed.message.id
-        told = any(one.number == number and wants_success(one.recipient) for one in claimed.entry.recipients)
+        told = any(one.number == number and one.recipient.wants("SUCCESS") for one in claimed.entry.recipients)
         for attempt in itertools.count():
             try:
                 if taken:
@@ -64,11 +63,6 @@ class Endings:
                 await self._pause(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             else:
                 return
-
-
-def wants_success(recipient: Recipient) -> bool:
-    """Whether its sender asked to be told of success (RFC 3461 section 4.1)."""
-    return "SUCCESS" in recipient.notify
 
 
 def ours(claimed: Claimed) -> Claimed:
@@ -85,7 +79,7 @@ def ours(claimed: Claimed) -> Claimed:
 
 def _unreported(state: RecipientState) -> RecipientState:
     recipient = state.recipient
-    if not wants_success(recipient):
+    if not recipient.wants("SUCCESS"):
         return state
     notify = recipient.notify - {"SUCCESS"} or frozenset({"NEVER"})
     return dataclasses.replace(state, recipient=dataclasses.replace(recipient, notify=notify))

@@ -304,6 +304,19 @@ async def test_the_sender_hears_what_it_asked_to_hear(it, notify, action, told):
         assert "Original-Envelope-Id: id+7" in to_sender(kept)
 
 
+@pytest.mark.parametrize(
+    ("notify", "told"), [({"NEVER"}, False), ({"SUCCESS"}, False), ({"FAILURE"}, True), ((), True)]
+)
+async def test_what_nobody_understands_is_told_to_who_wants_to_hear_of_failures(it, notify, told):
+    message = a_message(NAME, recipients=(PAT,))
+    recipient = replace(message.envelope.recipients[0], notify=frozenset(notify))
+    message = replace(message, envelope=replace(message.envelope, recipients=(recipient,)))
+    await it.store.commit((memo_of(message, an_entry(message, 1), [0], host="", now=NOW, lifetime=DAY),))
+    odd = b"From: someone@mail.example\r\nSubject: planted-subject\r\n\r\nwhatever\r\n"
+    _, kept = await it.read(PATHS.make(f"{NAME}.1", 0, DOMAIN, NOW), odd)
+    assert bool(kept) is told
+
+
 async def test_a_bounce_that_is_quicker_than_our_record_finds_the_copy_in_the_queue(it):
     message = a_message(NAME, recipients=(PAT,))
     message = replace(message, envelope=replace(message.envelope, reverse_path=ReversePath(
