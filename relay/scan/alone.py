@@ -18,7 +18,7 @@ _HEALTH: Final = FindingGroup.HEALTH
 
 
 def weighed(hits: list[Hit], size: int, weights: Weights) -> list[Hit]:
-    """The hits, those of level ``spoken`` with the weight of level ``medium`` where nothing beside them is of health.
+    """The hits, those of level ``spoken`` with the weight of level ``alone`` where nothing beside them is of health.
 
     Args:
         hits: what was found, in order of place.
@@ -30,9 +30,9 @@ def weighed(hits: list[Hit], size: int, weights: Weights) -> list[Hit]:
         return hits
     health = [hit for hit in hits if hit[1] is _HEALTH and hit[4] > 0]
     places = [hit[2] for hit in health]
-    medium = weights.levels["medium"]
+    least = weights.levels["alone"]
     return [
-        hit._replace(weight=medium)
+        hit._replace(weight=least)
         if hit[4] == spoken
         and hit[1] is _HEALTH
         and not _is_named(hit)

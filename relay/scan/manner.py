@@ -30,6 +30,7 @@ _SOMEBODY: Final = 0.2  # weight of a name that may be a patient's
 FAR: Final = 5000
 """Characters to the term of health nearest to a name, where there is none nearer or no name."""
 _LONGEST: Final = 20_000  # characters: what is longer tells by what stands in it
+_AROUND: Final = 250  # characters each side of the identifier with the most health beside it
 _MOST: Final = 200  # names and terms between which the distance is looked for
 _HE: Final = frozenset((b"he", b"she", b"his", b"her", b"him", b"hers"))
 _I: Final = frozenset((b"i", b"my", b"me"))
@@ -63,6 +64,12 @@ def spoken(words: Sequence[bytes], different: AbstractSet[bytes]) -> dict[str, f
         "he-or-she": sum([words.count(word) for word in different & _HE]),
         "i": sum([words.count(word) for word in different & _I]),
     }
+
+
+def _around(text: str, hits: Sequence[Hit], middle: Hit) -> tuple[str, list[Hit]]:
+    """What stands around an identifier, and what was found there."""
+    start, end = max(0, middle.start - _AROUND), middle.end + _AROUND
+    return text[start:end], [hit for hit in hits if start <= hit.start and hit.end <= end]
 
 
 def _either(weights: Mapping[Any, float]) -> float:
@@ -137,9 +144,13 @@ class Manner:
 
         It never lowers one: a notice or a newsletter below a note changes how the whole is put, and not what it tells.
         """
-        score = weigher.score(hits)
+        score, middle = weigher.best(hits)
         phi, least = weigher.grade(score), weigher.weights.manner["likely"]
-        chance = self.chance(text, hits, score, least) if phi < Phi.LIKELY else None
+        if phi >= Phi.LIKELY:
+            return phi, None
+        chance = self.chance(text, hits, score, least)
+        if (chance is None or chance < least) and middle is not None and len(text) > _AROUND:
+            chance = self.chance(*_around(text, hits, middle), score, least)
         return (Phi.LIKELY, chance) if chance is not None and chance >= least else (phi, None)
 
     def chance(self, text: str, hits: Sequence[Hit], score: float, least: float = 0.0) -> float | None:

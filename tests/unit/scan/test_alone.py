@@ -23,9 +23,9 @@ def spoken_weights(engine, text):
     return [hit.weight for hit in hits if hit.group is FindingGroup.HEALTH and hit.norm == b"spotting"]
 
 
-def test_alone_in_a_long_text_it_weighs_as_a_word_of_the_middle(engine):
+def test_alone_in_a_long_text_it_weighs_less(engine):
     levels = engine._judge._weigher.weights.levels
-    assert spoken_weights(engine, CREDIT + LONG) == [levels["medium"]]
+    assert spoken_weights(engine, CREDIT + LONG) == [levels["alone"]]
     assert engine.scan_text(CREDIT + LONG).phi < Phi.LIKELY
 
 
@@ -40,12 +40,12 @@ def test_with_other_health_beside_it_it_weighs_in_full(engine):
 
 def test_health_that_stands_far_off_is_not_beside_it(engine):
     levels = engine._judge._weigher.weights.levels
-    assert spoken_weights(engine, CREDIT + LONG + "She has cramps and a fever.") == [levels["medium"]]
+    assert spoken_weights(engine, CREDIT + LONG + "She has cramps and a fever.") == [levels["alone"]]
 
 
 def test_the_same_word_again_stands_by_nothing(engine):
     levels = engine._judge._weigher.weights.levels
-    assert set(spoken_weights(engine, CREDIT + CREDIT + LONG)) == {levels["medium"]}
+    assert set(spoken_weights(engine, CREDIT + CREDIT + LONG)) == {levels["alone"]}
 
 
 def test_the_name_of_a_disease_alone_is_enough(engine):

@@ -132,14 +132,40 @@ def test_a_mistake_in_what_is_tuned_is_told_with_its_place():
 
 @pytest.mark.parametrize(("chance", "score", "phi"), [(0.9, 0.2, 2), (0.4, 0.2, 1), (0.1, 0.5, 2), (0.4, 0.5, 2)])
 def test_the_opinion_is_told_by_both(judge, card, monkeypatch, chance, score, phi):
-    monkeypatch.setattr(type(judge._weigher), "score", lambda *_: score)
+    monkeypatch.setattr(type(judge._weigher), "best", lambda *_: (score, None))
     monkeypatch.setattr(Manner, "chance", lambda *_: chance)
     assert card.opinion("", [], judge._weigher)[0] == phi
 
 
+def test_what_stands_around_somebody_is_looked_at_as_well(judge, monkeypatch):
+    looked_at = []
+
+    def chance(_, text, hits, score, least):
+        looked_at.append((text, [hit.norm for hit in hits]))
+        return 0.9 if len(text) < 600 else 0.1
+
+    monkeypatch.setattr(Manner, "chance", chance)
+    below = "A cushion, a lamp and a friend who can sew, for the quilts of spring. " * 40
+    verdict = of(judge, f"{below}\n\n{NOTE}\n\n{below}ibuprofen")
+    assert verdict.phi is Phi.LIKELY
+    (whole, every), (around, beside) = looked_at
+    assert NOTE in around
+    assert len(around) < 600 < len(whole)
+    assert b"KHADIJAH ROUNTREE" in beside
+    assert b"ibuprofen" in every
+    assert b"ibuprofen" not in beside
+
+
+def test_what_the_whole_tells_is_not_asked_again(judge, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(Manner, "chance", lambda _, text, *rest: looked_at.append(text) or 0.9)
+    assert of(judge, NOTE + NEWS).phi is Phi.LIKELY
+    assert len(looked_at) == 1
+
+
 @pytest.mark.parametrize(("score", "phi"), [(0.95, Phi.CERTAIN), (0.45, Phi.LIKELY)])
 def test_what_is_likely_is_not_looked_at_again(judge, card, monkeypatch, score, phi):
-    monkeypatch.setattr(type(judge._weigher), "score", lambda *_: score)
+    monkeypatch.setattr(type(judge._weigher), "best", lambda *_: (score, None))
     monkeypatch.setattr(Manner, "chance", lambda *_: pytest.fail("looked again"))
     assert card.opinion("", [], judge._weigher) == (phi, None)
 
