@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from relay.config.stamps import stamps
+from relay.config.stamps import Stamp, stamps
 from relay.core.errors import PosternError, Problem, ProblemsError
 from relay.crew import REFUSED, Roster
 from relay.observe import log as logs
@@ -143,6 +143,7 @@ class Configuration:
         self._is_forsaken = False
         self.bearings = self._proof.begin()
         self._stamps = stamps(())
+        self._seen: tuple[Stamp, ...] | None = None
 
     def load(self) -> Roster:
         """Prove and freeze it. While an older one runs, why it is not replaced stands in the file :data:`REFUSED`.
@@ -152,6 +153,7 @@ class Configuration:
             ProofError: nobody could tell.
         """
         refused = Path(self.bearings["run_dir"]) / REFUSED
+        before = stamps(tuple(stamp[0] for stamp in self._stamps))
         try:
             answer = self._proved()
         except (ProblemsError, ProofError) as error:
@@ -161,7 +163,7 @@ class Configuration:
             raise
         finally:
             self._proving = None
-            self._stamps = stamps(tuple(stamp[0] for stamp in self._stamps))  # one refusal for each edit
+            self._stamps = before  # one refusal for each edit, and none for what was edited meanwhile
         refused.unlink(missing_ok=True)
         self._stamps = tuple((name, *rest) for name, *rest in answer["stamps"])
         running = answer["settings"]
@@ -191,8 +193,12 @@ class Configuration:
             self._proving.give_up()
 
     def changed(self) -> bool:
-        """Whether a policy file or one of its lists was edited since it was last looked at."""
-        return self._stamps != stamps(tuple(stamp[0] for stamp in self._stamps))
+        """Whether a policy file or one of its lists was edited since it was last loaded, and not since the last look.
+
+        A file that is being written is let be: half of a list can be as sound as all of it, and protect fewer.
+        """
+        before, self._seen = self._seen, stamps(tuple(stamp[0] for stamp in self._stamps))
+        return self._seen != self._stamps and self._seen == before
 
     def close(self) -> None:
         """Let go of a proof that was not asked for."""

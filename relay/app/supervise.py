@@ -29,7 +29,7 @@ from relay.config.policies import RunningPolicy
 from relay.config.prove import Extent, missing_routes, ports_of, prove, prove_ports
 from relay.config.settings import Settings
 from relay.config.snapshot import from_snapshot, snapshot
-from relay.config.stamps import Stamp, stamps
+from relay.config.stamps import Stamp
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
 from relay.observe import exposition
@@ -48,11 +48,11 @@ _LATER: Final = ("admin", "audit", "metrics", "process")
 """Settings of which a reload takes up a part at the most: what is left waits for the next restart, and that is told."""
 
 
-def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
+def freeze(settings: Settings) -> tuple[Roster, tuple[Stamp, ...]]:
     """Read all that the configuration names, run the policy's own tests, and write the snapshot.
 
     Returns:
-        The roster, and the files that the policy was read from.
+        The roster, and the files that the policy was read from, as they stood before: who edits one meanwhile is seen.
 
     Raises:
         ProblemsError: everything that is wrong, so that nothing is taken up that a process would stumble over.
@@ -79,7 +79,7 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[str, ...]]:
     roster = Roster(
         snapshot=directory, workers=settings.workers, listeners=_digest(settings, _OF_LISTENERS), portal=portal
     )
-    return roster, policy.current.files
+    return roster, policy.stamps
 
 
 def _version_of(settings: Settings) -> Callable[[Path], str]:
@@ -172,8 +172,7 @@ class Configuration:
         if later:
             what = f"{', '.join(later)}: not all of it is taken up before the next restart"
             log.warning("configuration", where=str(self._path), what=what, hint="restart Postern when it suits")
-        roster, files = freeze(settings)
-        self.stamps = stamps(files)
+        roster, self.stamps = freeze(settings)
         self.settings = settings
         self.ports |= ports_of(settings)
         configure_log(settings, "supervisor")

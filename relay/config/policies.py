@@ -190,6 +190,11 @@ class RunningPolicy:
         """The floor now; see :meth:`CompiledPolicy.floor`."""
         return self.current.floor(facts, recipient)
 
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Of the files that it was read from, as they stood before each was read."""
+        return self._stamps
+
     def explain(self, facts: MessageFacts, recipient: Address) -> Explanation:
         """The decision with every condition's value; see :meth:`CompiledPolicy.explain`."""
         return self.current.explain(facts, recipient)

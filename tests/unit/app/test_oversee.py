@@ -79,10 +79,36 @@ def test_an_edited_policy_is_noticed_and_told_as_wrong_once(configuration, confi
     configuration.load()
     policy = config.parent / "postern" / "policies" / "main.yaml"
     policy.write_text(policy.read_text() + "nonsense: [\n")
+    assert not configuration.changed()
     assert configuration.changed()
     with pytest.raises(ProblemsError, match=r"main\.yaml") as caught:
         configuration.load()
     assert all(problem.what for problem in caught.value.problems)
+    assert not configuration.changed()
+
+
+def test_a_list_that_is_being_written_is_not_taken_up_before_it_rests(configuration, config):
+    """Its first half would be as sound as the whole, and its floors would protect fewer."""
+    folder = config.parent / "postern" / "policies"
+    rows = folder / "patients.csv"
+    rows.write_text("address\nann@mail.example\n")
+    (folder / "main.yaml").write_text(
+        "policy: p\nlists:\n  patients: { file: patients.csv }\n"
+        "floor:\n  - { id: theirs, when: { recipient: { in: patients } }, require: verified }\n"
+        "rules:\n  - { id: rest, deliver: { methods: [tls], tls: opportunistic } }\n"
+    )
+    configuration.load()
+    assert not configuration.changed()
+    rows.write_text("address\n")
+    assert not configuration.changed()
+    with rows.open("a") as file:
+        file.write("ann@mail.example\n")
+        file.flush()
+        assert not configuration.changed()
+        file.write("ben@mail.example\n")
+    assert not configuration.changed()
+    assert configuration.changed()
+    configuration.load()
     assert not configuration.changed()
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from relay.app.supervise import freeze
 from relay.cli import main
 from relay.config.load import load
 from relay.config.policies import RunningPolicy
+from relay.config.stamps import stamps
 from relay.core.decision import MethodName
 from relay.core.errors import ProblemsError
 from relay.observe import log
@@ -105,6 +107,20 @@ def test_an_edit_after_the_freeze_changes_nothing_for_who_reads_the_snapshot(bas
     assert after == before
     assert after.policy.is_relative_to(roster.snapshot)
     assert version_of(after.policy)
+
+
+def test_an_edit_while_it_is_being_proved_is_seen_afterwards(base, monkeypatch):
+    """Who saves twice in a hurry must not find the first of the two running until the next edit."""
+    main_file = base / "policies" / "main.yaml"
+
+    def in_a_hurry(*what, **more):
+        written = snapshots.write(*what, **more)
+        main_file.write_text(main_file.read_text() + "# saved again\n")
+        return written
+
+    monkeypatch.setattr(supervise, "snapshots", Namespace(write=in_a_hurry, tuning_of=snapshots.tuning_of))
+    _, proved = freeze(settings(base))
+    assert stamps(tuple(stamp[0] for stamp in proved)) != proved
 
 
 def test_another_policy_is_another_snapshot_and_the_old_one_stays_readable(base):
