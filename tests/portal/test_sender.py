@@ -185,6 +185,15 @@ async def test_the_list_is_found_by_typing_ones_address_and_shows_nobody_else_s(
     assert (await browser.raw("POST", link, data=form)).status_code == 404
 
 
+async def test_one_mailbox_is_one_sender_however_its_letters_are_written(site):
+    older = await site.deposit(message_id="older", sender=ReversePath(Address.parse("Doctor@clinic.example")))
+    browser = await at(site, await site.deposit(message_id="newer"))
+    page = await browser.get("/sent")
+    assert len(set(re.findall(r'href="(/sent/m/[^"]+)"', page.text))) == 2
+    page = await browser.get(PATH + token_of(site.rooms.vault, older.message_id))
+    assert (page.status_code, str(older.mailbox) in page.text) == (200, True)
+
+
 async def test_it_opens_no_inbox_and_no_reader_s_code_opens_it(site):
     deposit = await site.deposit(mailbox=DOCTOR, sender=ReversePath(OTHER))
     mine = await site.deposit(message_id="mine")

@@ -205,7 +205,8 @@ async def _theirs(request: Request) -> tuple[Passed | None, list[Deposit]]:
     deposits = await door.sent_by(rooms_of(request), PATH + request.path_params["token"])
     there = await door.passed(request)
     if there is not None:
-        deposits = [one for one in deposits if one.sender.address is not None and one.sender.address == there.sender]
+        mine = there.sender.key
+        deposits = [one for one in deposits if one.sender.address is not None and one.sender.address.key == mine]
     if not deposits:
         raise RefusedError(404, "not_found")
     return there, deposits
