@@ -30,9 +30,9 @@ _MAX_LISTED: Final = 200
 _MAX_HEADER: Final = 65_536
 _MAX_SECRET: Final = 256
 _LEAST_SECRET: Final = 6
-_LONGEST_WRITTEN: Final = 8
-"""Characters that a keyboard may take for one, spaces between included: normalising takes the square of what is more."""
 """Characters of a secret as it is compared (:func:`relay.portal.passphrase.shared_hash` takes no shorter one)."""
+_LONGEST_WRITTEN: Final = 8 * _MAX_SECRET
+"""Characters of one as it is written: normalising takes the square of the marks that stand in a row."""
 
 SetSecret = Callable[[Deposit, str], Awaitable[None]]
 """Keeps the secret that a sender set for one message, unless one is set already."""
@@ -203,7 +203,7 @@ def _deposit_id(entropy: Callable[[int], bytes]) -> str:
 def _secret_of(content: bytes) -> str:
     """The secret that the sender set; empty for none, and for what cannot be one."""
     text = _decoded(edit.get(content, SECRET_HEADER) or b"")
-    if len(text) > _LONGEST_WRITTEN * _MAX_SECRET:
+    if len(text) > _LONGEST_WRITTEN:
         return ""
     folded = "".join(unicodedata.normalize("NFKC", text).casefold().split())
     return text if _LEAST_SECRET <= len(folded) <= _MAX_SECRET else ""

@@ -22,6 +22,7 @@ from relay.portal.options import PassphraseOptions
 
 SHARED_LEAST: Final = 6
 """Characters of a shared secret: short enough for the phone, for its tries are few."""
+_LONGEST_WRITTEN: Final = 4096  # characters as typed: at the most four become one (a Greek letter and its marks)
 _MAX_LINE: Final = 128
 _SHA1_LENGTH: Final = 40
 _SHA1_HEX: Final = re.compile(rb"[0-9A-F]{40}(?::|\Z)")
@@ -84,10 +85,11 @@ class Passphrases:
 
     async def verify(self, hashed: str, secret: str) -> bool:
         """Whether it fits. Where there is no hash the answer is no, after the same work."""
-        if len(secret) > self._options.most:
-            secret = ""
+        folded = fold(secret)
+        if len(folded) > self._options.most:
+            folded = ""
         async with self._turns:
-            fits = await asyncio.to_thread(self._verify, hashed or self._nobodys, fold(secret))
+            fits = await asyncio.to_thread(self._verify, hashed or self._nobodys, folded)
         return fits and bool(hashed)
 
     def _verify(self, hashed: str, secret: str) -> bool:
@@ -102,8 +104,11 @@ class Passphrases:
 
 
 def fold(secret: str) -> str:
-    """One form for what keyboards write in several: NFKC, without space around it (RFC 8265 section 4.2)."""
-    return unicodedata.normalize("NFKC", secret).strip()
+    """One form for what keyboards write in several: NFKC, without space around it (RFC 8265 section 4.2).
+
+    What is longer than any passphrase may be is cut: normalising takes the square of the marks that stand in a row.
+    """
+    return unicodedata.normalize("NFKC", secret.strip()[:_LONGEST_WRITTEN]).strip()
 
 
 def shared_hash(secret: str, options: PassphraseOptions | None = None) -> str:

@@ -226,6 +226,7 @@ async def test_outlines_are_kept_and_the_oldest_goes():
         ("", "image/png", "file 1.png"),
         ("...", "image/png", "file 1.png"),
         ("x" * 500 + ".pdf", "application/pdf", "x" * 116 + ".pdf"),
+        ("x" * 5000 + ".pdf", "application/pdf", "x" * 116 + ".pdf"),
         ("résultat médico.pdf", "application/pdf", "résultat médico.pdf"),
         ('a"b<c>d|e?.pdf', "application/pdf", "a_b_c_d_e_.pdf"),
         ("no ending", "application/x-unknown", "no ending"),

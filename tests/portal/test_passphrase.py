@@ -1,6 +1,7 @@
 """Passphrases: length over composition, lists of stolen ones, argon2id."""
 
 import hashlib
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -204,3 +205,28 @@ def test_a_shared_secret_has_six_characters_at_the_least(secret):
 def test_folding_twice_is_folding_once(text):
     assert fold(fold(text)) == fold(text)
     assert fold_shared(fold_shared(text)) == fold_shared(text)
+
+
+async def test_what_was_taken_fits_however_a_keyboard_puts_its_letters_together():
+    passphrases = Passphrases(QUICK)
+    phrase = "e\u0301 de l'e\u0301te\u0301 " * 22  # 198 letters as one sees them, 264 as some keyboards write them
+    assert len(fold(phrase)) < passphrases.most < len(phrase)
+    assert await passphrases.judge(phrase) == ""
+    assert await passphrases.verify(await passphrases.hash(phrase), phrase)
+
+
+async def test_marks_without_end_are_no_passphrase_and_take_no_time(monkeypatch):
+    real, pieces = unicodedata.normalize, []
+
+    def counting(form, piece):
+        pieces.append(len(piece))
+        return real(form, piece)
+
+    monkeypatch.setattr(unicodedata, "normalize", counting)
+    passphrases = Passphrases(QUICK)
+    marks = "a" + "\u0301\u0327" * 15_000
+    assert await passphrases.judge(marks) == "passphrase.too_long"
+    assert not await passphrases.verify(await passphrases.hash("correct horse battery"), marks)
+    with pytest.raises(ValueError, match="6 to 256"):
+        shared_hash(marks, QUICK)
+    assert max(pieces) <= 4096

@@ -9,6 +9,7 @@ from urllib.parse import quote
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|;%]')
 _SPACE: Final = re.compile(r"\s+")
 _MAX_NAME: Final = 120  # characters
+_WRITTEN: Final = 4 * _MAX_NAME  # characters at either end of a long name: at the most four become one
 _RESERVED: Final = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z)", re.IGNORECASE)
 
 SAFE_TYPES: Final[Mapping[str, str]] = {
@@ -59,6 +60,8 @@ def safe_name(name: str, content_type: str, otherwise: str) -> str:
         otherwise: the name for a part without one.
     """
     last = name.replace("\\", "/").rpartition("/")[2]
+    if len(last) > 2 * _WRITTEN:  # normalising takes the square of the marks that stand in a row
+        last = last[:_WRITTEN] + last[-_WRITTEN:]
     shown = "".join(
         character
         for character in unicodedata.normalize("NFC", last)

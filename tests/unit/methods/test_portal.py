@@ -1,6 +1,7 @@
 """The method portal: an idempotent deposit, the notice as its rendering, and what it asks of the reader."""
 
 import dataclasses
+import unicodedata
 
 import pytest
 
@@ -218,6 +219,19 @@ async def test_what_cannot_be_a_secret_is_none_and_leaves_in_no_copy_either(benc
     await bench.render(content=b"Postern-Secret: " + value + b"\r\n" + CONTENT)
     assert bench.secrets == []
     assert await bench.kept() == CONTENT
+
+
+async def test_marks_without_end_are_no_secret_and_are_not_put_in_order(bench, monkeypatch):
+    real, pieces = unicodedata.normalize, [0]
+
+    def counting(form, piece):
+        pieces.append(len(piece))
+        return real(form, piece)
+
+    monkeypatch.setattr(unicodedata, "normalize", counting)
+    await bench.render(content=b"Postern-Secret: " + ("a" + "\u0301\u0327" * 5_000).encode() + b"\r\n" + CONTENT)
+    assert bench.secrets == []
+    assert max(pieces) <= 2048
 
 
 @pytest.mark.parametrize("value", ["abcdef", " a b c d e f ", "x" * 256, "ﬁnd it"])
