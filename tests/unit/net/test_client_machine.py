@@ -1,9 +1,12 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.core.address import Address
+from relay.core.envelope import Recipient
 from relay.core.level import Level
 from relay.core.outcome import PeerFeatures, Stage, Trouble
 from relay.smtp.client import LEGAL, ClientTransaction, State
@@ -268,17 +271,10 @@ def test_a_control_character_never_becomes_a_command(field):
 
 
 def transaction_with(field, value):
-    from dataclasses import replace
-
     return replace(transaction(), **{field: value})
 
 
 def test_parameters_are_used_where_the_peer_offers_them():
-    from dataclasses import replace
-
-    from relay.core.address import Address
-    from relay.core.envelope import Recipient
-
     base = transaction(content=b"x\r\n", body_8bit=True, envelope_id="id+2B", ret="HDRS")
     recipient = Recipient(
         address=Address.parse("a@x.example"), original="rfc822;b@y.example", notify=frozenset({"FAILURE", "DELAY"})
@@ -289,6 +285,22 @@ def test_parameters_are_used_where_the_peer_offers_them():
     assert lines[1] == "RCPT TO:<a@x.example> NOTIFY=DELAY,FAILURE ORCPT=rfc822;b@y.example"
     bare = ClientTransaction(wanted, PeerFeatures(pipelining=True)).start().decode().split("\r\n")
     assert bare[:2] == ["MAIL FROM:<ehr@clinic.example>", "RCPT TO:<a@x.example>"]
+
+
+def test_the_longest_that_may_be_asked_goes_in_one_piece_and_line_by_line():
+    """RFC 3461 section 5.4: 100 characters of ENVID, 500 of ORCPT, 28 of NOTIFY."""
+    recipient = Recipient(
+        address=Address.parse("a@x.example"), original="rfc822;" + "o" * 493,
+        notify=frozenset({"SUCCESS", "FAILURE", "DELAY"}),
+    )  # fmt: skip
+    wanted = replace(transaction("a@x.example"), recipients=((0, recipient),), envelope_id="e" * 100, ret="FULL")
+    mail = b"MAIL FROM:<ehr@clinic.example> RET=FULL ENVID=" + b"e" * 100 + b"\r\n"
+    rcpt = b"RCPT TO:<a@x.example> NOTIFY=DELAY,FAILURE,SUCCESS ORCPT=rfc822;" + b"o" * 493 + b"\r\n"
+    assert ClientTransaction(wanted, PeerFeatures(pipelining=True, dsn=True)).start() == mail + rcpt + b"DATA\r\n"
+    machine = ClientTransaction(wanted, PeerFeatures(dsn=True))
+    assert machine.start() == mail
+    assert machine.receive(b"250 ok\r\n") == rcpt
+    assert max(map(len, (mail, rcpt))) <= 1036
 
 
 # --- properties ---
