@@ -15,8 +15,11 @@ from relay.core.change import Settle
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.observe.keyuse import count_use
+from relay.store import SqliteStore, StoreOptions
+from relay.store.sqlite import writer
 from tests.support.queue import NOW, keeping
 from tests.support.queue_process import build
+from tests.support.vault import FakeVault
 
 DELIVERED = Fate(kind=FateKind.DELIVERED, at=NOW)
 DEADLINE = 60
@@ -174,6 +177,56 @@ async def test_a_key_counts_as_unused_when_that_is_on_the_disk(two, disk, tmp_pa
     assert not counting.done()
     of_counting.set()
     assert await counting == {}
+
+
+class NotingFiles(apsw.VFS):
+    """Notes, in order, when the log is synced and when the database is written or synced."""
+
+    def __init__(self) -> None:
+        super().__init__("noting", "")
+        self.notes: list[tuple[str, str]] = []
+
+    def xOpen(self, name, flags):  # noqa: N802 - apsw's name
+        is_log = str(name.filename() if isinstance(name, apsw.URIFilename) else name).endswith("-wal")
+        return _NotingFile(self.notes, "log" if is_log else "database", name, flags)
+
+
+class _NotingFile(apsw.VFSFile):
+    def __init__(self, notes, which, name, flags) -> None:
+        super().__init__("", name, flags)
+        self._notes, self._which = notes, which
+
+    def xSync(self, flags):  # noqa: N802 - apsw's name
+        super().xSync(flags)
+        self._notes.append(("sync", self._which))
+
+    def xWrite(self, data, offset):  # noqa: N802 - apsw's name
+        super().xWrite(data, offset)
+        self._notes.append(("write", self._which))
+
+
+async def test_a_checkpoint_syncs_the_log_before_it_copies_it_and_the_database_after(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "_WAL_PAGES_EARLY", 1)
+    files = NotingFiles()
+    options = StoreOptions(reserve_bytes=0)
+    store = SqliteStore(tmp_path / "data", tmp_path / "run", FakeVault(), options, lambda: NOW, vfs="noting")
+    await store.open("one")
+    await store.commit(keeping("m1", content=b"x" * 10_000)[0])
+    files.notes.clear()
+    await store.commit(keeping("m2", content=b"x" * 10_000)[0])
+    assert ("sync", "log") not in files.notes, "SQLite does not wait for the disk under the lock"
+    files.notes.clear()
+    await store.forget_outbox(0)  # from here on this process checkpoints
+    await store.forget_outbox(0)  # its thread takes this up when it has
+    first = files.notes.index(("write", "database"))
+    last = len(files.notes) - 1 - files.notes[::-1].index(("write", "database"))
+    assert ("sync", "log") in files.notes[:first]
+    assert ("write", "log") not in files.notes[files.notes.index(("sync", "log")) : last]
+    assert ("sync", "database") in files.notes[last:]
+    files.notes.clear()
+    await store.commit(keeping("m3")[0])
+    assert files.notes[:2] == [("write", "log"), ("sync", "log")], "the head of a log begun anew, before what follows"
+    await store.close()
 
 
 async def test_whoever_opens_the_queue_begins_the_log_anew(tmp_path):
