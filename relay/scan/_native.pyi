@@ -25,8 +25,8 @@ class Vocabulary:
     def __new__(
         cls,
         terms: int,
-        known: Callable[[int], object],
-        phrase: Callable[[int], object],
+        known: Callable[[int], object] | None,
+        phrase: Callable[[int], object] | None,
         /,
         *tables: bytes | bytearray | memoryview,
     ) -> Vocabulary: ...

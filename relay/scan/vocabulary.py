@@ -11,7 +11,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from relay.scan.compiled import WORDS, DamagedTablesError
+from relay.scan.compiled import WORDS
 from relay.scan.lexicon import FOLD, Phrase, Phrases, words_of
 from relay.scan.names import LABELS, NAMED_UNCAPITALISED
 from relay.scan.shapes import PairProbes, ShapeFinder, WordProbes
@@ -151,21 +151,14 @@ def _word(word: bytes, known: Known, words: Vocabularies) -> _Word:
 
 
 class NativeVocabulary:
-    """In C, over tables that are read where they lie. What is handed on is made once a word or phrase is met.
-
-    Raises:
-        DamagedTablesError: a number in them leads outside.
-    """
+    """In C, over tables that are read where they lie. What is handed on is made once a word or phrase is met."""
 
     def __init__(self, words: WordTables, shapes: ShapeFinder) -> None:
         def known(number: int) -> Known:
             word = words.word(number)
             return Known(word, words.told(number), shapes.words.get(word), shapes.pairs.get(word), word in LABELS)
 
-        try:
-            table = _native.Vocabulary(len(words.terms), known, words.phrase, *map(words.tables.__getitem__, WORDS))
-        except ValueError as error:
-            raise DamagedTablesError(str(error)) from error
+        table = _native.Vocabulary(len(words.terms), known, words.phrase, *map(words.tables.__getitem__, WORDS))
         self.split: Callable[[bytes], Sequence[bytes]] = _native.Words
         self.found: Callable[..., Any] = table.found
         self._terms = table.terms

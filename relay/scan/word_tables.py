@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from sys import intern
 
-from relay.scan.compiled import BESIDE, ENTRY, NAMES, PHRASE, DamagedTablesError, Index, Octets, hash_of, unpack
+from relay.scan.compiled import BESIDE, ENTRY, NAMES, PHRASE, WORDS, DamagedTablesError, Index, Octets, hash_of, unpack
 from relay.scan.lexicon import Phrases, Window, anchor_of
 from relay.scan.model import Term
 from relay.scan.way import NATIVE
@@ -104,11 +104,15 @@ def open_tables(image: memoryview, digest: bytes) -> "WordTables | None":
         return None
     try:
         told = json.loads(bytes(found["terms"]))
-        return WordTables(
-            found, tuple((intern(kind), float(weight), intern(sensitive)) for kind, weight, sensitive in told)
-        )
+        terms = tuple((intern(kind), float(weight), intern(sensitive)) for kind, weight, sensitive in told)
     except (ValueError, TypeError) as error:
         raise DamagedTablesError("its terms cannot be read") from error
+    if NATIVE:
+        try:
+            _native.Vocabulary(len(terms), None, None, *map(found.__getitem__, WORDS))
+        except ValueError as error:
+            raise DamagedTablesError(str(error)) from error
+    return WordTables(found, terms)
 
 
 @dataclass(frozen=True)
