@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -12,17 +12,17 @@ from relay.admin import checks
 from relay.admin.control import ControlOptions, ControlServer
 from relay.admin.http import Check, HttpOptions, HttpServer, application
 from relay.admin.operations import Operations, Parts, Redecision
-from relay.app import options, scanning
+from relay.app import options
 from relay.app.base import CLOCK, Life, every
 from relay.app.belonging import prove_ring
 from relay.app.certificates import ExpiryWatch
+from relay.app.entropy import new_id
 from relay.app.portal_admin import AdminPortal
 from relay.app.publish import policy_context, policy_files, policy_host
 from relay.app.queue import build_store, incarnation, node_is_draining, portal_postgres
 from relay.app.reports import ReportMail, received, reporter
 from relay.app.stock import dsn_writer, label_limits, open_vault, shared_metrics
 from relay.app.trust import Outward, Probes
-from relay.app.worker import new_id
 from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
@@ -34,7 +34,6 @@ from relay.core.reply import EnhancedStatus
 from relay.crew import REFUSED
 from relay.delivery.plan import first_method
 from relay.delivery.trouble import Course, Disposition
-from relay.extract.client import ScanService
 from relay.net.resolver import Found, Resolver
 from relay.observe import exposition
 from relay.observe.archiver import Archiver, ArchiverOptions
@@ -45,6 +44,9 @@ from relay.protect.keyring import KeyRing
 from relay.reputation.suppression import SuppressionList
 from relay.worker.facts import facts_of
 from relay.worker.notices import Notices
+
+if TYPE_CHECKING:
+    from relay.extract.client import ScanService
 
 log = structlog.get_logger("admin")
 
@@ -159,8 +161,10 @@ class AdminService:
         self._notices = Notices(dsn_writer(settings), self._routes, options.retry_options(settings), new_id)
 
     @cached_property
-    def _scanner(self) -> ScanService:
-        """Loaded when an operator first has a message decided anew: its tables are a fifth of this process's memory."""
+    def _scanner(self) -> "ScanService":
+        """Loaded when an operator first has a message decided anew."""
+        from relay.app import scanning  # noqa: PLC0415  most of these processes never scan
+
         return scanning.service(self._life.settings, self._vault.digest)
 
     async def _redecide(self, entry: QueueEntry, message: Message, content: bytes) -> Sequence[Redecision]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from relay.core.ids import ENTROPY_BYTES, queue_id
+
 _POOL: Final = 4096
 """Octets that are read at once: those of about forty messages."""
 _FRESH: Final = 0.05
@@ -68,3 +70,8 @@ class Entropy:
 
 ENTROPY: Final = Entropy()
 """The process's."""
+
+
+def new_id(now: float) -> str:
+    """A queue id."""
+    return queue_id(now, ENTROPY(ENTROPY_BYTES))

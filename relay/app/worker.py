@@ -13,7 +13,7 @@ import structlog
 from relay.app import options, scanning
 from relay.app.base import CLOCK, Life, every
 from relay.app.belonging import prove_ring
-from relay.app.entropy import ENTROPY
+from relay.app.entropy import ENTROPY, new_id
 from relay.app.node import NodeSwitch
 from relay.app.pages import keep_freed_memory, use_huge_pages
 from relay.app.portal_worker import WorkerPortal
@@ -29,7 +29,6 @@ from relay.config.settings import Settings
 from relay.core.address import Address
 from relay.core.decision import MethodName, Treatment
 from relay.core.errors import PosternError
-from relay.core.ids import ENTROPY_BYTES, queue_id
 from relay.core.returning import REPORTS
 from relay.delivery.limits import Pacer
 from relay.intake.accept import Acceptor, Parts
@@ -60,11 +59,6 @@ _POLITE: Final = 1.0
 _WRITE: Final = 60.0
 """Seconds between two writings of what was counted for reports about TLS: what a process that is killed may lose."""
 _CHANCE: Final = random.SystemRandom()
-
-
-def new_id(now: float) -> str:
-    """A queue id."""
-    return queue_id(now, ENTROPY(ENTROPY_BYTES))
 
 
 class WorkerService:

@@ -41,10 +41,10 @@ from relay.config.proof_system import (
     prove_user,
 )
 from relay.config.proof_tls import prove_tls
+from relay.config.proof_tuning import prove_tuning
 from relay.config.reception import ListenerAuth, ListenerTls
 from relay.config.settings import Settings
 from relay.config.signing_keys import load_signing_keys
-from relay.config.tuning import prove_tuning
 from relay.config.types import IPAddress
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from relay.app import admin
+from relay.app import admin, scanning
 from relay.app.base import CLOCK, Life, Site
 from relay.app.stock import open_vault
 from relay.config.methods import configured_methods
@@ -20,7 +20,7 @@ async def test_a_message_is_decided_anew_by_the_scan_that_was_taken_up_last(tmp_
     config = tmp_path / "postern.yaml"
     config.write_text(CONFIG.format(base=base))
     monkeypatch.setattr(admin, "prove_ring", belongs)
-    monkeypatch.setattr(admin.scanning, "service", lambda settings, _digest: settings.scan.max_findings)
+    monkeypatch.setattr(scanning, "service", lambda settings, _digest: settings.scan.max_findings)
     monkeypatch.setattr("relay.app.base.configure_log", lambda *_: None)
     service = admin.AdminService(Life(site=Site.of(snapshot=None, config=config), name="admin"))
     settings = service._life.settings
