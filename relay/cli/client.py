@@ -161,13 +161,27 @@ def _shown(client: "ClientSettings") -> dict[str, Any]:
 
 @command.command(help="Remove a client.")
 @click.argument("name")
-@click.pass_obj
-def remove(directory: Path, name: str) -> None:
-    """Remove a client."""
+@click.pass_context
+def remove(ctx: click.Context, name: str) -> None:
+    """Remove a client, unless a listener trusts a network as it: no reload would be taken up, and it could go on."""
     from relay.config.clients import remove_client
 
-    remove_client(directory, name)
+    above = ctx.parent.params if ctx.parent is not None else {}
+    if above.get("clients_dir") is None:
+        _not_trusted(above["config"], name)
+    remove_client(ctx.obj, name)
     click.echo(f"Removed {name}. Reload Postern (SIGHUP) to shut it out.")
+
+
+def _not_trusted(config: Path, name: str) -> None:
+    from relay.config.load import load
+
+    for listener in load(config).listeners:
+        for network, trusted in listener.trust_networks.items():
+            if trusted == name:
+                what = f"the listener {listener.name} trusts {network} as {name}: while it does, no reload is taken up"
+                hint = "take it out of trust_networks, then remove the client and reload"
+                raise ProblemsError(Problem(where=str(config), what=what, hint=hint))
 
 
 @command.command(help="Give a client a new secret; the old one stays good for a while.")

@@ -181,6 +181,24 @@ def test_remove_takes_it_away_and_names_the_others_when_wrong(tmp_path):
     assert [one.name for one in load_clients(tmp_path)] == ["lab"]
 
 
+def test_a_client_that_a_listener_trusts_a_network_as_is_not_removed(tmp_path):
+    """The reload would be refused, and who believed the client shut out would be wrong."""
+    config = tmp_path / "postern.yaml"
+    trusting = (
+        "hostname: relay.clinic.example\nclients_dir: {base}/clients\nlisteners:\n"
+        "  - {{name: inside, kind: relay, address: 127.0.0.1, port: 2525, tls: none, networks: [10.0.0.0/8], "
+        "trust_networks: {{10.0.0.0/8: {name}}}}}\n"
+    )
+    for name in ("ehr", "lab"):
+        add(tmp_path / "clients", name)
+    config.write_text(trusting.format(base=tmp_path, name="ehr"))
+    told = postern("--config", config, "remove", "ehr", code=1)
+    assert "the listener inside trusts 10.0.0.0/8 as ehr" in told
+    config.write_text(trusting.format(base=tmp_path, name="lab"))
+    postern("--config", config, "remove", "ehr")
+    assert [one.name for one in load_clients(tmp_path / "clients")] == ["lab"]
+
+
 def test_the_configuration_says_where_clients_are(tmp_path):
     (tmp_path / "postern.yaml").write_text(
         "clients_dir: people\nlisteners: [{name: a, kind: relay, address: '::1', tls: none, networks: ['::1/128']}]\n"
