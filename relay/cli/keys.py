@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from relay.store.postgres.options import PostgresOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_CONNECT: Final = 5.0
 _RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `postern run`)."
 
 
@@ -60,6 +62,21 @@ class _Places:
             return portal_postgres(self.settings, portal_of(self.settings))
         return postgres_options(self.settings) if is_postgres(self.settings.store) else None
 
+    def sealing_version(self, ring: "KeyRing") -> int | None:
+        """The version that the system that runs here seals under: the newest when it was last loaded.
+
+        ``None``: none runs here, as far as can be told. What it has still to seal is in no count of what is sealed.
+        """
+        from relay.app.snapshot import CURRENT, home
+
+        if self.settings is None or not _answers(self.settings.control.socket):
+            return None
+        try:
+            loaded = (home(self.settings.run_dir) / CURRENT).lstat().st_mtime
+        except OSError:
+            return None
+        return max((one.number for one in ring.versions if one.created_at <= loaded), default=None)
+
     def load(self) -> "KeyRing":
         """The ring."""
         from relay.config.keyfiles import load_portal_ring, load_ring
@@ -71,6 +88,19 @@ class _Places:
         from relay.config.keyfiles import update_ring
 
         update_ring(self.keys, ring, portal=self.portal)
+
+
+def _answers(path: Path) -> bool:
+    """Whether a control socket is listened at; who may not ask must take it that it is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(_CONNECT)
+        try:
+            asking.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return path.is_socket()
+    return True
 
 
 def _directory(text: str) -> Callable[[_Command], _Command]:
@@ -167,6 +197,11 @@ def retire(places: _Places, version: int) -> None:
         if used:
             hint = "wait until the queue and the audit segments that need it are gone"
             raise ProblemsError(Problem(where=where, what=f"{used} sealed objects still need it", hint=hint))
+        if places.sealing_version(ring) == version:
+            what = (
+                f"Postern runs and has not been reloaded since version {ring.newest.number} was made: it seals under it"
+            )
+            raise ProblemsError(Problem(where=where, what=what, hint="reload it (SIGHUP), then retire the version"))
         try:
             ring = ring.without(version)
         except ValueError as error:

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
+import socket
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from relay.app.portal_store import open_portal
+from relay.app.snapshot import CURRENT, home
 from relay.cli import main
 from relay.config.keyfiles import load_portal_ring, load_ring, ring_path
 from relay.config.load import load
@@ -89,6 +92,34 @@ def test_a_version_that_messages_need_is_not_retired_and_the_queue_s_ring_does_n
     asyncio.run(keep(site, end=True))
     run(site, "keys", "--portal", "retire", "1")
     assert [version["number"] for version in status(site, "--portal")["versions"]] == [2]
+
+
+@pytest.mark.parametrize("more", [(), ("--portal",)])
+def test_a_version_under_which_the_running_system_still_seals_is_not_retired(site, more):
+    run(site, "keys", "init")
+    run(site, "portal", "init")
+    settings = load(site)
+    current = home(settings.run_dir) / CURRENT
+    current.parent.mkdir(parents=True)
+    current.symlink_to("a snapshot")
+
+    def reload():
+        """What a start and each reload write."""
+        at = status(site, *more)["versions"][-1]["created_at"] + 0.001
+        os.utime(current, (at, at), follow_symlinks=False)
+
+    reload()
+    run(site, "keys", *more, "rotate")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(settings.control.socket))
+        listening.listen()
+        assert "has not been reloaded since" in run(site, "keys", *more, "retire", "1", ok=False)
+        reload()
+        run(site, "keys", *more, "retire", "1")
+        run(site, "keys", *more, "rotate")
+        assert "has not been reloaded since" in run(site, "keys", *more, "retire", "2", ok=False)
+    run(site, "keys", *more, "retire", "2")  # nothing runs any more
+    assert [version["number"] for version in status(site, *more)["versions"]] == [3]
 
 
 def test_a_ring_that_its_group_may_read_stays_so_and_no_other_may(site):
