@@ -6,7 +6,6 @@ somebody's thanks, a button, a library and a nickname, unless something else the
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import prod
 from typing import Final
 
 from relay.core.phi import FindingGroup
@@ -49,5 +48,11 @@ def _is_named(hit: Hit) -> bool:
 
 def _is_alone(hit: Hit, health: Sequence[Hit], places: Sequence[int], reach: int) -> bool:
     near = health[bisect_left(places, hit.start - reach) : bisect_right(places, hit.end + reach)]
-    others = {other.norm: other.weight for other in near if other.norm != hit.norm}
-    return 1 - prod([1 - weight for weight in others.values()]) < _ENOUGH
+    rest, said = 1.0, {hit.norm}
+    for _, _, _, _, weight, norm, _ in near:
+        if norm not in said:
+            said.add(norm)
+            rest *= 1 - weight
+            if 1 - rest >= _ENOUGH:
+                return False  # and more of it makes it no less
+    return True
