@@ -26,12 +26,12 @@ class Link(asyncio.Protocol):
         protocol: what is called with what the peer says; ``connection_made`` is not.
     """
 
-    __slots__ = ("_incoming", "_is_closing", "_outgoing", "_protocol", "_shaken", "_tls", "_transport")
+    __slots__ = ("_incoming", "_is_closing", "_outgoing", "_parted", "_protocol", "_shaken", "_tls", "_transport")
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self._protocol = protocol
         self._transport: asyncio.Transport | None = None
-        self._is_closing = False
+        self._is_closing = self._parted = False
         self._tls: ssl.SSLObject | None = None
         self._shaken: asyncio.Future[None] | None = None
         self._incoming = self._outgoing = _NO_BIO
@@ -136,12 +136,29 @@ class Link(asyncio.Protocol):
         else:
             self.flush()
 
+    def part(self, data: bytes) -> None:
+        """Send the last words, and in the same piece the end of TLS; what the peer has to say still comes.
+
+        RFC 8446 section 6.1: whoever tells the end writes no more, and may read on. Under TLS 1.2 a peer may end the
+        connection then without a word (RFC 5246 section 7.2.1): so let it be words that need no answer.
+        """
+        if self._tls is None or self._shaken is not None or self._is_closing:
+            self.write(data)
+            return
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.write(data)
+        self._tell_end(self._tls)
+
+    def _tell_end(self, tls: ssl.SSLObject) -> None:
+        self._parted = True
+        with contextlib.suppress(ssl.SSLError):
+            tls.unwrap()
+        self.flush()
+
     def close(self) -> None:
         """End it in good order: what was written is sent, and the end of TLS is told (RFC 8446 section 6.1)."""
-        if self._tls is not None and self._shaken is None and not self._is_closing:
-            with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()
-            self.flush()
+        if self._tls is not None and self._shaken is None and not self._is_closing and not self._parted:
+            self._tell_end(self._tls)
         self._end()
 
     def abort(self) -> None:

@@ -113,7 +113,7 @@ class SmtpSession(asyncio.Protocol):
             return
         if self.alive and self._machine is None:
             self._quitting = True
-            link.write(b"QUIT\r\n")
+            link.part(b"QUIT\r\n")
             self._timer.set(self._loop.time() + self._deadlines.quit)
         else:
             link.abort()

@@ -234,6 +234,44 @@ async def test_the_end_of_tls_is_told_and_heard(sides):
     assert it.wire.closed
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("cut", [1, 65_536])
+async def test_the_last_words_bring_the_end_of_tls_along_and_are_answered(sides, version, cut):
+    sides.server.maximum_version = version
+    try:
+        it = begun(sides)
+    finally:
+        sides.server.maximum_version = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    sent = it.wire.sent
+    it.link.part(b"QUIT\r\n")
+    assert it.wire.sent == sent + 1
+    answer = b"221 2.0.0 bye\r\n"
+    it.server.incoming.write(bytes(it.wire.written))
+    it.wire.written = bytearray()
+    assert it.server.tls.read() == b"QUIT\r\n"  # a peer that has not looked yet at what came behind it
+    it.server.tls.write(answer)
+    it.wire.carry(cut)
+    assert it.ear.heard == answer
+    assert it.server.ended
+    it.link.close()
+    assert (it.wire.sent, it.wire.closed) == (sent + 1, True)
+
+
+async def test_last_words_in_the_clear_are_words():
+    link = Link(Ear())
+    wire = Wire(link, None)
+    link.part(b"QUIT\r\n")
+    assert (bytes(wire.written), wire.closed) == (b"QUIT\r\n", False)
+
+
+async def test_a_connection_that_has_ended_has_no_last_words(sides):
+    it = begun(sides)
+    it.link.close()
+    it.wire.written.clear()
+    it.link.part(b"QUIT\r\n")
+    assert bytes(it.wire.written) == b""
+
+
 async def test_what_comes_after_the_end_is_not_heard(sides):
     it = begun(sides)
     it.link.abort()
