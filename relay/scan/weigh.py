@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from operator import itemgetter
@@ -10,12 +10,16 @@ from typing import Final
 
 from relay.core.phi import FindingGroup, Phi
 from relay.scan.model import Hit, Weights
+from relay.scan.way import NATIVE
+
+if NATIVE:
+    from relay.scan import _native
 
 _ANCHORS: Final = 200  # identifiers that are weighed as the middle of a window
 _ALMOST_ONE: Final = 0.999
-_new = tuple.__new__  # a named tuple without the detour over its signature
 _BY_WEIGHT: Final = itemgetter(4)
 _BY_PLACE: Final = itemgetter(2)
+_BY_START: Final = itemgetter(0)
 _IDENTIFIER: Final = FindingGroup.IDENTIFIER
 _HEALTH: Final = FindingGroup.HEALTH
 
@@ -45,16 +49,12 @@ class Weigher:
 
     def best(self, hits: Sequence[Hit]) -> tuple[float, Hit | None]:
         """The score, and the identifier in the middle of the window that gives it."""
-        identifiers = [hit for hit in hits if hit[1] is _IDENTIFIER and hit[4] > 0]
-        if not identifiers:
-            return 0.0, None
         weights = self.weights
-        implied = weights.implies
-        health = [hit for hit in hits if hit[1] is _HEALTH]
-        health += [_new(Hit, (*hit[:4], implied[hit[0]], *hit[5:])) for hit in identifiers if hit[0] in implied]
-        if not health:
+        weighed = _native.weighed if NATIVE else _weighed
+        identifiers, said, much = weighed(hits, _IDENTIFIER, _HEALTH, weights.implies, 2 * weights.window)
+        if not said:
             return 0.0, None
-        sums = _Sums(_spaced(health, 2 * weights.window))
+        sums = _Sums(said, much)
         who = self._who(identifiers)
         if who * sums.all() ** weights.gentle < weights.possible:
             return 0.0, None  # no window can hold more than the whole
@@ -86,10 +86,9 @@ class Weigher:
 class _Sums:
     """Prefix sums of log(1 - weight) over places, so that any window's combined evidence costs two look-ups."""
 
-    def __init__(self, hits: Sequence[Hit]) -> None:
-        ordered = sorted(hits, key=_BY_PLACE)
-        self._places = [hit[2] for hit in ordered]
-        self._sums = list(accumulate([_log_of_rest(hit[4]) for hit in ordered], initial=0.0))
+    def __init__(self, places: list[int], weights: Iterable[float]) -> None:
+        self._places = places
+        self._sums = list(accumulate(map(_log_of_rest, weights), initial=0.0))
 
     def all(self) -> float:
         return 1 - math.exp(self._sums[-1])
@@ -109,13 +108,24 @@ def _log_of_rest(weight: float) -> float:
     return math.log(1 - min(weight, _ALMOST_ONE))
 
 
-def _spaced(hits: Iterable[Hit], distance: int) -> list[Hit]:
-    """Hits without those that say again what was said less than ``distance`` before: no window counts a term twice."""
+def _weighed(
+    hits: Iterable[Hit], identifier: FindingGroup, health: FindingGroup, implied: Mapping[str, float], distance: int
+) -> tuple[list[Hit], list[int], list[float]]:
+    """Identifiers of some weight, and places and weights of what is said of health, by place.
+
+    Of health is what is of that group, then what identifiers of some kinds say of it by themselves. What says again
+    what was said less than ``distance`` before is left out: no window counts a term twice. Without identifiers nothing
+    is said of anybody.
+    """
+    hits = list(hits)
+    identifiers = [hit for hit in hits if hit[1] is identifier and hit[4] > 0]
+    every = [(hit[5], hit[2], hit[4]) for hit in hits if hit[1] is health] if identifiers else []
+    every += [(hit[5], hit[2], implied[hit[0]]) for hit in identifiers if hit[0] in implied]
     last: dict[bytes, int] = {}
-    kept = []
-    for hit in hits:
-        norm, start = hit[5], hit[2]
+    said: list[tuple[int, float]] = []
+    for norm, start, weight in every:
         if norm not in last or start - last[norm] > distance:
             last[norm] = start
-            kept.append(hit)
-    return kept
+            said.append((start, weight))
+    said.sort(key=_BY_START)
+    return identifiers, [start for start, _ in said], [weight for _, weight in said]
