@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.core.portal import PostKind
+from relay.core.portal_drafts import Draft, DraftKind
 from tests.support.portal_site import PAT
 
 XSS = Path(__file__).parent / "xss"
@@ -165,6 +166,22 @@ async def test_a_damaged_message_is_said_to_be_damaged(site):
     content = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n!!!! nothing\r\n"
     browser, _ = await reader(site, content=content)
     assert "could not show all" in browser.page.text
+
+
+async def test_a_draft_that_cannot_be_opened_keeps_nobody_from_reading(site, capsys):
+    """It is damaged, or a newer version on another node kept it, with a field that this one does not know."""
+    browser, deposit = await reader(site)
+    values = {"id": "draft-1", "post_id": "01J00000000000000001", "saved_at": site.clock()}
+    kept = await site.drafts.save(Draft(deposit_id=deposit.id, kind=DraftKind.REPLY, **values))
+    newer = site.rooms.vault.seal("portal-draft", kept.id, b'{"id": "x", "novel": 1}')
+    await site.drafts._database.transact(lambda cursor: cursor.run("UPDATE drafts SET sealed = ?", newer))
+    page = await browser.get(f"/inbox/{deposit.id}")
+    assert page.status_code == 200
+    assert "planted-text" in (await browser.get(f"/inbox/{deposit.id}?view=text")).text
+    assert (await browser.get(f"/inbox/{deposit.id}/reply")).status_code == 503
+    told = capsys.readouterr().out
+    assert "portal_draft_unreadable" in told
+    assert "a newer version" in told
 
 
 async def test_no_message_at_all_is_a_page_without_text(site):

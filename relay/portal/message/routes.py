@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from relay.core.errors import CorruptError
 from relay.core.portal import Deposit, DepositState
 from relay.core.portal_drafts import DraftKind, Drafts
 from relay.mail import edit
@@ -25,6 +27,8 @@ from relay.portal.pages import language_of
 from relay.portal.rooms import Rooms
 from relay.portal.sessions import RefusedError, form_of
 from relay.portal.words import Words, words
+
+log = structlog.get_logger("portal")
 
 _HIDDEN_FIELDS = ("Bcc", "Resent-Bcc", "Return-Path")
 _MAX_HEADER = 1 << 24  # octets of a header section that is rewritten in memory: none that is taken in is larger
@@ -75,9 +79,18 @@ class _MessagePages:
             "linked": linked,
             "sandbox": frame.SANDBOX,
             "may_reply_all": bool(others(deposit, letter.section.message.header("reply-to"))),
-            "drafts": [kind.value for kind in DraftKind if await self._drafts.of(deposit.id, kind)],
+            "drafts": [kind.value for kind in DraftKind if await self._is_begun(deposit, kind)],
         }
         return self._render(request, deposit, "message.html", context)
+
+    async def _is_begun(self, deposit: Deposit, kind: DraftKind) -> bool:
+        """Whether there is a draft; one that cannot be opened must not keep anybody from reading the message."""
+        try:
+            return await self._drafts.of(deposit.id, kind) is not None
+        except CorruptError as error:
+            hint = "damaged, or kept by a newer version: then bring this one up to date, too"
+            log.error("portal_draft_unreadable", deposit=deposit.id[:8], kind=kind.value, detail=str(error), hint=hint)
+            return True
 
     async def open(self, request: Request) -> Response:
         """``POST /inbox/ID/open``: the person who is signed in opens it; the first time counts."""
