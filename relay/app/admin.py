@@ -226,6 +226,7 @@ class AdminService:
         ours = [(one.name, one.certificate) for one in settings.listeners]
         ours += [(f"client:{rule.destinations[0]}", rule.client_certificate) for rule in settings.tls.rules]
         ours.append(("mta-sts", settings.tls.publish.certificate))
+        ours.append(("portal", settings.portal.certificate if settings.portal is not None else None))
         return [(name, checks.certificate_end(path)) for name, path in ours if path is not None]
 
     async def _probe(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -100,7 +101,8 @@ class PortalService:
             options=compose_options(portal.limits),
             pdf=pdf_limits(portal.limits),
         )
-        return PortalServer(server_options(portal), application(rooms, pages), _context(portal))
+        self._tls = _context(portal)
+        return PortalServer(server_options(portal), application(rooms, pages), self._tls)
 
     async def _forget(self) -> None:
         """Delete what accounts, sessions, counters and drafts leave behind; list what an older version wrote."""
@@ -118,11 +120,12 @@ class PortalService:
                 break
 
     async def reload(self) -> None:
-        """Take up the key ring and the log; the rest comes with the next start of this process."""
+        """Take up the key ring, a renewed certificate and the log; the rest comes with the process's next start."""
         try:
             site = self._life.site.again()
             if site.settings.portal is not None:
                 self._store.vault.adopt(open_portal_vault(site.settings.portal).ring)
+            _renew(self._tls, self._store.settings)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
             return
@@ -192,10 +195,28 @@ def server_options(portal: PortalSettings) -> ServerOptions:
 
 
 def _context(portal: PortalSettings) -> ssl.SSLContext | None:
+    files = _certificate(portal)
+    return server_context(*files, minimum="1.2", legacy=False) if files is not None else None
+
+
+def _renew(context: ssl.SSLContext | None, portal: PortalSettings) -> None:
+    """Show the certificate that the files hold now to whoever comes from here on.
+
+    Raises:
+        ProblemsError: they cannot be used; the one before stays.
+    """
+    files = _certificate(portal)
+    if context is None or files is None:
+        return
+    server_context(*files)  # a pair that does not fit would leave the live context without a key
+    context.load_cert_chain(*files)
+
+
+def _certificate(portal: PortalSettings) -> tuple[Path, Path] | None:
     if portal.certificate is None or portal.key is None:
         return None
     key = portal.key.path()
     if key is None:
         hint = "start through the systemd unit that loads it, or name a file instead"
         raise ProblemsError(Problem(where=str(portal.key), what="CREDENTIALS_DIRECTORY is not set", hint=hint))
-    return server_context(portal.certificate, key, minimum="1.2", legacy=False)
+    return portal.certificate, key
