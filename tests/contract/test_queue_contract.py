@@ -51,6 +51,21 @@ async def test_a_kept_message_comes_back_whole(store):
     assert await store.content("m1") == BODY
 
 
+async def test_what_was_asked_of_notices_comes_back(store):
+    """NOTIFY and ORCPT of each recipient, ENVID and RET of the message (RFC 3461 section 5.2.1)."""
+    plain = a_message(recipients=("ann@example.org", "ben@example.org", "cyd@example.org"))
+    wishes = (frozenset({"SUCCESS", "FAILURE"}), frozenset({"NEVER"}), frozenset())
+    recipients = tuple(
+        replace(one, original=f"rfc822;O+2B{place}@old.example", notify=wish)
+        for place, (one, wish) in enumerate(zip(plain.envelope.recipients, wishes, strict=True))
+    )
+    message = replace(plain, envelope=replace(plain.envelope, recipients=recipients, envelope_id="QQ+2B1", ret="FULL"))
+    await store.commit((Keep(message=message, content=BODY, entries=(an_entry(message),)),))
+    (claimed,) = await store.claim(now=NOW, limit=10)
+    assert claimed.message.envelope == message.envelope
+    assert [state.recipient for state in claimed.entry.recipients] == list(recipients)
+
+
 async def test_a_large_body_comes_back_and_goes_with_its_message(store):
     content = bytes(range(256)) * 20
     unit, entry = keeping(content=content, leased=True)
