@@ -45,6 +45,10 @@ _INITIALS: Final = re.compile(rb"(?<![\w.])[A-Z]\.[ ]?[A-Z]\.(?![\w.])(?![ ][A-Z
 _NO_INITIALS: Final = frozenset(
     b"US UK DC LA NY PO PM AM BC AD ER OR ED IV MD RN PT OT IE EG PS PA NP RE HR NJ SF TV IQ".split()
 )
+_INTRODUCED: Final = re.compile(
+    rb"\b(?:[Tt]his is|[Ii]t'?s me(?: again)?|me again|my name is|name's)[ ,]{1,2}([a-z]{3,20}) ([a-z]{3,20})\b"
+)
+"""Who says in small letters who it is; both names have to be known or be no words."""
 _PARTICLES: Final = frozenset(b"te ni nic ap ben bar ter ten san".split())
 _REACH: Final = 200  # characters around health context in which names are guessed
 _MOST: Final = 60  # guesses in one text: more names tell no more
@@ -77,6 +81,7 @@ class StrangerFinder:
         if len(words) > _SHORT:
             return
         yield from self._initials(tokens)
+        yield from self._introduced(tokens, marks)
         if not _SMALL_TITLES.isdisjoint(words) or not _SMALL_SEEN.isdisjoint(words):
             yield from self._small_strangers(tokens, marks)
         table, place = self._table, 0
@@ -101,6 +106,17 @@ class StrangerFinder:
             norm = found.group().replace(b" ", b"")
             if norm.replace(b".", b"") not in _NO_INITIALS and is_spoken_of(tokens, end):
                 yield Hit("name", FindingGroup.IDENTIFIER, start, end, self._weights["name-half"], norm)
+
+    def _introduced(self, tokens: Tokens, marks: bytearray) -> Iterator[Hit]:
+        """``its me again jimmy rourke``."""
+        for found in _INTRODUCED.finditer(tokens.data):
+            first, last = found.groups()
+            if first not in self._table.first and first not in self._table.first_or_word:
+                continue
+            start, end = found.start(1), found.end(2)
+            if (last in self._table.last or self._is_stranger(last)) and marks.find(1, start, end) < 0:
+                norm = tokens.data[start:end].upper()
+                yield Hit("name", FindingGroup.IDENTIFIER, start, end, self._weights["name-full"], norm)
 
     def _small_strangers(self, tokens: Tokens, marks: bytearray) -> Iterator[Hit]:
         """``mr novotnik``, ``add oskari lindholt``: names on no list behind a word that announces them."""

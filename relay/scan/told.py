@@ -58,7 +58,7 @@ _NOT_ME: Final = frozenset(
 _ENDS: Final = (b". ", b"\n", b"! ", b"? ")
 _INTRODUCES: Final = frozenset(
     {(b"this", b"is"), (b"it", b"is"), (b"it", b"s"), (b"s", b"me"), (b"its", b"me"), (b"name", b"is"), (b"i", b"am")}
-    | {(b"i", b"m"), (b"me", b"llamo"), (b"sent", b"by")}
+    | {(b"i", b"m"), (b"me", b"llamo"), (b"sent", b"by"), (b"me", b"again")}
 )
 _HEADS: Final = frozenset(b"im its soy um uh name from habla saluda atte".split())
 _CLOSES: Final = frozenset(b"thanks thank love best regards sincerely gracias atentamente saludos".split())
@@ -68,7 +68,10 @@ _RANKS: Final = frozenset(
 )
 """What stands between a relation, or a greeting, and a name."""
 _BREAKS: Final = frozenset({b". ", b"! ", b"? ", b"- ", b"~ "})
-_SIGNS_AFTER: Final = re.compile(rb"[ .]{0,2}(?:\Z|\n|,? (?:here|again|dob|\d{1,2}[-/]))")
+_SIGNS_AFTER: Final = re.compile(
+    rb"[ .]{0,2}(?:\Z|\n|,? (?:here|again|dob|\d{1,2}[-/])|, (?:[^\n!?.]|no\.){1,60}\s{0,3}\Z)"
+)
+"""What stands behind the name of who signs: nothing, a number, or at the end of the text his office."""
 _BORN: Final = re.compile(
     rb",?[ ]\(?(?:[A-Za-z]{2,20},[ ])?\d{1,2}[-/.]\d{1,2}[-/.](?:19[2-9]\d|20[01]\d|[3-9]\d|0\d|1[0-6])(?!\d)"
 )

@@ -17,9 +17,10 @@ HELD = {
     "five": (108, 5),
     "six": (106, 4),
     "seven": (80, 1),
-    "eight": (111, 8),
-    "nine": (130, 12),
-    "ten": (82, 10),
+    "eight": (120, 7),
+    "nine": (140, 9),
+    "ten": (85, 8),
+    "eleven": (130, 7),
 }
 """Of each lot how many messages with a patient are found, and how many without one are called PHI."""
 

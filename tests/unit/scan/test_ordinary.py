@@ -27,6 +27,7 @@ def engine():
         ),
         pytest.param("Our vet says Bella's limp is a torn ligament, surgery is $3,200. Poor dog.", id="an-animal"),
         pytest.param('Testimonials! "Since March my hot flashes are gone." Dr. Mark Born', id="an-advertisement"),
+        pytest.param("it's me again mark down the hernia leaflet for the stall", id="no-name-in-small"),
         pytest.param("Merged in MR 816, reported by Ian Kent: icons for disabled states.", id="a-merge-request"),
         pytest.param(
             '"ResourceArn": "arn:aws:s3:::lf-emr-athena-result-123", "Resource": "diabetes"', id="part-of-a-word"
@@ -50,6 +51,13 @@ def test_ordinary_mail_is_not_called_phi(engine, text):
         pytest.param("Mark Whitcombe Born: 4/2/1961, asthma, needs his inhaler.", id="a-birth"),
         pytest.param("EMR#88172 discharged with CHF.", id="a-labelled-number"),
         pytest.param("Bramwell says his epilepsy is worse, he wants a call.", id="who-says-so"),
+        pytest.param(
+            "hi its me again jimmy halloran, the hernia needs the operation, whats the fax number", id="in-small"
+        ),
+        pytest.param(
+            "I was hospitalized with colitis and am on prednisone. Sincerely, Annelise Bergquist, student no. 4410",
+            id="who-signs-with-an-office",
+        ),
         pytest.param("Tina Marsh has questions about her MRI, the tumor has grown.", id="who-asks"),
     ],
 )
