@@ -11,6 +11,7 @@ import pytest
 from relay.core.address import NULL_SENDER, Address
 from relay.core.portal import DepositState, PostKind
 from relay.core.portal_drafts import DraftKind
+from relay.portal.compose.desk import Desk
 from relay.portal.compose.people import typed
 from relay.portal.ledger import Ledger
 from relay.portal.options import LimitOptions, Rate
@@ -626,6 +627,26 @@ async def test_a_file_that_another_window_adds_while_this_one_sends_is_kept(site
     [late] = parsed(post).iter_attachments()
     assert (late.get_filename(), late.get_content()) == ("late.pdf", b"%PDF-late")
     assert await kept() is None
+
+
+async def test_a_file_that_another_window_takes_away_while_this_one_sends_does_not_leave_empty(site, tabs, monkeypatch):
+    one, two, kept = tabs
+    await one.press("add", "planted-words", file=("sent.pdf", b"%PDF-", "application/pdf"))
+    await one.show()
+    await two.show()
+    [upload] = (await kept()).uploads
+    attached = Desk._attached
+
+    async def slowly(desk, *what):
+        monkeypatch.undo()
+        assert (await two.press(f"remove:{upload.id}", "planted-words")).status_code == 303
+        return await attached(desk, *what)
+
+    monkeypatch.setattr(Desk, "_attached", slowly)
+    answer = await one.press("send", "planted-words")
+    assert (answer.status_code, "did not arrive whole" in answer.text) == (400, True)
+    assert await sent_of(site) == []
+    assert ((await kept()).text, (await kept()).uploads) == ("planted-words", ())
 
 
 @pytest.mark.parametrize("gone", ["send", "discard"])

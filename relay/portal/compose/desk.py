@@ -365,6 +365,8 @@ class Desk:
 
     async def _attached(self, upload: Upload) -> Attached:
         content = b"".join([piece async for piece in self._drafts.content(upload.id)])
+        if len(content) != upload.size:  # another window took it away meanwhile, or a piece is lost
+            raise ComposeError("compose.broken_off")
         return Attached(name=upload.name, content_type=upload.content_type, content=content)
 
     async def _inspect(self, content: bytes) -> None:
