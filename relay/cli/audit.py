@@ -2,6 +2,7 @@
 
 import getpass
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -193,7 +194,7 @@ def check_export(file: Path, key: str | None) -> None:
         with file.open("rb") as lines:
             at = check(lines)
         with file.open("rb") as lines:
-            *_, last = lines
+            [last] = deque(lines, maxlen=1)  # an export may be larger than memory
     except PosternError as error:
         raise ProblemsError(Problem(where=str(file), what=str(error))) from None
     head = orjson.loads(last)["head"]
