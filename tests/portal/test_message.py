@@ -286,6 +286,12 @@ def test_flowed_lines_without_spaces_of_languages_that_have_none():
     assert unflow("長い \n行", delsp=True) == "長い行"
 
 
+@given(st.lists(st.text(alphabet=">- a", max_size=6), max_size=30), st.booleans())
+def test_a_flowed_paragraph_is_its_lines_one_after_the_other(lines, delsp):
+    shown = unflow("\r\n".join(lines), delsp=delsp)
+    assert shown.replace(">", "").replace(" ", "").replace("\n", "") == "".join(lines).replace(">", "").replace(" ", "")
+
+
 def test_addresses_become_links_and_nothing_else_does():
     html = linked('See https://a.example/x?y=1&z=2. <b> javascript:x "https://b.example/q" (http://c.example/)')
     assert 'href="https://a.example/x?y=1&amp;z=2"' in html

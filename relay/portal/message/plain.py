@@ -13,22 +13,23 @@ _TRAILING: Final = ".,;:!?)]}"
 def unflow(text: str, *, delsp: bool = False) -> str:
     """Join the lines of ``format=flowed`` text (RFC 3676 section 4): a space at the end says that it goes on."""
     out: list[str] = []
-    held, held_depth = "", -1
+    held: list[str] = []  # of one paragraph, joined once: a text may be one of a quarter of a million lines
+    held_depth = -1
     for line in text.replace("\r\n", "\n").split("\n"):
         quotes = _QUOTES.match(line)
         depth = quotes.end() if quotes else 0
         content = line[depth:].removeprefix(" ")
         if held_depth >= 0 and depth != held_depth:
-            out.append(_quoted(held, held_depth))
-            held, held_depth = "", -1
-        held, held_depth = held + content, depth
-        if content.endswith(" ") and content != "-- ":  # the line before a signature is never flowed
-            held = held[:-1] if delsp else held
-            continue
-        out.append(_quoted(held, depth))
-        held, held_depth = "", -1
+            out.append(_quoted("".join(held), held_depth))
+            held = []
+        goes_on = content.endswith(" ") and content != "-- "  # the line before a signature is never flowed
+        held.append(content[:-1] if goes_on and delsp else content)
+        held_depth = depth
+        if not goes_on:
+            out.append(_quoted("".join(held), depth))
+            held, held_depth = [], -1
     if held_depth >= 0:
-        out.append(_quoted(held, held_depth))
+        out.append(_quoted("".join(held), held_depth))
     return "\n".join(out)
 
 
