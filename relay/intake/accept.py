@@ -167,7 +167,8 @@ class Acceptor:
             return refusal
         hostname = self._options.hostname
         trace = received(session=session, envelope=envelope, hostname=hostname, queue_id=message_id, now=now)
-        mended = mend(content, seen, trace=trace, message_id=f"<{message_id}@{hostname}>", now=now)
+        author = str(envelope.reverse_path.address or "")
+        mended = mend(content, seen, trace=trace, message_id=f"<{message_id}@{hostname}>", now=now, author=author)
         await asyncio.sleep(0)  # stage by stage (docs/architecture.md)
         report, failure = await self._scan(message_id, mended.content, session.client)
         await asyncio.sleep(0)

@@ -17,7 +17,7 @@ from relay.mail import edit
 from relay.mail.words import mailboxes
 
 _INTERESTING: Final = re.compile(
-    rb"^(?:(?P<received>received)|(?P<date>date)|(?P<id>message-id)|(?P<bcc>(?:resent-)?bcc))[ \t]*:",
+    rb"^(?:(?P<received>received)|(?P<date>date)|(?P<author>from)|(?P<id>message-id)|(?P<bcc>(?:resent-)?bcc))[ \t]*:",
     re.IGNORECASE | re.MULTILINE,
 )
 _FIELD_NAME: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
@@ -37,6 +37,7 @@ class Inspection:
         hops: how many Received fields there are (RFC 5321 section 6.3).
         message_id: the Message-ID's value, bounded; empty when there is none.
         has_date: whether there is a Date.
+        has_author: whether there is a From.
         hidden: spans of the Bcc and Resent-Bcc fields, folded lines included.
         starts_with_field: whether the first line is a header field.
     """
@@ -45,6 +46,7 @@ class Inspection:
     hops: int
     message_id: str
     has_date: bool
+    has_author: bool
     hidden: tuple[tuple[int, int], ...]
     starts_with_field: bool
 
@@ -69,7 +71,7 @@ def inspect(content: bytes) -> Inspection:
     """Look at the header once. ``content`` has CRLF line ends."""
     end = head_end(content)
     head = content[:end]
-    hops, has_date, message_id = 0, False, ""
+    hops, has_date, has_author, message_id = 0, False, False, ""
     hidden: list[tuple[int, int]] = []
     for match in _INTERESTING.finditer(head):
         kind = match.lastgroup
@@ -77,6 +79,8 @@ def inspect(content: bytes) -> Inspection:
             hops += 1
         elif kind == "date":
             has_date = True
+        elif kind == "author":
+            has_author = True
         elif kind == "id":
             message_id = message_id or _value(head, match.end())
         else:
@@ -87,6 +91,7 @@ def inspect(content: bytes) -> Inspection:
         hops=hops,
         message_id=message_id,
         has_date=has_date,
+        has_author=has_author,
         hidden=tuple(hidden),
         starts_with_field=_FIELD_NAME.match(head) is not None,
     )
@@ -98,8 +103,10 @@ def _value(head: bytes, start: int) -> str:
     return b" ".join(raw.split()).decode("ascii", "replace")[:_MAX_MESSAGE_ID]
 
 
-def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now: float) -> Mended:
-    """Prepend the trace, add Date and Message-ID when they are missing, remove Bcc; nothing else changes.
+def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now: float, author: str = "") -> Mended:
+    """Prepend the trace, add Date, From and Message-ID when they are missing, remove Bcc; nothing else changes.
+
+    A message without From (RFC 5322 section 3.6 asks for one) is refused by many, and no DKIM signature fits it.
 
     White space between a field's name and its colon goes: some readers see the end of the header there. A first line
     of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field gets the empty
@@ -111,19 +118,22 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
         trace: the Received field with its CRLF.
         message_id: the Message-ID to add, angle brackets included.
         now: unix seconds, UTC.
+        author: the envelope's sender; empty: the null sender, and then no From is added.
     """
     if not seen.starts_with_field and (mbox := _MBOX_LINE.match(content)) is not None:
         rest = content[mbox.end() :]
-        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now)
+        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now, author=author)
     head = content[: seen.head_end] if seen.starts_with_field else b""
     if (plain := edit.plain_names(head)) != head:  # else who reads it next may see the end of the header there
         rest = plain + content[seen.head_end :]
-        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now)
+        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now, author=author)
     pieces = [trace]
     if not seen.message_id:
         pieces.append(b"Message-ID: %s\r\n" % message_id.encode("ascii"))
     if not seen.has_date:
         pieces.append(b"Date: %s\r\n" % date(now).encode("ascii"))
+    if not seen.has_author and author:
+        pieces.append(b"From: <%s>\r\n" % author.encode("utf-8"))
     if not seen.starts_with_field and seen.head_end:
         pieces.append(b"\r\n")
     at = 0

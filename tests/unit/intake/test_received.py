@@ -38,6 +38,27 @@ def test_missing_date_and_message_id_are_added():
 
 
 @pytest.mark.parametrize(
+    ("content", "author", "told"),
+    [
+        (b"Subject: x\r\n\r\nhi\r\n", "a@x.example", ["<a@x.example>"]),
+        (b"Subject: x\r\n\r\nhi\r\n", '"a b"@x.example', ['<"a b"@x.example>']),
+        (b"Subject: x\r\n\r\nFrom: body\r\n", "a@x.example", ["<a@x.example>"]),
+        (b"From me Mon Jan 1\r\nSubject: x\r\n\r\nhi\r\n", "a@x.example", ["<a@x.example>"]),
+        (b"just a line of text\r\n", "a@x.example", ["<a@x.example>"]),
+        (b"", "a@x.example", ["<a@x.example>"]),
+        (b"from : b@y.example\r\n\r\nhi\r\n", "a@x.example", ["b@y.example"]),
+        (b"Subject: x\r\n\r\nhi\r\n", "", []),
+    ],
+)
+def test_a_message_without_from_gets_the_envelopes_sender(content, author, told):
+    """Old programs leave it out; large receivers refuse mail without it, and no DKIM signature fits it."""
+    made = mend(content, inspect(content), trace=TRACE, message_id="<new@relay.example>", now=NOW, author=author)
+    assert message_from_bytes(made.content).get_all("From", []) == told
+    again = mend(made.content, inspect(made.content), trace=TRACE, message_id="<n@r.example>", now=NOW, author=author)
+    assert again.content == TRACE + made.content
+
+
+@pytest.mark.parametrize(
     "field",
     [
         b"Bcc: secret@y.example\r\n",
