@@ -168,8 +168,7 @@ class GroupCommit:
 
     def _serve(self) -> None:
         while (batch := self._jobs.get()) is not None:
-            last = self._gather(batch)
-            self._commit(batch)
+            last = self._commit(batch)
             self._observe(len(batch))
             self._loop.call_soon_threadsafe(_resolve, batch)
             self._contain_wal()
@@ -188,18 +187,22 @@ class GroupCommit:
             batch += more
         return False
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[_Job]) -> bool:
+        """Commit the batch, and what came while the lock was waited for; whether the end was among it."""
+        last = False
         try:
             try:
                 with self._lock.held():
+                    last = self._gather(batch)
                     self._commit_locked(batch)
             finally:
                 self._log.sync()
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
             self._end_all(batch, error)
-            return
+            return last
         if self._tables.freed_files:
             self._freed(self._tables.freed_files)
+        return last
 
     def _commit_locked(self, batch: list[_Job]) -> None:
         try:
