@@ -86,13 +86,14 @@ def make_tables(root: Path, into: Path) -> str:
     """Make the tables of the scan's words; what prevented it, in a line, or nothing.
 
     By the code that is to be installed, which for this needs PyYAML alone; in a process of its own, so that nothing of
-    it stays in this one.
+    it stays in this one. In an isolated build PyYAML is where this process alone looks for modules.
     """
+    path = os.pathsep.join([str(root), *filter(None, sys.path)])
     try:
         subprocess.run(
             [sys.executable, "-m", "relay.extract.tables", str(into)],
             check=True, capture_output=True, text=True, timeout=300, cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
         return (error.stderr.strip().splitlines() or ["it failed"])[-1]

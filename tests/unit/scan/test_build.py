@@ -37,6 +37,15 @@ def test_the_tables_are_made_by_the_code_that_is_installed(hook, tmp_path):
     assert (tmp_path / "_tables.bin").read_bytes().startswith(MAGIC)
 
 
+def test_the_tables_are_made_with_what_the_build_finds_modules_by(hook, monkeypatch, tmp_path):
+    """An isolated build has PyYAML on its own path alone."""
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "yaml.py").write_text("raise ImportError('this one')\n")
+    monkeypatch.syspath_prepend(room)
+    assert hook.make_tables(ROOT, tmp_path / "_tables.bin") == "ImportError: this one"
+
+
 def test_why_tables_were_not_made_is_told_in_a_line(hook, tmp_path):
     assert "No such file" in hook.make_tables(ROOT, tmp_path / "nowhere" / "_tables.bin")
     assert not list(tmp_path.iterdir())
