@@ -154,31 +154,6 @@ static inline uint64_t octets_at(const uint8_t *place, size_t size, size_t room)
     }
 #else
     (void)room;
-/* The number of the word at ``word``, from 1, of which the next slot tells that it may be it; 0: none. The search begins
- * at *slot with the word's hash there. */
-static inline uint32_t index_next(const Index *index, uint32_t *slot, uint16_t print)
-{
-    for (; index->prints[*slot]; *slot = (*slot + 1) & index->mask)
-        if (index->prints[*slot] == print) {
-            uint32_t number = index->slots[*slot];
-            *slot = (*slot + 1) & index->mask;
-            return number;
-        }
-    return 0;
-}
-
-/* Whether a word of this hash may be there at all. */
-static inline int index_may(const Index *index, uint64_t hash)
-{
-    uint32_t bit = (uint32_t)hash & index->filter_mask;
-    return (int)(index->filter[bit >> 6] >> (bit & 63) & 1);
-}
-
-static inline uint32_t index_slot(const Index *index, uint64_t hash)
-{
-    return (uint32_t)(hash >> 16) & index->mask;
-}
-
 #endif
     for (size_t index = 0; index < size && index < 8; index++)
         number |= (uint64_t)place[index] << (8 * index);

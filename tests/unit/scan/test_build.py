@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 from relay.scan.compiled import MAGIC
 
 ROOT = Path(__file__).parents[3]
+CAN_COMPILE = (
+    shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is not None
+    and Path(sysconfig.get_path("include"), "Python.h").is_file()
+)
 
 
 @pytest.fixture
@@ -30,6 +36,14 @@ def test_without_a_compiler_only_a_product_of_these_sources_stays(hook, monkeypa
     assert hook.build(tmp_path, product)
     assert product.exists() is stays
     assert {path.name for path in tmp_path.iterdir()} == {"module.c"} | ({product.name} if stays else set())
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="no compiler or no headers of Python")
+@pytest.mark.parametrize("sources", ["relay/core/native", "relay/scan/native"])
+def test_it_compiles_for_other_machines_as_well(hook, monkeypatch, tmp_path, sources):
+    other = "-Werror -Wno-builtin-macro-redefined -U__SSE2__ -U__BYTE_ORDER__ -D__BYTE_ORDER__=0"  # the highest first
+    monkeypatch.setenv("CC", f"{os.environ.get('CC') or sysconfig.get_config_var('CC') or 'cc'} {other}")
+    assert hook.build(ROOT / sources, tmp_path / "part.so") == ""
 
 
 def test_the_tables_are_made_by_the_code_that_is_installed(hook, tmp_path):
