@@ -1,6 +1,5 @@
 """The files of a queue: where they are, how they are opened for one process's life, and the checkpoint."""
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +8,17 @@ from typing import Final
 import apsw
 
 from relay.core.errors import Problem, ProblemsError
+from relay.store.sqlite.anew import begin_anew
 from relay.store.sqlite.durable import Log
 from relay.store.sqlite.faults import Fatal, damaged, is_fatal, is_full, translate
 from relay.store.sqlite.lock import FileLock, LifeLock
-from relay.store.sqlite.schema import check_sqlite, connect, create_file, migrate
+from relay.store.sqlite.schema import BUSY_MS, check_sqlite, connect, create_file, migrate
 
 QUEUE_FILES: Final = ("queue.db-wal", "queue.db")
 """What a queue is made of beside its bodies, in the order in which it is taken apart."""
 REPAIRING: Final = "repair-under-way"
 """While this file is there no queue is opened: it would be a new, empty one."""
 _WAL_LIMIT: Final = 64 * 1024 * 1024
-_PATIENCE: Final = 30.0
-_PAUSE: Final = 0.02
-"""Seconds in all, and between tries, for a checkpoint where another process is at one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +117,10 @@ class QueueFiles:
                 migrate(writing)
                 number = self._register(writing, incarnation)
                 synced = (self._log(undo), self._log(undo))
-                _begin_anew(writing)
                 reading = connect(self.database, read_only=True, vfs=self._vfs)
+                undo.callback(reading.close)
+            begin_anew(writing, lock, self._wal)
+            writing.set_busy_timeout(BUSY_MS)
             undo.pop_all()
         return OpenedQueue(number=number, life=life, lock=lock, writing=writing, reading=reading, synced=synced)
 
@@ -159,25 +158,3 @@ class QueueFiles:
             raise translate(error) from error
         finally:
             lock.close()
-
-
-def _begin_anew(connection: apsw.Connection) -> None:
-    """Move what is in the log into the database, so that whoever writes next begins it anew.
-
-    After a failed fsync the kernel may keep pages of the log as clean that the disk never got: whoever opens the log
-    then reads them and hears of nothing, and what he wrote behind them would be out of reach after a power cut. Copied
-    from memory into the database they are on the disk.
-
-    Raises:
-        apsw.BusyError: somebody else kept at it or read for longer than a statement may wait.
-    """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except apsw.BusyError:  # at once, where another process is checkpointing
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return

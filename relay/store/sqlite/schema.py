@@ -12,7 +12,7 @@ from relay.store.sqlite.faults import damaged
 MINIMUM_SQLITE: Final = (3, 51, 3)
 """Earlier ones can corrupt a WAL that several processes reset at once."""
 _APPLICATION_ID: Final = 0x506F7374
-_BUSY_MS: Final = 10_000
+BUSY_MS: Final = 10_000
 
 _V1: Final = """
 CREATE TABLE incarnations(
@@ -164,7 +164,7 @@ def connect(path: Path, *, read_only: bool = False, vfs: str | None = None) -> a
     """
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=200)
     try:
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         # auto_vacuum takes effect only before the first table; later it is read from the file.
         for pragma in (
             "auto_vacuum=INCREMENTAL",

@@ -16,7 +16,7 @@ from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.observe.keyuse import count_use
 from relay.store import SqliteStore, StoreOptions
-from relay.store.sqlite import writer
+from relay.store.sqlite import anew, writer
 from tests.support.queue import NOW, keeping
 from tests.support.queue_process import build
 from tests.support.vault import FakeVault
@@ -229,38 +229,66 @@ async def test_a_checkpoint_syncs_the_log_before_it_copies_it_and_the_database_a
     await store.close()
 
 
+def checkpoint(database):
+    """Frames in the log, and those of them that are in the database."""
+    looking = apsw.Connection(str(database))
+    looking.pragma("user_version")
+    told = looking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    looking.close()
+    return told
+
+
 async def test_whoever_opens_the_queue_begins_the_log_anew(tmp_path):
     one, other = build(tmp_path), build(tmp_path)
     await one.open("one")
     for number in range(20):
         await one.commit(keeping(f"m{number}", content=b"x" * 10_000)[0])
-    looking = apsw.Connection(str(tmp_path / "data/queue.db"))
-    looking.pragma("user_version")
-    before, _ = looking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    before, _ = checkpoint(tmp_path / "data/queue.db")
     await other.open("other")
     await one.commit(keeping("m20")[0])
-    after, _ = looking.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    looking.close()
+    after, _ = checkpoint(tmp_path / "data/queue.db")
     assert after < before / 2
     assert len(await names(other)) == 21
     await other.close()
     await one.close()
 
 
-async def test_opening_waits_for_whoever_reads_the_log(tmp_path):
+async def test_whoever_reads_for_long_keeps_nobody_from_opening_or_committing(tmp_path, monkeypatch):
     one, other = build(tmp_path), build(tmp_path)
     await one.open("one")
-    await one.commit(keeping("m1")[0])
-    reading = apsw.Connection(str(tmp_path / "data/queue.db"))
+    database = tmp_path / "data/queue.db"
+    reading = apsw.Connection(str(database))
     reading.execute("BEGIN")
     reading.execute("SELECT count(*) FROM messages").fetchall()
-    await one.commit(keeping("m2")[0])
+    await one.commit(keeping("m1", content=b"x" * 10_000)[0])
+    loop, waits, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    written = bytearray()
+
+    def pause(_seconds):
+        loop.call_soon_threadsafe(waits.set)
+        assert go_on.wait(DEADLINE)
+        monkeypatch.setattr(anew, "_READERS", 0)
+
+    def write(descriptor, octets, at, real=os.pwrite):
+        assert at == len(written)
+        written.extend(octets)
+        return real(descriptor, octets, at)
+
+    monkeypatch.setattr(anew, "sleep", pause)
+    monkeypatch.setattr(anew, "_PIECE", 5000)
+    monkeypatch.setattr(os, "pwrite", write)
     opening = asyncio.ensure_future(other.open("other"))
-    await asyncio.sleep(0)
-    assert not opening.done()
-    reading.execute("COMMIT")
+    async with asyncio.timeout(DEADLINE):
+        await waits.wait()
+        await one.commit(keeping("m2")[0])
+    frames, _ = checkpoint(database)
+    go_on.set()
+    async with asyncio.timeout(DEADLINE):
+        await opening
+    log = database.with_name("queue.db-wal").read_bytes()
+    assert len(written) == 32 + frames * (24 + 4096), "all that is in the log is dirty again, and synced"
+    assert log.startswith(written)
     reading.close()
-    await opening
     assert await names(other) == ["m1", "m2"]
     await other.close()
     await one.close()
