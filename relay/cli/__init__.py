@@ -12,10 +12,10 @@ from click.exceptions import NoSuchCommand
 
 from relay import __version__
 from relay.core.errors import PosternError
-from relay.scan import way
 
 VERBS: Final = {
     "run": "Start the relay and supervise its processes.",
+    "reload": "Take up what was changed, and say whether it was.",
     "check": "Check the configuration, and what only running would show.",
     "client": "Add, list and remove the systems that may send.",
     "policy": "Check, explain and test policies.",
@@ -118,7 +118,23 @@ _STATUS: Final = (
 )
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:  # noqa: FBT001  as click calls it
+    if not is_asked or ctx.resilient_parsing:
+        return
+    from relay.cli import parts
+
+    click.echo("\n".join([f"postern, version {__version__}", *parts.lines()]))
+    ctx.exit()
+
+
 @click.command(cls=Verbs, epilog=_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="postern", message=f"%(prog)s, version %(version)s\nscan: {way.told()}")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and what is compiled, and exit.",
+)
 def main() -> None:
     """Postern: an SMTP relay that enforces encryption policy for healthcare mail."""

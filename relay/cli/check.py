@@ -24,7 +24,7 @@ def command(config: Path, *, as_json: bool, print_schema: bool, print_example: b
 
     Proves that ports can be listened on, keys are private and fit their certificates, certificates are valid,
     directories can be written to, space is left, nameservers answer, the policy loads, the scan's tuning passes its
-    tests and every client's file is right.
+    tests and every client's file is right; says which compiled parts the installation lacks.
     Tells everything at once; the exit status is 1 when something is wrong, 0 when there are warnings at most.
     """
     if print_schema or print_example:
@@ -32,11 +32,11 @@ def command(config: Path, *, as_json: bool, print_schema: bool, print_example: b
         return
     errors, warnings = _check(config)
     if as_json:
-        shown = {"ok": not errors, "errors": _plain(errors), "warnings": _plain(warnings)}
+        shown = {"ok": not errors, "errors": plain(errors), "warnings": plain(warnings)}
         click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
     else:
-        _tell("error", errors, "red")
-        _tell("warning", warnings, "yellow")
+        tell("error", errors, "red")
+        tell("warning", warnings, "yellow")
         click.echo(_summary(config, len(errors), len(warnings)))
     if errors:
         raise SystemExit(1)
@@ -53,6 +53,7 @@ def _print_made(*, schema_too: bool) -> None:
 def _check(config: Path) -> tuple[Sequence[Problem], Sequence[Problem]]:
     from datetime import UTC, datetime
 
+    from relay.cli.parts import problems
     from relay.config.load import load_with_places
     from relay.config.prove import prove
 
@@ -61,8 +62,9 @@ def _check(config: Path) -> tuple[Sequence[Problem], Sequence[Problem]]:
     except ProblemsError as error:
         return error.problems, ()
     proof = prove(loaded, now=datetime.now(UTC))
-    errors = [one for one in _untrue(loaded.settings) if one not in proof.errors]
-    return (*proof.errors, *errors), proof.warnings
+    slower, broken = problems()
+    found = dict.fromkeys((*proof.errors, *broken, *_untrue(loaded.settings)))  # each told once
+    return tuple(found), (*proof.warnings, *slower)
 
 
 def _untrue(settings: "Settings") -> Sequence[Problem]:
@@ -78,11 +80,13 @@ def _untrue(settings: "Settings") -> Sequence[Problem]:
     return ()
 
 
-def _plain(problems: Sequence[Problem]) -> list[dict[str, str]]:
+def plain(problems: Sequence[Problem]) -> list[dict[str, str]]:
+    """Problems as ``--json`` prints them."""
     return [{"where": one.where, "what": one.what, "hint": one.hint} for one in problems]
 
 
-def _tell(kind: str, problems: Sequence[Problem], colour: str) -> None:
+def tell(kind: str, problems: Sequence[Problem], colour: str) -> None:
+    """Print problems, each under what it is: an ``error`` or a ``warning``."""
     for one in problems:
         click.echo(f"{click.style(kind, fg=colour, bold=True)}: {one.where}: {one.what}")
         if one.hint:

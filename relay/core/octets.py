@@ -24,6 +24,14 @@ _WANTED: Final = 1  # VERSION of the C part that this code is written for
 NATIVE: Final = _VERSION == _WANTED
 """Whether the C part is there, and of this version."""
 
+
+def told() -> str:
+    """Which way runs, for people."""
+    if NATIVE:
+        return "compiled"
+    return "plain Python, slower: its C part is " + ("of another version" if _VERSION else "not installed")
+
+
 NUL: Final = 1
 """An octet of nothing."""
 EIGHT_BIT: Final = 2

@@ -15,7 +15,7 @@ from relay.extract.budget import Budget, Contents
 from relay.extract.formats.image import is_picture_of_something
 from relay.extract.inline import read_text_format
 from relay.extract.sniff import TEXT, sniff
-from relay.extract.tables import load_tables, mapped, read_sources, tables_file
+from relay.extract.tables import damaged, load_tables, mapped, read_sources
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
@@ -102,8 +102,7 @@ def load_judge(
         shipped = _instruments(weights, native=native)
         judge = judge_by(tuning, {client: judge_by(tuning.for_client(client)) for client in tuning.clients})
     except DamagedTablesError as error:
-        hint = "install Postern anew; without this file it works as well, and starts slower"
-        raise ProblemsError(Problem(where=str(tables_file()), what=f"is damaged: {error}", hint=hint)) from error
+        raise ProblemsError(damaged(error)) from error
     gc.collect()
     gc.freeze()  # the tables live as long as the process: no collection need walk them again
     return judge

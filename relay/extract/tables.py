@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
+from relay.core.errors import Problem
 from relay.scan.compiled import DamagedTablesError
 from relay.scan.icd import IcdTable
 from relay.scan.model import Weights
@@ -56,22 +57,52 @@ def load_tables(sources: Sources, file: Traversable | None = None) -> WordTables
         DamagedTablesError: the file cannot be read, or is not whole.
     """
     try:
-        found = open_tables(mapped(file or tables_file()), sources.digest())
+        found = _opened(sources, file or tables_file())
     except FileNotFoundError:
         found = None
+    return found or made_now(sources)
+
+
+def why_unused(file: Traversable | None = None) -> str:
+    """Why each process makes the tables for itself, for people; nothing where they are mapped.
+
+    Raises:
+        DamagedTablesError: the file cannot be read, or is not whole.
+    """
+    try:
+        return "" if _opened(_shipped_sources(), file or tables_file()) else "are of another version or machine"
+    except FileNotFoundError:
+        return "are not installed"
+
+
+def damaged(error: DamagedTablesError) -> Problem:
+    """What an operator is told of it."""
+    hint = "install Postern anew; without this file it works as well, and starts slower"
+    return Problem(where=str(tables_file()), what=f"is damaged: {error}", hint=hint)
+
+
+def _opened(sources: Sources, file: Traversable) -> WordTables | None:
+    """The tables in the file, None where it is of other sources; FileNotFoundError, DamagedTablesError."""
+    try:
+        return open_tables(mapped(file), sources.digest())
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DamagedTablesError(f"it cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DamagedTablesError(str(error)) from error
-    return found or made_now(sources)
+
+
+def _shipped_sources() -> Sources:
+    data = files("relay.scan") / "data"
+    shapes = ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes())), native=False)
+    return read_sources(Weights.parse((data / "weights.yaml").read_bytes()), shapes)
 
 
 def main(arguments: list[str]) -> int:
     """Make the tables; the exit status."""
-    data = files("relay.scan") / "data"
     into = Path(arguments[0] if arguments else str(tables_file()))
-    shapes = ShapeFinder(all_shapes(IcdTable((data / "icd10cm.bin").read_bytes())), native=False)
-    made = make(read_sources(Weights.parse((data / "weights.yaml").read_bytes()), shapes))
+    made = make(_shipped_sources())
     unfinished = into.with_name(f".{into.name}.{os.getpid()}")  # processes that run have the one before mapped
     try:
         unfinished.write_bytes(made)

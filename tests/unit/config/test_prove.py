@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from relay.cli import main
+from relay.cli import main, parts
 from relay.config.load import load_with_places
 from relay.config.proof_files import prove_certificate, prove_private
 from relay.config.proof_system import (
@@ -33,7 +33,7 @@ from relay.config.proof_system import (
 from relay.config.prove import Extent, prove
 from relay.config.secret import SecretFile
 from relay.config.settings import NAMELESS, machine_name
-from relay.core.errors import ProblemsError
+from relay.core.errors import Problem, ProblemsError
 from relay.demo.dns import DnsServer, Trouble
 from tests.support.configs import furnish
 
@@ -240,7 +240,8 @@ def check(*arguments):
     return CliRunner().invoke(main, ["check", *map(str, arguments)])
 
 
-async def test_check_says_all_is_right(etc):
+async def test_check_says_all_is_right(etc, monkeypatch):
+    monkeypatch.setattr(parts, "problems", lambda: ([], []))  # whatever is compiled here
     async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
         path = configure(etc, dns=server.port)
         result = await asyncio.to_thread(check, "--config", path)
@@ -251,6 +252,17 @@ async def test_check_says_all_is_right(etc):
         result = await asyncio.to_thread(check, "--config", path)
         assert result.exit_code == 0
         assert result.output.endswith(f"{path}: 1 warning.\n")
+
+
+async def test_check_says_what_the_installation_lacks(etc, monkeypatch):
+    lacking = Problem(where="octets", what="plain Python", hint=""), Problem(where="words", what="damaged", hint="")
+    monkeypatch.setattr(parts, "problems", lambda: (lacking[:1], lacking[1:]))
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        path = configure(etc, dns=server.port)
+        result = await asyncio.to_thread(check, "--config", path)
+    assert result.exit_code == 1
+    assert "warning: octets: plain Python" in result.output
+    assert "error: words: damaged" in result.output
 
 
 async def test_check_tries_the_tests_in_the_scans_tuning(etc):

@@ -7,11 +7,9 @@ from array import array
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from relay.cli import main
 from relay.core.phi import FindingGroup
 from relay.extract.engine import ScanEngine, load_judge
 from relay.scan import compiled, find, judge, way, weigh
@@ -530,8 +528,3 @@ def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)
     monkeypatch.setattr(way, "_VERSION", version)
     assert told in way.told()
-
-
-def test_the_version_says_which_way_runs():
-    shown = CliRunner().invoke(main, ["--version"]).output
-    assert shown.splitlines()[-1] == f"scan: {way.told()}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from relay.core.errors import ProblemsError
 from relay.core.phi import Phi
-from relay.extract import engine, tables
+from relay.extract import tables
 from relay.extract.engine import ScanEngine, load_judge
 from relay.scan.compiled import DamagedTablesError
 from relay.scan.icd import IcdTable
@@ -130,8 +130,7 @@ def test_without_the_file_the_scan_finds_the_same(made, tmp_path, monkeypatch):
 def test_a_damaged_file_is_one_clear_error(made, tmp_path, monkeypatch, damage, told):
     file = tmp_path / "_tables.bin"
     file.write_bytes(damage(made))
-    for room in (tables, engine):
-        monkeypatch.setattr(room, "tables_file", lambda: file)
+    monkeypatch.setattr(tables, "tables_file", lambda: file)
     with pytest.raises(ProblemsError) as caught:
         load_judge(lambda plain: plain)
     (problem,) = caught.value.problems
