@@ -34,6 +34,7 @@ from relay.core.returning import ReadReport
 from relay.delivery import plan as planning
 from relay.delivery.plan import Move, Plan
 from relay.delivery.routing import RouteTable
+from relay.worker import asking
 from relay.worker.facts import facts_of
 from relay.worker.outcomes import OutcomeWriter
 from relay.worker.outgoing import Outgoing
@@ -55,8 +56,8 @@ class Sent:
 
     results: tuple[RecipientResult, ...]
     proof: Proof | None = None
-    dsn: bool = False
-    """Whether the peer offers DSN: it then reports success where that was asked for (RFC 3461 section 5.2.1)."""
+    asked: frozenset[int] = frozenset()
+    """Whose success the peer reports where that was asked for: it was given the parameters (RFC 3461 section 5.2.1)."""
 
     def besides(self, left_out: tuple[RecipientResult, ...]) -> "Sent":
         """With the results of recipients that nothing was sent to."""
@@ -293,6 +294,7 @@ class Attempter:
         if isinstance(prepared, Failure):
             return Sent(results=self._all(claimed, prepared), proof=session.proof)
         results: list[RecipientResult] = []
+        used: set[int] = set()
         for sender, states in self._returning.senders(claimed, self._clock()):
             if results and not session.alive:
                 break  # who was not reached is tried again
@@ -311,9 +313,10 @@ class Attempter:
                 ret="HDRS" if signed else message.envelope.ret,
                 fence=lambda: self._store.holds(entry.id),
             )
-            result = await session.transact(transaction)
-            results += result.results
-        return Sent(results=tuple(results), proof=result.proof, dsn=session.features.dsn)
+            found, with_dsn = await asking.transact(session, transaction)
+            results += found
+            used |= with_dsn
+        return Sent(results=tuple(results), proof=session.proof, asked=frozenset(used))
 
     def _insists(self, message: Message) -> bool:
         """Whether a peer that does not know REQUIRETLS fails the copy.
@@ -330,8 +333,8 @@ class Attempter:
         settlement = self._recorder.conclude(
             claimed, method=plan.method, floor=floor, results=results, proof=sent.proof, now=now, taken_as=delivered_as
         )
-        if not sent.dsn or delivered_as is FateKind.NOTIFIED:
-            settlement = self._recorder.relayed(claimed, settlement, now=now)
+        asked_of = sent.asked if delivered_as is not FateKind.NOTIFIED else frozenset()
+        settlement = self._recorder.relayed(claimed, settlement, asked_of, now=now)
         delivered = [result.number for result in results if result.delivered]
         memo = self._returning.memo(claimed, delivered, sent.proof.host if sent.proof else "", now)
         return settlement if memo is None else replace(settlement, unit=(*settlement.unit, memo))

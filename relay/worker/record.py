@@ -139,9 +139,10 @@ class Recorder:
             claimed, entry, fates, failed, facts=facts, waits=waits, now=now, missed=missed, verdicts=verdicts
         )
 
-    def relayed(self, claimed: Claimed, settlement: Settlement, *, now: float) -> Settlement:
-        """The same where nobody further on reports success: a sender who asked to hear of it is told by us."""
-        notice = self._notices.success(claimed, settlement.fates, now=now)
+    def relayed(self, claimed: Claimed, settlement: Settlement, reported: frozenset[int], *, now: float) -> Settlement:
+        """The same, and where nobody further on reports success (others than ``reported``) the sender told by us."""
+        fates = {number: fate for number, fate in settlement.fates.items() if number not in reported}
+        notice = self._notices.success(claimed, fates, now=now)
         return replace(settlement, unit=(*settlement.unit, *notice.changes)) if notice.changes else settlement
 
     def defer(self, claimed: Claimed, failure: Failure, *, now: float) -> Settlement:

@@ -15,6 +15,7 @@ from relay.core.outcome import Transaction
 from relay.demo.behaviour import KEYWORDS, PeerBehaviour
 from relay.demo.ports import free_port
 from relay.demo.site import free_port as port_for_opensmtpd
+from relay.worker import asking
 from tests.support.composed import composed
 from tests.support.net import contexts
 from tests.support.opensmtpd import OpenSmtpd
@@ -213,3 +214,33 @@ async def test_an_opensmtpd_takes_what_is_asked_and_passes_it_on(authority, offe
             assert "FAILURE" in given
         else:
             assert message.recipient_parameters[f"pat@{GOOD}"] == ()
+
+
+@pytest.mark.peers
+async def test_an_opensmtpd_that_refuses_the_question_gets_the_message_without_it(authority):
+    """It offers DSN, and takes no local part of more than 64 characters in ORCPT; RFC 3461 section 5.4 wants 500."""
+    async with (
+        world(authority, contexts(authority), PeerBehaviour()) as it,
+        OpenSmtpd(
+            address="127.0.0.1", port=port_for_opensmtpd(), certificate=CERTIFICATES["good"](authority),
+            next_port=it.peer.port,
+        ) as server,
+    ):  # fmt: skip
+        it.use_port(server.port)
+        session = await it.connector.connect(GOOD, floor=Level.VERIFIED)
+        original = f"rfc822;{'x' * 400}@old.example"
+        recipients = tuple(
+            (number, Recipient(address=Address.parse(f"{name}@{GOOD}"), original=original, notify=frozenset({wish})))
+            for number, (name, wish) in enumerate((("pat", "SUCCESS"), ("sam", "NEVER")))
+        )
+        asked = Transaction(
+            reverse_path_text=SENDER, recipients=recipients, content=CONTENT, floor=Level.VERIFIED, envelope_id="e1"
+        )
+        refused = (await session.transact(asked)).results
+        assert {result.failure.reply.code for result in refused} <= {501, 553, 555}
+        results, with_dsn = await asking.transact(session, asked)
+        await session.close()
+        assert [result.delivered for result in results] == [True, True]
+        assert with_dsn == set()
+        (message,) = await it.peer.wait_messages()
+        assert sorted(message.recipients) == [f"pat@{GOOD}", f"sam@{GOOD}"]

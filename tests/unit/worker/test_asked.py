@@ -14,7 +14,7 @@ from relay.core.decision import MethodName, Treatment
 from relay.core.envelope import Envelope, Origin, Recipient
 from relay.core.fate import FateKind
 from relay.core.level import Level
-from relay.core.outcome import PeerFeatures
+from relay.core.outcome import PeerFeatures, RecipientResult, Stage
 from relay.core.ports import Rendering
 from relay.core.reply import Reply
 from relay.delivery.routing import Route
@@ -195,6 +195,87 @@ async def test_each_recipient_is_told_of_once_and_only_as_asked(wishes, rounds):
         expected += [(number, "failed") for number, wish in enumerate(wishes)
                      if fates[number] == "bounced" and (not wish or "FAILURE" in wish)]  # fmt: skip
         assert found == sorted(expected)
+
+
+# --- a server that offers DSN and does not take what is lawful ---
+
+
+def fussy(code, *, about_sender=False, gone=()):
+    """Answers ``code`` where notices are asked about; takes all else but who is ``gone``."""
+
+    def answer(transaction):
+        results = []
+        for number, recipient in transaction.recipients:
+            failure = None
+            if about_sender and (transaction.envelope_id or transaction.ret):
+                failure = refusal(code, "5.5.4", "Bad parameter", stage=Stage.MAIL)
+            elif recipient.original or recipient.notify:
+                failure = refusal(code, "5.5.4", "ORCPT address syntax error")
+            elif number in gone:
+                failure = refusal(550, "5.1.1", "No such user")
+            results.append(RecipientResult(number=number, reply=None if failure else TAKEN, failure=failure))
+        return tuple(results)
+
+    return FakeSession(answer, features=KNOWS)
+
+
+def plainly(about, *numbers):
+    """The message's recipients of these numbers with nothing asked of them."""
+    envelope = about.envelope
+    recipients = tuple(
+        dataclasses.replace(one, original="", notify=frozenset()) if number in numbers else one
+        for number, one in enumerate(envelope.recipients)
+    )
+    return dataclasses.replace(about, envelope=dataclasses.replace(envelope, recipients=recipients))
+
+
+@pytest.mark.parametrize("about_sender", [True, False])
+@pytest.mark.parametrize("code", [501, 504, 553, 555])
+async def test_who_is_refused_for_the_question_is_sent_to_without_it_and_said_to_be_handed_on(it, code, about_sender):
+    await it.keep(message=message({"SUCCESS"}, {"NEVER"}))
+    session = fussy(code, about_sender=about_sender)
+    await it.over(session)
+    assert await it.fates() == {0: "delivered", 1: "delivered"}
+    _, second = session.transactions
+    assert (second.envelope_id, second.ret) == ("", "")
+    assert all(not one.notify and not one.original for _, one in second.recipients)
+    ((_, _, body),) = await it.notices_kept()
+    _, _, (fields,) = told(body)
+    assert (fields["Action"], fields["Final-Recipient"]) == ("relayed", "rfc822; p0@example.org")
+    assert fields["Original-Recipient"] == "rfc822; O+0@old.example"
+
+
+async def test_who_was_taken_with_the_question_is_not_sent_to_again(it):
+    await it.keep(message=plainly(message({"SUCCESS"}, (), {"SUCCESS", "FAILURE"}), 1))
+    session = fussy(553, gone=(2,))
+    await it.over(session)
+    first, second = session.transactions
+    assert [number for number, _ in first.recipients] == [0, 1, 2]
+    assert [number for number, _ in second.recipients] == [0, 2]
+    assert await it.fates() == {0: "delivered", 1: "delivered", 2: "bounced"}
+    notices = [told(body) for _, _, body in await it.notices_kept()]
+    assert sorted((fields["Action"], fields["Status"]) for _, _, every in notices for fields in every) == [
+        ("failed", "5.1.1"), ("relayed", "2.1.9"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "features", "wish"), [(550, KNOWS, {"SUCCESS"}), (553, KNOWS_NOT, {"SUCCESS"}), (451, KNOWS, {"SUCCESS"})]
+)
+async def test_nobody_is_asked_twice_for_another_refusal(it, code, features, wish):
+    await it.keep(message=message(wish))
+    session = FakeSession(refusal(code, f"{code // 100}.1.3", "No"), features=features)
+    await it.over(session)
+    assert len(session.transactions) == 1
+
+
+async def test_nothing_is_tried_again_on_a_connection_that_ended(it):
+    await it.keep(message=message({"FAILURE"}))
+    session = fussy(501)
+    session.dies = True
+    await it.over(session)
+    assert len(session.transactions) == 1
+    assert "m1.0" in await it.left()
 
 
 # --- the portal's notice ---
