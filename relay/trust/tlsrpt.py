@@ -32,6 +32,8 @@ _MAX_PARTS: Final = 50
 _MAX_TEXT: Final = 300
 _MAX_LINES: Final = 100
 _MAX_COUNT: Final = 2**53
+_LAST_TIME: Final = 253_402_300_799.0
+"""The last second of the year 9999 in UTC: what lies beyond, a zone's offset can reach, and nothing writes down."""
 _GZIP: Final = b"\x1f\x8b"
 _TYPES: Final = frozenset(
     {"application/tlsrpt+gzip", "application/tlsrpt+json", "application/gzip", "application/x-gzip",
@@ -291,6 +293,9 @@ def _moment(value: Any) -> float:
     """Unix seconds of an RFC 3339 date-time."""
     try:
         found = dt.datetime.fromisoformat(value)
-        return found.replace(tzinfo=found.tzinfo or dt.UTC).timestamp()
+        at = found.replace(tzinfo=found.tzinfo or dt.UTC).timestamp()
     except (TypeError, ValueError, OverflowError):
         raise ReportError("its date-range is not a pair of RFC 3339 times") from None
+    if not 0 <= at < _LAST_TIME:
+        raise ReportError("its date-range lies outside of what a report can cover")
+    return at

@@ -133,6 +133,21 @@ def test_counts_are_counts(count):
         read_report(json.dumps(plain).encode())
 
 
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("0001-01-01T00:00:00+14:00", "2026-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"),
+        ("2026-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_times_that_cannot_be_written_down_again_are_refused(begin, end):
+    plain = EXAMPLE | {"date-range": {"start-datetime": begin, "end-datetime": end}}
+    with pytest.raises(ReportError, match="date-range"):
+        read_report(json.dumps(plain).encode())
+
+
 def test_more_policies_or_failures_than_are_read_are_refused():
     policy = EXAMPLE["policies"][0]
     many = {**EXAMPLE, "policies": [policy] * (tlsrpt.MAX_POLICIES + 1)}
