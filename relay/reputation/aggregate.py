@@ -7,6 +7,7 @@ write either namespace or none.
 
 import io
 import ipaddress
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -31,12 +32,19 @@ _MAX_DEPTH: Final = 16
 _MAX_TEXT: Final = 1000
 _MAX_PARTS: Final = 50
 _MAX_MEMBERS: Final = 10
+_MAX_DIGITS: Final = 12
+"""Of a number: the sum over all records still fits 64 bits, as it must where it is written down."""
 _TYPES: Final = frozenset(
     {"application/gzip", "application/x-gzip", "application/zip", "application/x-zip-compressed",
      "application/octet-stream", "text/xml", "application/xml"}
 )  # fmt: skip
 _GZIP: Final = b"\x1f\x8b"
 _ZIP: Final = b"PK\x03\x04"
+_ZIP_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_ZIP_FAULTS: Final = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError, LookupError
+)  # fmt: skip
+"""What zipfile raises for a damaged archive: names that are no text and offsets that lie outside are among them."""
 
 
 class ReportError(PosternError):
@@ -177,10 +185,12 @@ def _unzip(data: bytes) -> bytes:
                 raise ReportError("its archive does not hold one XML file")
             if named[0].flag_bits & 1:
                 raise ReportError("its archive is encrypted")
+            if named[0].compress_type not in _ZIP_METHODS:  # zipfile unfolds the others without a bound
+                raise ReportError("its archive is packed in another way than deflate")
             most = _BOUNDS.of(named[0].compress_size)
             with archive.open(named[0]) as stream:
                 plain = stream.read(most + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _ZIP_FAULTS as error:
         raise ReportError("its zip archive is damaged or of a kind that is not read") from error
     if len(plain) > most:
         raise ReportError("it unfolds to far more than a report holds")
@@ -232,28 +242,32 @@ class _Reader:
 
     def _take(self, path: list[str], value: str) -> None:
         match path:
-            case ["version"] | ["report_metadata", _]:
-                self.fields[path[-1]] = value
-            case ["report_metadata", "date_range", _]:
-                self.fields[path[-1]] = value
-            case ["policy_published", name]:
+            case ["report_metadata", ("org_name" | "report_id") as name]:
+                self.fields[name] = value
+            case ["report_metadata", "date_range", ("begin" | "end") as name]:
+                self.fields[name] = value
+            case ["policy_published", name] if len(self.policy) < _MAX_PARTS:
                 self.policy[name] = value
             case ["record", "row", ("source_ip" | "count") as name]:
                 self.record[name] = value
             case ["record", "row", "policy_evaluated", "reason"]:
-                self.record["reason"].append(self.item.get("type", ""))
-            case ["record", "row", "policy_evaluated", name]:
+                self._add("reason", self.item.get("type", ""))
+            case ["record", "row", "policy_evaluated", ("disposition" | "dkim" | "spf") as name]:
                 self.record[f"evaluated_{name}"] = value
-            case ["record", "row", "policy_evaluated", "reason", name]:
-                self.item[name] = value
-            case ["record", "identifiers", name]:
+            case ["record", "row", "policy_evaluated", "reason", "type"]:
+                self.item["type"] = value
+            case ["record", "identifiers", ("header_from" | "envelope_from") as name]:
                 self.record[name] = value
             case ["record", "auth_results", ("dkim" | "spf") as kind]:
-                self.record[kind].append(self.item)
-            case ["record", "auth_results", _, name]:
+                self._add(kind, self.item)
+            case ["record", "auth_results", _, ("domain" | "selector" | "result") as name]:
                 self.item[name] = value
             case ["record"]:
                 self._finish()
+
+    def _add(self, kind: str, one: object) -> None:
+        if len(self.record[kind]) < _MAX_PARTS:
+            self.record[kind].append(one)
 
     def _finish(self) -> None:
         if len(self.records) >= _MAX_RECORDS:
@@ -269,11 +283,10 @@ class _Reader:
                 header_from=one.get("header_from", ""),
                 envelope_from=one.get("envelope_from", ""),
                 signed_by=tuple(
-                    (item.get("domain", ""), item.get("selector", ""), item.get("result", ""))
-                    for item in one["dkim"][:_MAX_PARTS]
+                    (item.get("domain", ""), item.get("selector", ""), item.get("result", "")) for item in one["dkim"]
                 ),
-                sent_by=tuple((item.get("domain", ""), item.get("result", "")) for item in one["spf"][:_MAX_PARTS]),
-                reasons=tuple(one["reason"][:_MAX_PARTS]),
+                sent_by=tuple((item.get("domain", ""), item.get("result", "")) for item in one["spf"]),
+                reasons=tuple(one["reason"]),
             )
         )
 
@@ -296,6 +309,8 @@ def read_report(data: bytes) -> AggregateReport:
         parser.Parse(data, True)  # noqa: FBT003  expat's own signature
     except expat.ExpatError as error:
         raise ReportError(f"it is not well-formed XML (line {error.lineno})") from error
+    except (ValueError, LookupError) as error:
+        raise ReportError("it is in an encoding that is not read") from error
     fields, policy = reader.fields, reader.policy
     if reader.root != "feedback" or not reader.policy.get("domain"):
         raise ReportError("it is XML, but not an aggregate report")
@@ -313,13 +328,17 @@ def read_report(data: bytes) -> AggregateReport:
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
         raise ReportError(f"its {name} is not a number")
     return int(text)
 
 
 def _ip(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
         raise ReportError("a source_ip is not an IP address") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        # RFC 4007 lets a zone be any text, and what is returned here is written down.
+        raise ReportError("a source_ip is not an IP address")
+    return str(address)

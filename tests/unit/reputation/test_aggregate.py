@@ -1,5 +1,6 @@
 """DMARC aggregate reports of both schemas are read; bombs and tricks are refused."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -165,3 +166,54 @@ def test_the_verb_shows_reports_among_what_came_back(tmp_path):
 def test_a_message_that_costs_too_much_to_take_apart_is_refused():
     with pytest.raises(ReportError, match="too many parts"):
         find_report(laborious(lines=100_000, inside=200))
+
+
+def test_a_field_in_a_place_of_another_changes_nothing():
+    data = OLD.replace(b"<identifiers>", b"<identifiers><dkim>x</dkim><spf>x</spf><reason>x</reason><count>x</count>")
+    assert read_report(data) == read_report(OLD)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "utf-7", "utf-32", "base64", "idna"])
+def test_an_encoding_that_is_not_read_is_refused(name):
+    with pytest.raises(ReportError, match="encoding"):
+        find_report(OLD.replace(b"UTF-8", name.encode()))
+
+
+def test_the_sum_of_all_counts_can_be_written_down():
+    with pytest.raises(ReportError, match="count"):
+        read_report(OLD.replace(b">12<", b">1000000000000<"))
+    assert read_report(OLD.replace(b">12<", b">999999999999<")).messages * 100_000 < 2**63
+
+
+def test_a_zone_is_no_part_of_a_source():
+    with pytest.raises(ReportError, match="source_ip"):
+        read_report(OLD.replace(b"2001:db8::1", b"fe80::1%Some One"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_an_archive_that_unfolds_without_a_bound_is_refused(method):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("report.xml", OLD)
+    with pytest.raises(ReportError, match="another way than deflate"):
+        find_report(out.getvalue())
+
+
+def test_an_archive_with_an_octet_changed_is_read_or_refused():
+    whole = zipped(OLD, name="é.xml")
+    for place in range(len(whole)):
+        for octet in (0, 1, 0x80, 0xFF):
+            changed = bytearray(whole)
+            changed[place] = octet
+            with contextlib.suppress(ReportError):
+                find_report(bytes(changed))
+
+
+def test_no_more_of_a_record_is_kept_than_is_shown():
+    crowd = b"<dkim><domain>a.example</domain></dkim>" * 500 + b"<spf/>" * 500
+    fields = b"".join(b"<f%d>x</f%d>" % (number, number) for number in range(500))
+    report = read_report(
+        OLD.replace(b"<auth_results>", b"<auth_results>" + crowd).replace(b"<adkim>", fields + b"<adkim>")
+    )
+    assert (len(report.records[0].signed_by), len(report.records[0].sent_by)) == (50, 50)
+    assert len(report.policy) < 50
