@@ -8,6 +8,7 @@ are bounded here.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -89,10 +90,8 @@ class _Builder:
         return data
 
     def node(self, event: Any, at: Location) -> Any:
-        self._nodes += 1
-        if self._nodes > MAX_NODES or len(at) > MAX_DEPTH:
-            where = f"{self._source}:{event.start_mark.line + 1}"
-            raise ProblemsError(Problem(where=where, what="too much nesting or too many values for a settings file"))
+        self._bound(event, nodes=1, depth=len(at))
+        before = len(self.lines)
         self.lines.setdefault(at, event.start_mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, at)
@@ -100,9 +99,19 @@ class _Builder:
             self.problem(event.start_mark, f"the tag {event.tag} is not understood", "remove it")
         value = self._value(event, at)
         if event.anchor:
-            inner = {place[len(at) :]: line for place, line in self.lines.items() if place[: len(at)] == at}
-            self._anchors[event.anchor] = (value, inner)
+            self._anchors[event.anchor] = (value, self._inner(at, before))
         return value
+
+    def _bound(self, event: Any, *, nodes: int, depth: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
+            where = f"{self._source}:{event.start_mark.line + 1}"
+            raise ProblemsError(Problem(where=where, what="too much nesting or too many values for a settings file"))
+
+    def _inner(self, at: Location, before: int) -> dict[Location, int]:
+        """The lines of a value that just ended, by the places within it: the last that were added."""
+        added = islice(reversed(self.lines.items()), len(self.lines) - before)
+        return {(): self.lines[at]} | {place[len(at) :]: line for place, line in added}
 
     def _value(self, event: Any, at: Location) -> Any:
         if isinstance(event, yaml.ScalarEvent):
@@ -116,7 +125,7 @@ class _Builder:
             self.problem(event.start_mark, f"the alias *{event.anchor} names no finished anchor above it")
             return None
         value, inner = self._anchors[event.anchor]
-        self._nodes += len(inner)
+        self._bound(event, nodes=len(inner), depth=len(at) + max(map(len, inner)))
         for place, line in inner.items():
             self.lines.setdefault(at + place, line)
         return value
@@ -130,7 +139,7 @@ class _Builder:
     def _mapping(self, at: Location) -> dict[str, Any]:
         found: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key = self._key(event)
+            key = self._key(event, at)
             place = (*at, key)
             line = event.start_mark.line + 1
             if key in found:
@@ -143,11 +152,11 @@ class _Builder:
             found.setdefault(key, value)
         return found
 
-    def _key(self, event: Any) -> str:
+    def _key(self, event: Any, at: Location) -> str:
         if isinstance(event, yaml.ScalarEvent):
             return str(event.value)
         self.problem(event.start_mark, "a key must be a word", "quote it if it begins with [ { * or &")
-        self.node(event, ("?",))
+        self.node(event, (*at, "?"))
         return "?"
 
 

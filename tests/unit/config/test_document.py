@@ -1,8 +1,11 @@
+from itertools import islice
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.config import document
 from relay.config.document import MAX_BYTES, parse, read
 from relay.core.errors import ProblemsError
 
@@ -65,9 +68,32 @@ def test_an_alias_inside_its_own_anchor_is_refused():
         parse("a: &a [*a]", "x")
 
 
-def test_deep_nesting_is_refused_and_harmless():
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 100_000, "? " * 1000, "- " * 1000], ids=lambda text: text[:2])
+def test_deep_nesting_is_refused_and_harmless(text):
     with pytest.raises(ProblemsError):
-        parse("[" * 100_000, "x")
+        parse(text, "x")
+
+
+def test_aliases_cannot_nest_deeper_than_what_is_written_out():
+    lines = [f"a{n}: &a{n} [[[[[[[[[[{f'*a{n - 1}' if n else 'x'}]]]]]]]]]]" for n in range(4)]
+    with pytest.raises(ProblemsError, match="too much nesting"):
+        parse("\n".join(lines), "x")
+
+
+def test_an_anchor_takes_its_own_lines_and_no_others():
+    found = parse("o: 1\na: &x\n  p:\n    q: 1\nb: 2\nc:\n  - *x\n", "x")
+    assert found.data["c"] == [{"p": {"q": 1}}]
+    assert [found.where(("c", 0, *rest)) for rest in ((), ("p",), ("p", "q"))] == ["x:7", "x:3", "x:4"]
+    assert {place for place in found.lines if place[:2] == ("c", 0)} == {
+        ("c", 0), ("c", 0, "p"), ("c", 0, "p", "q")
+    }  # fmt: skip
+
+
+def test_many_anchors_cost_no_more_than_many_values(monkeypatch):
+    looked = []
+    monkeypatch.setattr(document, "islice", lambda items, most: looked.append(most) or islice(items, most))
+    parse("".join(f"- &a{number} x\n" for number in range(1000)), "x")
+    assert sum(looked) <= 1000
 
 
 def test_all_doubled_keys_are_told_at_once():
