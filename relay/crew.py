@@ -31,12 +31,14 @@ class Roster:
         workers: how many workers.
         listeners: a digest of what listens; a change wants a new generation of workers.
         portal: a digest of the portal's settings, whose change wants its process anew; empty: it does not run here.
+        policy: the policy's version, to be told.
     """
 
     snapshot: Path
     workers: int
     listeners: str
     portal: str = ""
+    policy: str = ""
 
 
 def role_command(role: Role, name: str, snapshot: Path) -> Sequence[str]:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any, Final
 
 import structlog
 
+from relay.app import notices as channel
+from relay.app.reloads import Outcome, Reloads, Result
 from relay.core.errors import PosternError, Problem, ProblemsError
 from relay.crew import Child, Place, Role, Roster, role_command
 
 log = structlog.get_logger("supervisor")
 
-_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid of SCM_CREDENTIALS, unix(7)
-_LONGEST_NOTICE: Final = 4096
 EX_CONFIG: Final = 78
 """Exit status of a process whose configuration cannot be used, sysexits.h."""
 
@@ -33,7 +32,7 @@ class SupervisorOptions:
     """How children are started and watched.
 
     Attributes:
-        run_dir: where the notify socket lies.
+        run_dir: where the notify socket lies, and how the last reload ended.
         look: seconds between looks at children and watched files.
         start_timeout: seconds a child may take until ``READY=1``.
         watchdog: seconds of silence after which a child is killed.
@@ -86,6 +85,7 @@ class Supervisor:
         self._news = asyncio.Event()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._reloads = Reloads(options.run_dir)
         self._roster: Roster
 
     async def run(self) -> int:
@@ -98,15 +98,16 @@ class Supervisor:
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
         self._roster = self._load()
         loop = asyncio.get_running_loop()
-        notices = self._listen()
+        notices = channel.listen(self._socket_path)
         loop.add_reader(notices, self._read_notices, notices)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         beat = loop.create_task(self._beat())
         try:
-            if await self._start_all():
-                await self._watch()
+            with self._reloads:
+                if await self._start_all():
+                    await self._watch()
         finally:
             self._stop.set()
             self._tell("STOPPING=1")
@@ -125,19 +126,6 @@ class Supervisor:
     @property
     def _socket_path(self) -> Path:
         return self._options.run_dir / "notify.sock"
-
-    def _listen(self) -> socket.socket:
-        notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            self._socket_path.unlink(missing_ok=True)
-            notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            notices.bind(str(self._socket_path))
-            self._socket_path.chmod(0o600)
-        except OSError as error:
-            notices.close()
-            what, hint = f"cannot listen there: {error}", "check run_dir; its path may have some 90 characters"
-            raise ProblemsError(Problem(where=str(self._socket_path), what=what, hint=hint)) from error
-        return notices
 
     async def _start_all(self) -> bool:
         """Start every process, and wait until all are ready; ``False``: told to stop meanwhile.
@@ -285,24 +273,12 @@ class Supervisor:
                 child.last_beat = now
 
     def _read_notices(self, notices: socket.socket) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = notices.recvmsg(_LONGEST_NOTICE, socket.CMSG_SPACE(_CREDENTIALS.size))
-            except BlockingIOError:
-                return
-            pid = next(
-                (
-                    _CREDENTIALS.unpack(raw)[0]
-                    for level, kind, raw in ancillary
-                    if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
-                ),
-                0,
-            )
+        for pid, notice in channel.read(notices):
             child = self._children.get(pid)
             if child is None:
                 continue
             child.last_beat = asyncio.get_running_loop().time()
-            if b"READY=1" in data.split(b"\n"):
+            if b"READY=1" in notice.split(b"\n"):
                 self._is_ready(child)
 
     def _is_ready(self, child: Child) -> None:
@@ -324,19 +300,20 @@ class Supervisor:
             if (self._reload.is_set() or self._changed()) and not self._stop.is_set():
                 self._reload.clear()
                 self._tell("RELOADING=1")
-                await self._change()
+                self._reloads.begin()
+                self._reloads.end(await self._change())
                 self._tell("READY=1")
 
-    async def _change(self) -> None:
+    async def _change(self) -> Outcome:
         """Reload: prove everything before anybody hears of it; swap by snapshot; new listeners want new workers."""
         try:
             roster = await self._loaded()
         except PosternError as error:
             log.error("reload refused, the running configuration stays", problems=str(error))
-            return
-        except Exception:
+            return Outcome.of(error)
+        except Exception as error:
             log.exception("reload failed inside, the running configuration stays")
-            return
+            return Outcome.of(error)
         old, self._roster = self._roster, roster
         try:
             if has_new := (roster.listeners, roster.workers) != (old.listeners, old.workers):
@@ -344,14 +321,16 @@ class Supervisor:
         except (PosternError, TimeoutError) as error:
             self._roster = old
             log.error("the new workers do not run, the old ones stay", problems=str(error))
-            return
+            return Outcome.of(error)
+        troubles: list[Problem] = []
         if has_new:  # it reads its limits and the scan's tuning at its start alone
-            await self._renew(Role.EXTRACT)
+            troubles += await self._renew(Role.EXTRACT)
         if roster.portal != old.portal:  # it takes its settings up at its start alone, and no two share its port
-            await self._renew(Role.PORTAL, wanted=bool(roster.portal))
+            troubles += await self._renew(Role.PORTAL, wanted=bool(roster.portal))
         for place in self._places:
             self._inform(place)
         log.info("reloaded", snapshot=roster.snapshot.name)
+        return Outcome(result=Result.RELOADED, version=roster.policy, problems=tuple(troubles))
 
     async def _loaded(self) -> Roster:
         loading = asyncio.create_task(asyncio.to_thread(self._load))
@@ -380,20 +359,23 @@ class Supervisor:
         if ready:
             await self._close(outgoing)
 
-    async def _renew(self, role: Role, *, wanted: bool = True) -> None:
-        """Start the one process of a role anew, or end it.
+    async def _renew(self, role: Role, *, wanted: bool = True) -> Sequence[Problem]:
+        """Start the one process of a role anew, or end it; why it does not run.
 
         One that cannot run is tried again and again, as any process is: neither mail nor the next reload waits for it.
         While no helper runs, what needs it is judged as unreadable: protection rises, it never falls.
         """
         await self._close([place for place in self._places if place.role is role])
         if not wanted:
-            return
+            return ()
         try:
             async with asyncio.timeout(self._options.start_timeout):
                 await self._up([self._open(role.value, role)])
         except (PosternError, TimeoutError) as error:
             log.error("it does not run with the new settings", child=role.value, problems=str(error) or "not in time")
+            what = "does not run with the new settings, and is tried again"
+            return (Problem(where=role.value, what=what, hint="its log says why"),)
+        return ()
 
     def _inform(self, place: Place) -> None:
         """Let the place's process, and those that follow it, know the roster in force."""

@@ -77,7 +77,11 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[Stamp, ...]]:
     directory = snapshots.write(settings, policy.version, policy.current.files, version_of=_version_of(settings))
     portal = _digest(settings, ("portal",)) if settings.portal is not None and settings.portal.supervised else ""
     roster = Roster(
-        snapshot=directory, workers=settings.workers, listeners=_digest(settings, _OF_LISTENERS), portal=portal
+        snapshot=directory,
+        workers=settings.workers,
+        listeners=_digest(settings, _OF_LISTENERS),
+        portal=portal,
+        policy=policy.version,
     )
     return roster, policy.stamps
 

@@ -104,7 +104,7 @@ def _tell_secret(name: str, secret: str, path: Path, *, as_json: bool, until: st
     click.echo(f"client:   {name}\nsecret:   {secret}\nfile:     {path}")
     if until:
         click.echo(f"previous: good until {until}")
-    click.echo("The secret is shown this once. Reload Postern (SIGHUP) to let the client in.")
+    click.echo("The secret is shown this once. Let the client in with: postern reload")
 
 
 @command.command(name="list", help="List the clients.")
@@ -170,7 +170,7 @@ def remove(ctx: click.Context, name: str) -> None:
     if above.get("clients_dir") is None:
         _not_trusted(above["config"], name)
     remove_client(ctx.obj, name)
-    click.echo(f"Removed {name}. Reload Postern (SIGHUP) to shut it out.")
+    click.echo(f"Removed {name}. Shut it out with: postern reload")
 
 
 def _not_trusted(config: Path, name: str) -> None:

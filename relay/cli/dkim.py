@@ -110,7 +110,7 @@ def new(places: _Places, domain: str, selector: str | None, algorithm: str, acti
         key = SigningKey(domain=domain, selector=one, private=_generate(kind), active_from=float(int(active_from)))
         click.echo(f"; {write_signing_key(places.directory, key)} signs from {_time(key.active_from)}")
         click.echo(zone_record(key))
-    click.echo("; Publish this, wait until `postern dkim check` finds it, then reload Postern.")
+    click.echo("; Publish this, wait until `postern dkim check` finds it, then run: postern reload")
     if existing:
         click.echo("; Keys that sign now go on until then; leave their records for a week after.")
 

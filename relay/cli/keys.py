@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _CONNECT: Final = 5.0
-_RELOAD: Final = "Running processes take it up at the next reload (SIGHUP to `postern run`)."
+_RELOAD: Final = "Running processes take it up with: postern reload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ def retire(places: _Places, version: int) -> None:
             what = (
                 f"Postern runs and has not been reloaded since version {ring.newest.number} was made: it seals under it"
             )
-            raise ProblemsError(Problem(where=where, what=what, hint="reload it (SIGHUP), then retire the version"))
+            raise ProblemsError(Problem(where=where, what=what, hint="`postern reload`, then retire the version"))
         try:
             ring = ring.without(version)
         except ValueError as error:

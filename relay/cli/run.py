@@ -21,7 +21,8 @@ from relay.core.errors import ProblemsError
 def command(config: Path, role: str | None, name: str) -> None:
     """Start the relay.
 
-    Without --role a supervisor starts every process, replaces those that die, reloads on SIGHUP and drains on SIGTERM.
+    Without --role a supervisor starts every process, replaces those that die, reloads when `postern reload` asks (or on
+    SIGHUP) and drains on SIGTERM.
     """
     from relay import plainlog  # noqa: F401  before structlog
 

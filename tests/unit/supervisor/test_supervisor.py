@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.app.reloads import Outcome, Result, last
 from relay.core.errors import Problem, ProblemsError
 from relay.crew import Roster
 from relay.supervisor import EX_CONFIG, Supervisor, SupervisorOptions
@@ -306,6 +307,33 @@ async def test_a_refused_reload_changes_nothing(system, refusal):
     assert (await system.hear("worker-1", "start"))[3] == "one"
 
 
+async def test_how_each_reload_ended_is_told_to_whoever_asks(system):
+    wrong = Problem(where="main.yaml:4", what="wrong", hint="mend it")
+    system.start()
+    await system.ready()
+    assert last(system.directory) is None
+    system.refusal = ProblemsError(wrong)
+    await reloaded(system, system.roster)
+    refused = last(system.directory)
+    assert (refused.attempt, refused.outcome) == (1, Outcome(result=Result.REFUSED, problems=(wrong,)))
+    system.refusal = None
+    system.roster = dataclasses.replace(system.snapshot("two"), policy="v2")
+    system.edited = True  # nobody asked
+    assert await system.told.get() == "RELOADING=1"
+    await system.ready()
+    edited = last(system.directory)
+    assert (edited.attempt, edited.outcome) == (2, Outcome(result=Result.RELOADED, version="v2"))
+    assert refused.began < edited.began
+    roster = system.snapshot("broken", portal="b")
+    (roster.snapshot / "portal").write_text(f"exit:{EX_CONFIG}")
+    await reloaded(system, roster)
+    lame = last(system.directory).outcome
+    assert (lame.result, [one.where for one in lame.problems]) == (Result.RELOADED, ["portal"])
+    await reloaded(system, system.snapshot("worse", listeners="other", worker_1=f"exit:{EX_CONFIG}"))
+    assert last(system.directory).outcome.result is Result.REFUSED
+    assert await system.stop() == 0
+
+
 async def test_told_to_stop_while_a_configuration_is_proved_it_stops(system):
     system.start()
     await system.ready()
@@ -507,8 +535,9 @@ async def test_a_helper_that_does_not_start_anew_keeps_no_further_reload_away(sy
     async def renew(role, *, wanted=True, it=system.supervisor._renew):
         patience = system.options.start_timeout
         options(system, start_timeout=0.3)  # the helper alone has so little time
-        await it(role, wanted=wanted)
+        troubles = await it(role, wanted=wanted)
         options(system, start_timeout=patience)
+        return troubles
 
     monkeypatch.setattr(system.supervisor, "_renew", renew)
     system.start()
