@@ -22,7 +22,7 @@ _INTERESTING: Final = re.compile(
 )
 _FIELD_NAME: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 _FOLDED: Final = re.compile(rb"[^\n]*\n(?:[ \t][^\n]*\n)*")
-_MBOX_LINE: Final = re.compile(rb">?From [^\n]*\n")
+_MBOX_LINES: Final = re.compile(rb"(?:>?From [^\n]*\n)+")
 _FROM: Final = re.compile(rb"^from[ \t]*:(?P<value>[^\n]*\n(?:[ \t][^\n]*\n)*)", re.IGNORECASE | re.MULTILINE)
 _COMMENT_UNSAFE: Final = re.compile(r"[^\x21-\x27\x2a-\x3a\x3c-\x5b\x5d-\x7e]")  # a semicolon begins the date
 _MAX_MESSAGE_ID: Final = 255
@@ -108,8 +108,8 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
 
     A message without From (RFC 5322 section 3.6 asks for one) is refused by many, and no DKIM signature fits it.
 
-    White space between a field's name and its colon goes: some readers see the end of the header there. A first line
-    of mbox (``From ...``), which old programs leave, goes; a message whose first line is no header field gets the empty
+    White space between a field's name and its colon goes: some readers see the end of the header there. First lines
+    of mbox (``From ...``), which old programs leave, go; a message whose first line is no header field gets the empty
     line that makes all of it body.
 
     Args:
@@ -120,12 +120,14 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
         now: unix seconds, UTC.
         author: the envelope's sender; empty: the null sender, and then no From is added.
     """
-    if not seen.starts_with_field and (mbox := _MBOX_LINE.match(content)) is not None:
+    rest, head = content, content[: seen.head_end]
+    if not seen.starts_with_field and (mbox := _MBOX_LINES.match(content)) is not None:
         rest = content[mbox.end() :]
-        return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now, author=author)
-    head = content[: seen.head_end] if seen.starts_with_field else b""
-    if (plain := edit.plain_names(head)) != head:  # else who reads it next may see the end of the header there
+    elif not seen.starts_with_field and head:
+        rest = b"\r\n" + content
+    elif (plain := edit.plain_names(head)) != head:  # else who reads it next may see the end of the header there
         rest = plain + content[seen.head_end :]
+    if rest is not content:
         return mend(rest, inspect(rest), trace=trace, message_id=message_id, now=now, author=author)
     pieces = [trace]
     if not seen.message_id:
@@ -134,8 +136,6 @@ def mend(content: bytes, seen: Inspection, *, trace: bytes, message_id: str, now
         pieces.append(b"Date: %s\r\n" % date(now).encode("ascii"))
     if not seen.has_author and author:
         pieces.append(b"From: <%s>\r\n" % author.encode("utf-8"))
-    if not seen.starts_with_field and seen.head_end:
-        pieces.append(b"\r\n")
     at = 0
     for start, end in seen.hidden:
         pieces.append(content[at:start])

@@ -58,6 +58,23 @@ def test_a_message_without_from_gets_the_envelopes_sender(content, author, told)
     assert again.content == TRACE + made.content
 
 
+def test_many_lines_of_mbox_go_at_once():
+    """Each with a copy of the message, and a call within a call, they took the worker's memory."""
+    assert mended(b"From me Mon\r\n>From you Tue\r\n" * 5_000 + WHOLE + b"\r\nx\r\n").content == (
+        TRACE + WHOLE + b"\r\nx\r\n"
+    )
+
+
+def test_text_that_begins_like_no_header_is_body_whatever_its_lines_look_like():
+    content = b"Dear Ann\r\nFrom: Al\r\nDate: soon\r\nMessage-ID: none\r\nBcc: stays\r\n\r\nBye\r\n"
+    made = mend(content, inspect(content), trace=TRACE, message_id="<new@relay.example>", now=NOW, author="a@x.example")
+    assert made.message_id == "<new@relay.example>"
+    parsed = message_from_bytes(made.content, policy=SMTP)
+    assert parsed.keys() == ["Received", "Message-ID", "Date", "From"]
+    assert parsed["From"] == "a@x.example"
+    assert made.content.endswith(b"\r\n\r\n" + content)
+
+
 @pytest.mark.parametrize(
     "field",
     [
