@@ -134,11 +134,19 @@ def _instruments(weights: Weights, *, native: bool) -> Instruments:
 
 
 def _tuned(shipped: Instruments, weights: Weights, tuning: Tuning) -> tuple[Finder, Weights]:
-    """What an operator's changes make of the shipped instruments; what they leave alone is shared."""
+    """What an operator's changes make of the shipped instruments; what they leave alone is shared.
+
+    Raises:
+        ProblemsError: there is more of something than the tables have room for.
+    """
     after = tuning.apply(weights)
     lexicon, names, teller = shipped.lexicon, shipped.names, shipped.teller
     if tuning.terms or tuning.excluded:
-        lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+        try:
+            lexicon = lexicon.tuned(tuning.terms, tuning.excluded)
+        except OverflowError as error:
+            hint = "write shorter terms, or fewer that begin or end alike"
+            raise ProblemsError(Problem(where=f"{tuning.name}: terms", what=f"hold {error}", hint=hint)) from error
     if after.identifiers != weights.identifiers:
         names, teller = names.weighed(after.identifiers), teller.weighed(after.identifiers)
     instruments = replace(shipped, lexicon=lexicon, names=names, teller=teller, own=EverywhereFinder(tuning.shapes))

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from struct import error as StructError  # noqa: N812  as classes are written
 from sys import intern
 
 from relay.scan.compiled import BESIDE, ENTRY, NAMES, PHRASE, WORDS, DamagedTablesError, Index, Octets, hash_of, unpack
@@ -172,10 +173,16 @@ class WordTables:
         """With terms added and others taken out, as :meth:`relay.scan.lexicon.Lexicon.tuned`.
 
         What changes is copied, 1 to 3 MB; the rest is shared.
+
+        Raises:
+            OverflowError: a term is longer, or more of them stand around one word, than a row has room for.
         """
         changes: dict[tuple[bytes, ...], Term | None] = dict(terms)
         changes |= dict.fromkeys(excluded)
-        return _Changed(self, changes).tables() if changes else self
+        try:
+            return _Changed(self, changes).tables() if changes else self
+        except StructError as error:
+            raise OverflowError("more than 65,535 octets or words in a term, or terms around a word") from error
 
     def _entry(self, number: int) -> tuple[int, ...]:
         return ENTRY.unpack_from(self.tables["entries"], (number - 1) * ENTRY.size)

@@ -18,11 +18,12 @@ from relay.extract import tables
 from relay.extract.engine import ScanEngine, load_judge
 from relay.scan.compiled import DamagedTablesError
 from relay.scan.icd import IcdTable
-from relay.scan.model import Weights
+from relay.scan.model import Term, Weights
 from relay.scan.names import NameFinder, NameTable
 from relay.scan.shapes import ShapeFinder, all_shapes
 from relay.scan.terms import TermFinder
 from relay.scan.tokens import Tokens
+from relay.scan.tuning import Tuning
 from relay.scan.vocabulary import NativeVocabulary
 from relay.scan.way import NATIVE
 from relay.scan.word_sources import make
@@ -161,3 +162,17 @@ def test_whatever_the_file_holds_no_process_breaks(sources, made, blows, is_sign
         return
     weights = defaultdict(float)
     TermFinder(words, NameFinder(names, weights)).find(Tokens(TEXT, words.split), 99)
+
+
+@needs_native
+@pytest.mark.parametrize("words", [
+    ["x" * 70_000], ["zorblax " + "of the " * 35_000], [f"zorblax a{number}" for number in range(66_000)]
+], ids=["octets", "words", "neighbours"])  # fmt: skip
+def test_what_no_row_has_room_for_is_one_clear_error(words):
+    term = Term(kind="condition", weight=0.4)
+    tuning = Tuning(terms=tuple((tuple(word.encode().split()), term) for word in words), name="own.yaml")
+    with pytest.raises(ProblemsError) as caught:
+        load_judge(lambda plain: plain, tuning=tuning)
+    (problem,) = caught.value.problems
+    assert problem.where == "own.yaml: terms"
+    assert "more than 65,535" in problem.what
