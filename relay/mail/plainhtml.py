@@ -65,6 +65,8 @@ def plain_text(source: str) -> str | None:
         if any("--!>" in comment for comment in comments):
             return None  # that ends one too
         source = _COMMENT.sub(f"<{_NOTHING}>", source)
+    if source.rfind("<") > source.rfind(">"):
+        return None  # a tag without an end: as with comments
     parts = _RUN.split(source)
     runs = _read_all(parts)
     if runs is not None and (mixed := {text for text, run in runs.items() if run.raw}):
