@@ -123,13 +123,15 @@ class PortalService:
         """Take up the key ring, a renewed certificate and the log; the rest comes with the process's next start."""
         try:
             site = self._life.site.again()
-            if site.settings.portal is not None:
-                self._store.vault.adopt(open_portal_vault(site.settings.portal).ring)
+            portal = site.settings.portal
+            ring = open_portal_vault(portal).ring if portal is not None else None
             _renew(self._tls, self._store.settings)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
             return
-        if site.settings.portal != self._store.settings:
+        if ring is not None:
+            self._store.vault.adopt(ring)
+        if portal != self._store.settings:
             log.warning("the portal's settings are taken up when its process starts anew")
         self._life.adopt(site)
 

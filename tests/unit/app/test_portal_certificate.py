@@ -80,8 +80,10 @@ async def test_a_reload_shows_a_renewed_certificate_and_keeps_the_old_one_when_i
         await service.reload()
         assert await shown(port) == second != first
         (site.parent / "portal.pem").write_bytes(authority.issue("secure.clinic.example").cert.read_bytes())
+        ring = service._store.vault.ring
         await service.reload()  # its key is not there yet
         assert await shown(port) == second
+        assert service._store.vault.ring is ring  # all of it is taken up, or nothing
     finally:
         await service.stop()
 
