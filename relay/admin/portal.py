@@ -52,8 +52,9 @@ class PortalDesk:
     Args:
         deposits: the portal's store.
         book: changes deposits.
-        set_secret: keeps a shared secret of a deposit.
-        set_tenant_secret: keeps a shared secret for all that a tenant sends a mailbox.
+        hash_secret: the verifier of a shared secret; raises ValueError where it may not be one.
+        set_secret: keeps a deposit's verifier.
+        set_tenant_secret: keeps a verifier for all that a tenant sends a mailbox.
         approve: shows a mailbox its older messages again, in the name of an operator; whether any were hidden.
         sign_out: ends all sessions of a mailbox, in the name of an operator; how many there were.
         clock: unix seconds.
@@ -64,6 +65,7 @@ class PortalDesk:
         deposits: Deposits,
         book: Book,
         *,
+        hash_secret: Callable[[str], Awaitable[str]],
         set_secret: Callable[[Deposit, str], Awaitable[None]],
         set_tenant_secret: Callable[[Address, str, str], Awaitable[None]],
         approve: Callable[[Address, str], Awaitable[bool]],
@@ -72,6 +74,7 @@ class PortalDesk:
     ) -> None:
         self._deposits = deposits
         self._book = book
+        self._hash_secret = hash_secret
         self._set_secret = set_secret
         self._set_tenant_secret = set_tenant_secret
         self._approve = approve
@@ -157,21 +160,24 @@ class PortalDesk:
             return "sent again" if await self._book.resent(deposit, by=operator, why=request.reason) else ""
         if deposit.state in FINAL_STATES:
             return ""
+        verifier = await self._verifier(request.secret)
         await self._audit("portal-secret", operator, request.reason, deposit.message_id, deposit.id)
-        try:
-            await self._set_secret(deposit, request.secret)
-        except ValueError as error:
-            raise ControlError(str(error)) from error
+        await self._set_secret(deposit, verifier)
         return "secret set"
 
     async def _tenant_secret(self, request: PortalTenantSecretRequest, operator: str) -> ChangeResult:
         mailbox = _address(request.mailbox)
+        verifier = await self._verifier(request.secret)
         await self._audit("portal-secret", operator, request.reason, "", "", str(mailbox), tenant=request.tenant)
+        await self._set_tenant_secret(mailbox, request.tenant, verifier)
+        return ChangeResult(done=(Done(id=str(mailbox), outcome=f"secret set for what {request.tenant} sends"),))
+
+    async def _verifier(self, secret: str) -> str:
+        """Judged before anything is written down: a secret that is refused must not read as set."""
         try:
-            await self._set_tenant_secret(mailbox, request.tenant, request.secret)
+            return await self._hash_secret(secret)
         except ValueError as error:
             raise ControlError(str(error)) from error
-        return ChangeResult(done=(Done(id=str(mailbox), outcome=f"secret set for what {request.tenant} sends"),))
 
     async def _approved(self, request: PortalApproveRequest, operator: str) -> ChangeResult:
         mailbox = _address(request.mailbox)

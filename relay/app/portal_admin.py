@@ -45,13 +45,14 @@ class AdminPortal:
         from relay.portal.passphrase import shared_hash  # noqa: PLC0415  as above
         from relay.portal.recovery import approve_by_operator, sign_out_by_operator  # noqa: PLC0415  as above
 
-        async def set_secret(deposit: Deposit, secret: str) -> None:
-            verifier = await asyncio.to_thread(shared_hash, secret)
+        async def hash_secret(secret: str) -> str:
+            return await asyncio.to_thread(shared_hash, secret)
+
+        async def set_secret(deposit: Deposit, verifier: str) -> None:
             shared = SharedSecret(scope=deposit_scope(deposit.id), verifier=verifier)
             await store.accounts.set_shared(deposit.mailbox, shared)
 
-        async def set_tenant_secret(mailbox: Address, tenant: str, secret: str) -> None:
-            verifier = await asyncio.to_thread(shared_hash, secret)
+        async def set_tenant_secret(mailbox: Address, tenant: str, verifier: str) -> None:
             await store.accounts.set_shared(mailbox, SharedSecret(scope=tenant_scope(tenant), verifier=verifier))
 
         async def approve(mailbox: Address, operator: str) -> bool:
@@ -63,6 +64,7 @@ class AdminPortal:
         return PortalDesk(
             store.deposits,
             store.ledger,
+            hash_secret=hash_secret,
             set_secret=set_secret,
             set_tenant_secret=set_tenant_secret,
             approve=approve,

@@ -29,13 +29,16 @@ class Desk(Bench):
         super().__init__()
         self.secrets, self.approved, self.signed_out = [], [], []
 
-        async def set_secret(deposit, secret):
-            self.secrets.append((deposit.id, secret))
-
-        async def set_tenant_secret(mailbox, tenant, secret):
+        async def hash_secret(secret):
             if len(secret) < 6:
                 raise ValueError("a shared secret has 6 to 256 characters, spaces not counted")
-            self.secrets.append((str(mailbox), tenant, secret))
+            return f"hash of {secret}"
+
+        async def set_secret(deposit, verifier):
+            self.secrets.append((deposit.id, verifier))
+
+        async def set_tenant_secret(mailbox, tenant, verifier):
+            self.secrets.append((str(mailbox), tenant, verifier))
 
         async def approve(mailbox, operator):
             self.approved.append((str(mailbox), operator))
@@ -48,6 +51,7 @@ class Desk(Bench):
         self.desk = PortalDesk(
             self.deposits,
             self.ledger,
+            hash_secret=hash_secret,
             set_secret=set_secret,
             set_tenant_secret=set_tenant_secret,
             approve=approve,
@@ -113,7 +117,7 @@ async def test_a_secret_and_an_approval_are_audited_without_what_they_say(it):
     made = await it.make()
     await it.ask(PortalSecretRequest(ids=(made.id,), secret="blue heron", reason="they called"))
     await it.ask(PortalApproveRequest(mailbox="pat@mail.example", reason="they called"))
-    assert it.secrets == [(made.id, "blue heron")]
+    assert it.secrets == [(made.id, "hash of blue heron")]
     assert it.approved == [("pat@mail.example", "ada")]
     operations = [event.facts["operation"] for event in it.events if event.kind == "operator"]
     assert operations == ["portal-secret", "portal-approve"]
@@ -130,7 +134,7 @@ async def test_a_secret_for_all_that_a_tenant_sends_a_mailbox(it):
         mailbox="pat@mail.example", tenant="riverside", secret="blue heron", reason="they called"
     )
     assert [done.id for done in (await it.ask(request)).done] == ["pat@mail.example"]
-    assert it.secrets == [("pat@mail.example", "riverside", "blue heron")]
+    assert it.secrets == [("pat@mail.example", "riverside", "hash of blue heron")]
     [facts] = [event.facts for event in it.events if event.kind == "operator"]
     assert (facts["operation"], facts["tenant"], facts["recipients"]) == (
         "portal-secret",
@@ -142,6 +146,18 @@ async def test_a_secret_for_all_that_a_tenant_sends_a_mailbox(it):
         await it.ask(request.model_copy(update={"secret": "blue"}))
     with pytest.raises(ControlError, match="not a mailbox"):
         await it.ask(request.model_copy(update={"mailbox": "nobody"}))
+
+
+async def test_a_secret_that_is_refused_does_not_read_as_set(it):
+    made = await it.make()
+    for request in (
+        PortalSecretRequest(ids=(made.id,), secret="blue heron", reason="they called"),
+        PortalTenantSecretRequest(mailbox="pat@mail.example", tenant="a", secret="blue heron", reason="they called"),
+    ):
+        with pytest.raises(ControlError, match="6 to 256"):
+            await it.ask(request.model_copy(update={"secret": "blue"}))
+    assert it.secrets == []
+    assert [event for event in it.events if event.kind == "operator"] == []
 
 
 async def test_no_patient_s_mailbox_in_a_reason_gets_into_the_audit_trail(it):
