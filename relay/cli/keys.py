@@ -66,15 +66,24 @@ class _Places:
         """The version that the system that runs here seals under: the newest when it was last loaded.
 
         ``None``: none runs here, as far as can be told. What it has still to seal is in no count of what is sealed.
+
+        Raises:
+            ProblemsError: its last reload was not taken up, or is not over: processes may not have heard of it.
         """
+        from relay.app.reloads import last
         from relay.app.snapshot import CURRENT, home
 
         if self.settings is None or not _answers(self.settings.control.socket):
             return None
         try:
             loaded = (home(self.settings.run_dir) / CURRENT).lstat().st_mtime
-        except OSError:
+        except FileNotFoundError:
             return None
+        record = last(self.settings.run_dir)
+        if record is not None and (not record.outcome.is_taken_up or record.at < loaded):
+            what = "the last reload was not taken up, or is not over: what runs may seal under an older version"
+            hint = "`postern reload` until it says reloaded, then retire the version"
+            raise ProblemsError(Problem(where=str(self.settings.run_dir), what=what, hint=hint))
         return max((one.number for one in ring.versions if one.created_at <= loaded), default=None)
 
     def load(self) -> "KeyRing":

@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import socket
+import time
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from relay.app.portal_store import open_portal
+from relay.app.reloads import Outcome, Reloads, Result
 from relay.app.snapshot import CURRENT, home
 from relay.cli import main
 from relay.config.keyfiles import load_portal_ring, load_ring, ring_path
@@ -120,6 +122,29 @@ def test_a_version_under_which_the_running_system_still_seals_is_not_retired(sit
         assert "has not been reloaded since" in run(site, "keys", *more, "retire", "2", ok=False)
     run(site, "keys", *more, "retire", "2")  # nothing runs any more
     assert [version["number"] for version in status(site, *more)["versions"]] == [3]
+
+
+def test_no_version_is_retired_while_a_reload_is_under_way_or_was_not_taken_up(site):
+    """The snapshot is the new one then; but new workers that do not run leave the old ones, who hear of nothing."""
+    run(site, "keys", "init")
+    settings = load(site)
+    run(site, "keys", "rotate")
+    current = home(settings.run_dir) / CURRENT
+    current.parent.mkdir(parents=True)
+    with Reloads(settings.run_dir) as reloads, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(settings.control.socket))
+        listening.listen()
+        current.symlink_to("a snapshot")
+        reloads.begin()
+        reloads.end(Outcome.of(TimeoutError()))
+        assert "the last reload was not taken up" in run(site, "keys", "retire", "1", ok=False)
+        reloads.end(Outcome(result=Result.RELOADED))
+        later = time.time() + 1000
+        os.utime(current, (later, later), follow_symlinks=False)
+        assert "is not over" in run(site, "keys", "retire", "1", ok=False)
+        os.utime(current, None, follow_symlinks=False)
+        reloads.end(Outcome(result=Result.RELOADED))
+        run(site, "keys", "retire", "1")
 
 
 def test_a_ring_that_its_group_may_read_stays_so_and_no_other_may(site):
