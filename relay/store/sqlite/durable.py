@@ -21,7 +21,7 @@ class Log:
 
     The kernel tells each open file once of pages that it could not write, and then calls them clean. A descriptor of
     each thread's own, open from the start, hears of it whoever asked the disk first, and ends its process: what comes
-    after such pages is not promised by anybody who has not begun the log anew (``files.py``).
+    after such pages is not promised by anybody who has not begun the log anew (``anew.py``).
     """
 
     def __init__(self, path: Path, fatal: Fatal) -> None:
