@@ -125,12 +125,14 @@ class PortalService:
             site = self._life.site.again()
             portal = site.settings.portal
             ring = open_portal_vault(portal).ring if portal is not None else None
-            _renew(self._tls, self._store.settings)
+            files = _proven(self._store.settings)  # before the ring is taken, which may be refused as well
+            if ring is not None:
+                self._store.vault.adopt(ring)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
             return
-        if ring is not None:
-            self._store.vault.adopt(ring)
+        if self._tls is not None and files is not None:
+            self._tls.load_cert_chain(*files)  # for whoever comes from here on
         if portal != self._store.settings:
             log.warning("the portal's settings are taken up when its process starts anew")
         self._life.adopt(site)
@@ -201,17 +203,16 @@ def _context(portal: PortalSettings) -> ssl.SSLContext | None:
     return server_context(*files, minimum="1.2", legacy=False) if files is not None else None
 
 
-def _renew(context: ssl.SSLContext | None, portal: PortalSettings) -> None:
-    """Show the certificate that the files hold now to whoever comes from here on.
+def _proven(portal: PortalSettings) -> tuple[Path, Path] | None:
+    """Certificate and key, tried: a pair that does not fit would leave the live context without a key.
 
     Raises:
-        ProblemsError: they cannot be used; the one before stays.
+        ProblemsError: they cannot be used.
     """
     files = _certificate(portal)
-    if context is None or files is None:
-        return
-    server_context(*files)  # a pair that does not fit would leave the live context without a key
-    context.load_cert_chain(*files)
+    if files is not None:
+        server_context(*files)
+    return files
 
 
 def _certificate(portal: PortalSettings) -> tuple[Path, Path] | None:

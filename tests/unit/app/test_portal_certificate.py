@@ -84,6 +84,11 @@ async def test_a_reload_shows_a_renewed_certificate_and_keeps_the_old_one_when_i
         await service.reload()  # its key is not there yet
         assert await shown(port) == second
         assert service._store.vault.ring is ring  # all of it is taken up, or nothing
+        renew(site.parent, authority)
+        foreign = SimpleNamespace(ring=SimpleNamespace(id="another installation's"))
+        monkeypatch.setattr("relay.app.portal.open_portal_vault", lambda _: foreign)
+        await service.reload()
+        assert await shown(port) == second
     finally:
         await service.stop()
 
