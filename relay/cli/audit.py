@@ -73,20 +73,22 @@ def _day(text: str) -> str:
 
 
 @command.command(help="Show what happened, oldest first.")
-@click.option("--message", default="", metavar="ID", help="Only this message.")
+@click.option("--message", metavar="ID", help="Only this message.")
 @click.option("--since", help="From 2026-11-22, 2026-11-22T10:00 (UTC) or 7d ago on.")
 @click.option("--until", help="Up to such a day, time or age.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a record.")
 @click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
 @click.pass_obj
 def show(
-    places: _Places, message: str, since: str | None, until: str | None, *, as_json: bool, mailboxes: bool
+    places: _Places, message: str | None, since: str | None, until: str | None, *, as_json: bool, mailboxes: bool
 ) -> None:
     """Print records."""
+    if message is not None and not message.strip():  # an unset variable of a script would ask for the whole trail
+        raise click.BadParameter("it is empty; leave it out for all messages", param_hint="--message")
     from relay.observe.trail import show as records
 
     found = records(
-        places.audit, vault=places.vault(), message_id=message, since=moment(since), until=moment(until),
+        places.audit, vault=places.vault(), message_id=message or "", since=moment(since), until=moment(until),
         mailboxes=mailboxes,
     )  # fmt: skip
     item: dict[str, Any] | None = None
@@ -237,7 +239,10 @@ def hold_list(places: _Places) -> None:
     """Print holds."""
     from relay.observe.holds import load_holds
 
-    for one in load_holds(places.audit):
+    held = load_holds(places.audit)
+    if not held:
+        click.echo("No holds.")
+    for one in held:
         placed = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d")
         click.echo(f"{one.name}: {one.first} to {one.last}, placed {placed} by {one.by}: {one.reason}")
 

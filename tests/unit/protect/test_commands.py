@@ -275,6 +275,7 @@ def test_records_are_shown_by_domain(run, trail):
     lines = run("audit", "show", "--message", "m2", "--json").splitlines()
     assert [orjson.loads(line)["facts"]["recipients"] for line in lines] == [["patients.example", "x.example"]] * 2
     assert "jane.roe" not in run("audit", "show")
+    assert "--message: it is empty" in run("audit", "show", "--message", "", ok=False)  # a script's unset variable
     assert "jane.roe@patients.example" in run("audit", "show", "--mailboxes")
     assert len(run("audit", "show", "--since", "2023-11-15T12:00:03").splitlines()) == 4
     assert len(run("audit", "show", "--until", "2023-11-15T12:00:03").splitlines()) == 4
@@ -319,7 +320,7 @@ def test_legal_holds(run, trail):
     run("audit", "hold", "add", "case-7", "--from", "2023-11-01", "--reason", "inquiry", ok=False)
     run("audit", "hold", "add", "bad", "--from", "2023-11-02", "--to", "2023-11-01", "--reason", "x", ok=False)
     assert "Released" in run("audit", "hold", "release", "case-7", given="y\n")
-    assert run("audit", "hold", "list") == ""
+    assert run("audit", "hold", "list") == "No holds.\n"
 
 
 def test_signing_keys_name_what_they_are():
