@@ -5,6 +5,7 @@ good at the next start, by its number and digest, without gap or repetition.
 """
 
 import asyncio
+import errno
 import os
 import syslog
 from collections.abc import Callable, Sequence
@@ -59,12 +60,16 @@ class ArchiverOptions:
 
 
 def heads_to_file(path: Path) -> HeadSink:
-    """Append each head as a JSON line, synced."""
+    """Append each head as a JSON line, synced: the whole of it, or nothing where the disk is full."""
 
     def send(head: dict[str, Any]) -> None:
+        line = orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE))
+            if (written := os.write(descriptor, line)) < len(line):
+                # The next head would follow on the same line, and the trail read as damaged for good.
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

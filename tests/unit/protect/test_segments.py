@@ -14,7 +14,7 @@ from relay.core.change import AuditEvent
 from relay.core.errors import CorruptError, PosternError, ProblemsError, SealError, StoreError
 from relay.core.ports import OutboxRow
 from relay.observe import trail
-from relay.observe.archiver import Archiver, ArchiverOptions
+from relay.observe.archiver import Archiver, ArchiverOptions, heads_to_file
 from relay.observe.holds import Hold, load_holds, place_hold, release_hold
 from relay.observe.segment_files import read_places, segment_days, segment_path
 from relay.observe.segments import SegmentLog, SyncError
@@ -583,6 +583,18 @@ async def test_the_outbox_empties_into_the_trail(tmp_path):
     assert [head["count"] for head in heads] == [50]
     assert orjson.loads((tmp_path / "heads").read_bytes()) == heads[0]
     chain.check_head(heads[0], chain.public_keys(make_ring()))
+
+
+def test_a_head_that_the_disk_takes_in_part_leaves_nothing(tmp_path, monkeypatch):
+    path, write = tmp_path / "heads", os.write
+    send = heads_to_file(path)
+    send({"count": 1})
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        with pytest.raises(OSError, match="No space left"):
+            send({"count": 2})
+    send({"count": 3})
+    assert [orjson.loads(line) for line in path.read_bytes().splitlines()] == [{"count": 1}, {"count": 3}]
 
 
 async def test_rows_that_could_not_be_forgotten_are_not_archived_twice(tmp_path):
