@@ -27,23 +27,27 @@ class Unreachable:
 
     def __init__(self, options: SharingOptions | None = None) -> None:
         self._options = options or SharingOptions()
-        self._until: dict[str, tuple[float, Failure]] = {}
+        self._learnt: dict[str, tuple[float, Failure]] = {}
 
     def learn(self, destination: str, failure: Failure, *, started: float, now: float) -> None:
         """Connecting failed: remember it when it took long and has nothing to do with the copy."""
         if failure.trouble not in _SHARED or now - started < self._options.after:
             return
-        if len(self._until) >= _LONGEST_LIST:
-            self._until = {name: one for name, one in self._until.items() if one[0] > now}
-        if len(self._until) < _LONGEST_LIST:
-            self._until[destination] = (now + self._options.window, failure)
+        if len(self._learnt) >= _LONGEST_LIST:
+            self._learnt = {name: one for name, one in self._learnt.items() if self._holds(one[0], now)}
+        if len(self._learnt) < _LONGEST_LIST:
+            self._learnt[destination] = (now, failure)
 
     def failure(self, destination: str, *, now: float) -> Failure | None:
         """The failure to share; ``None``: try."""
-        known = self._until.get(destination)
+        known = self._learnt.get(destination)
         if known is None:
             return None
-        if known[0] <= now:
-            del self._until[destination]
+        if not self._holds(known[0], now):
+            del self._learnt[destination]
             return None
         return known[1]
+
+    def _holds(self, learnt: float, now: float) -> bool:
+        """Not where the clock was set back: a destination would stay untried for as long as it went back."""
+        return 0 <= now - learnt < self._options.window

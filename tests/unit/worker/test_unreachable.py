@@ -40,3 +40,12 @@ def test_it_is_bounded():
     assert sum(known.failure(f"d{number}.example", now=31.0) is not None for number in range(5000)) == 1000
     known.learn("late.example", TIMED_OUT, started=0.0, now=60.0)
     assert known.failure("late.example", now=61.0) is TIMED_OUT
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_waiting():
+    known = Unreachable()
+    for number in range(1000):
+        known.learn(f"d{number}.example", TIMED_OUT, started=7000.0, now=7200.0)
+    assert known.failure("d1.example", now=3600.0) is None
+    known.learn("late.example", TIMED_OUT, started=3600.0, now=3630.0)
+    assert known.failure("late.example", now=3631.0) is TIMED_OUT, "what was learnt before makes room"
