@@ -55,9 +55,9 @@ class SuppressionList:
             StoreError: it cannot be kept now.
         """
         newest, *others = self.names(item.address, item.tenant, item.stream)
-        for name in others:
-            await self._knowledge.forget(_KIND, name)
         await self._knowledge.learn(Known(kind=_KIND, name=newest, value=self._seal(newest, item), until=item.until))
+        for name in others:  # only now: whatever ends this between leaves two rows, and never none
+            await self._knowledge.forget(_KIND, name)
 
     async def lift(self, address: Address, *, tenant: str, stream: str, exempt_until: float = 0.0) -> bool:
         """Take it off; whether it was on. Until ``exempt_until`` bounces do not put it on again.

@@ -8,6 +8,7 @@ import pytest
 from relay.core.address import Address
 from relay.core.decision import MethodName
 from relay.core.entry import Claimed
+from relay.core.errors import StoreFullError
 from relay.core.fate import Fate, FateKind
 from relay.core.outcome import Failure, RecipientResult, Stage, Trouble
 from relay.core.reply import Reply
@@ -289,3 +290,19 @@ async def test_what_cannot_be_opened_is_left_as_it_is(store, harness):
     other = RingVault(KeyRing.create(now=NOW, random=os.urandom).rotated(now=NOW, random=os.urandom), os.urandom)
     assert await SuppressionList(store, other, harness.clock).renew() == 0
     assert len(await listed.find(PAT)) == 1
+
+
+async def test_what_cannot_be_sealed_anew_now_stays_suppressed(store, harness, monkeypatch):
+    vault = RingVault(KeyRing.create(now=NOW, random=os.urandom), os.urandom)
+    listed = SuppressionList(store, vault, harness.clock)
+    item = suppression(cause=Cause.OPERATOR)
+    await listed.suppress(item)
+    vault.adopt(vault.ring.rotated(now=NOW, random=os.urandom))
+
+    async def full(_known):
+        raise StoreFullError("no room")
+
+    monkeypatch.setattr(store, "learn", full)
+    with pytest.raises(StoreFullError):
+        await listed.renew()
+    assert await listed.find(PAT) == [item]
