@@ -58,21 +58,40 @@ _ORDINARY: Final = frozenset(
 _SAID_BY_ALL: Final = _ORDINARY | {"withheld", "token", "number"}
 
 
-def withheld(result: RecipientResult, content: bytes | None) -> RecipientResult:
-    """A result whose server's answer repeats nothing of the message.
+class Echoes:
+    """What servers' answers repeat of one message, which is read once, however many recipients they are about.
 
     Args:
-        result: as the session gave it.
         content: the message, of which the beginning is read; ``None``: it is not known, and nothing is found.
     """
-    reply, failure = result.reply, result.failure
-    if reply is not None:
-        reply = _unechoed(reply, content)
-    if failure is not None and failure.reply is not None:
-        failure = replace(failure, reply=_unechoed(failure.reply, content))
-    if reply is result.reply and failure is result.failure:
-        return result
-    return replace(result, reply=reply, failure=failure)
+
+    def __init__(self, content: bytes | None) -> None:
+        self._content = content
+        self._said: dict[bool, str | None] = {}
+
+    def withheld(self, result: RecipientResult) -> RecipientResult:
+        """A result, as the session gave it, whose server's answer repeats nothing of the message."""
+        reply, failure = result.reply, result.failure
+        if reply is not None:
+            reply = self._unechoed(reply)
+        if failure is not None and failure.reply is not None:
+            failure = replace(failure, reply=self._unechoed(failure.reply))
+        if reply is result.reply and failure is result.failure:
+            return result
+        return replace(result, reply=reply, failure=failure)
+
+    def _unechoed(self, reply: Reply) -> Reply:
+        words = _words(reply.text) if self._content else frozenset()
+        if words:
+            whole = not reply.is_positive
+            if whole not in self._said:
+                self._said[whole] = _readable(self._content or b"", whole=whole)
+            words = _found(words, self._said[whole])
+        if not words:
+            return reply
+        return replace(
+            reply, lines=tuple(_WORD.sub(lambda match: _kept(match[0], words), line) for line in reply.lines)
+        )
 
 
 def ordinary(text: str, *, limit: int = LIMIT) -> str:
@@ -88,13 +107,6 @@ def _is_ordinary(word: str) -> bool:
     return len(word) < _SHORTEST or word.casefold() in _SAID_BY_ALL or _REPLY_CODE.match(word) is not None
 
 
-def _unechoed(reply: Reply, content: bytes | None) -> Reply:
-    words = echoed(reply.text, content, whole=not reply.is_positive) if content else frozenset()
-    if not words:
-        return reply
-    return replace(reply, lines=tuple(_WORD.sub(lambda match: _kept(match[0], words), line) for line in reply.lines))
-
-
 def _kept(word: str, words: frozenset[str]) -> str:
     return _WITHHELD if word.casefold() in words else word
 
@@ -107,15 +119,24 @@ def echoed(answer: str, content: bytes, *, whole: bool = True) -> frozenset[str]
         content: the message, of which the beginning is read.
         whole: also what the message says in base64, quoted-printable and encoded words.
     """
-    folded = {word.casefold() for word in _WORD.findall(answer) if len(word) >= _SHORTEST}
-    words = folded - _ORDINARY
-    if not words:
-        return frozenset()
+    words = _words(answer)
+    return _found(words, _readable(content, whole=whole)) if words else words
+
+
+def _words(answer: str) -> frozenset[str]:
+    """The words of an answer, case folded, that servers do not say by themselves."""
+    return frozenset({word.casefold() for word in _WORD.findall(answer) if len(word) >= _SHORTEST} - _ORDINARY)
+
+
+def _readable(content: bytes, *, whole: bool) -> str | None:
+    """What a message says; ``None`` where that is too dear to find out."""
     content = content[:_LOOKED_AT]
-    if whole and labour(content) > _LIMITS.labour:
-        return frozenset(words)  # what it says is too dear to find out: any of them may be in it
-    said = _said(content, whole=whole)
-    return frozenset(word for word in words if word in said)
+    return None if whole and labour(content) > _LIMITS.labour else _said(content, whole=whole)
+
+
+def _found(words: frozenset[str], said: str | None) -> frozenset[str]:
+    """Those of the words that the message says; all of them, for any may be in it, where that is not known."""
+    return words if said is None else frozenset(word for word in words if word in said)
 
 
 def _said(content: bytes, *, whole: bool) -> str:

@@ -24,7 +24,7 @@ from relay.delivery.plan import Move, Plan
 from relay.delivery.provider import Providers
 from relay.delivery.schedule import RetryOptions
 from relay.delivery.trouble import Course, Disposition, belongs_in_next_transaction, disposition, of_result
-from relay.mail.echo import withheld
+from relay.mail.echo import Echoes
 from relay.worker import said
 from relay.worker.meaning import EXPIRED, Meanings, named, understood
 from relay.worker.notices import Notices, Told
@@ -112,7 +112,7 @@ class Recorder:
         again: dict[int, Disposition] = {}
         verdicts: dict[int, Verdict] = {}
         hide = said.local_parts(claimed)
-        for result in (withheld(one, claimed.content) for one in results):
+        for result in map(Echoes(claimed.content).withheld, results):
             course = of_result(result)
             if course is None:
                 reply = said.scrubbed(result.reply, hide)
