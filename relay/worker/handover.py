@@ -119,10 +119,20 @@ class Handover:
         """
         options = self._options
         items = await self._deposits.take_outbox(owner=options.owner, lease=options.lease, limit=_BATCH)
-        for item in items:
+        return sum([await self._taken(item) for item in items])
+
+    async def _taken(self, item: OutboxItem) -> bool:
+        """Hand one on; one that cannot be, for a fault of ours, is alerted and waits, and holds up none behind it."""
+        try:
             await self._hand_on(item)
-            await self._deposits.forget_outbox([item.seq])
-        return len(items)
+        except (StoreUnavailableError, StoreFullError):
+            raise
+        except Exception:
+            self._metrics.count("postern_alerts_total", {"kind": "portal-handover-failed"})
+            log.exception("an item of the portal's mail waits: an error of our own", item=item.seq)
+            return False
+        await self._deposits.forget_outbox([item.seq])
+        return True
 
     async def _hand_on(self, item: OutboxItem) -> None:
         if await self._is_known(item.id):

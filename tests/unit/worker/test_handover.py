@@ -215,3 +215,24 @@ async def test_several_recipients_have_an_entry_each(handover, queue, deposits):
         ("mail.example", Level.VERIFIED),
     ]
     assert [entry.recipients[0].number for entry in found] == [0, 1]
+
+
+async def test_an_item_that_cannot_be_handed_on_holds_up_none_behind_it(make, queue, deposits):
+    await deposits.hand_out(posts=(a_post(0), a_post(1)))
+    await deposits.hand_out(posts=(a_post(2),))
+    handover = make()
+    real = handover._kept
+
+    async def fails(post):
+        if post.id == a_post(0).id:
+            raise RuntimeError("a fault of ours")
+        return await real(post)
+
+    handover._kept = fails
+    assert await handover.once() == 1
+    assert [entry.message_id for entry in await entries(queue)] == [a_post(2).id]
+    assert [item.seq for item in deposits.outbox] == [1], "it is not lost"
+    assert await handover.once() == 0, "and does not spin"
+    handover._kept = real
+    assert await handover.once() == 1
+    assert deposits.outbox == ()
