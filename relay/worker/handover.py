@@ -225,9 +225,12 @@ class Handover:
         """The level of codes and notices; ``None`` for what needs a verified connection or an internal route."""
         if post.kind in _ORIGINS:
             return None
-        deposit = await self._deposits.find(post.deposit_id) if post.deposit_id else None
-        is_special = deposit is not None and deposit.special
-        return self._options.special_floor if is_special else self._options.floor
+        if not post.deposit_id:
+            return self._options.floor
+        deposit = await self._deposits.find(post.deposit_id)
+        if deposit is None:  # it is gone: it may have been of a special kind (law 3)
+            return max(self._options.floor, self._options.special_floor)
+        return self._options.special_floor if deposit.special else self._options.floor
 
     def _strict(self, address: Address) -> Level:
         routes = self._routes()

@@ -236,3 +236,10 @@ async def test_an_item_that_cannot_be_handed_on_holds_up_none_behind_it(make, qu
     handover._kept = real
     assert await handover.once() == 1
     assert deposits.outbox == ()
+
+
+async def test_what_tells_of_a_deposit_that_is_gone_has_the_floor_of_special_ones(handover, queue, deposits):
+    await deposits.hand_out(posts=(a_post(0, PostKind.REMINDER, deposit_id="gone"),))
+    await handover.once()
+    (entry,) = await entries(queue)
+    assert entry.treatment.floor is Level.ENCRYPTED
