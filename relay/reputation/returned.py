@@ -30,6 +30,8 @@ _PARSER: Final = BytesParser(policy=BOUNDED)
 _LABOUR: Final = 1_000_000
 """What reading one may cost; see :func:`relay.core.labour.labour`."""
 _SMALL: Final = 64 * 1024
+_QUICK: Final = 4_000
+"""The same for one that is read at once: thousands of empty lines, each a group of fields of its own, take long too."""
 _LOADED: Final = threading.Event()
 """The patterns of bounces without a report are."""
 _MAILBOX: Final = re.compile(r"<?([^\s<>@\"',;:()\[\]]{1,64}@[\w.-]{1,253})>?")
@@ -114,7 +116,7 @@ def is_quick(content: bytes) -> bool:
 
     The first bounce without a report loads the patterns, which takes a tenth of a second and more.
     """
-    return len(content) <= _SMALL and _LOADED.is_set()
+    return len(content) <= _SMALL and _LOADED.is_set() and labour(content) <= _QUICK
 
 
 def read_returned(content: bytes) -> Returned:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.reputation.formats import FORMATS
 from relay.reputation.load import load_classifier
-from relay.reputation.returned import _MAX_FIELD, LIMIT, MAX_RECIPIENTS, Kind, _groups, own_id, read_returned
+from relay.reputation.returned import _MAX_FIELD, LIMIT, MAX_RECIPIENTS, Kind, _groups, is_quick, own_id, read_returned
 from tests.support.laborious import laborious
 
 CLASSIFIER = load_classifier()
@@ -228,3 +228,12 @@ def test_of_a_field_folded_without_end_no_more_is_put_together_than_is_read():
     assert field[0] == "Feedback-Type"
     assert field[1].startswith("abuse more more")
     assert _MAX_FIELD <= len(field[1]) <= 2 * _MAX_FIELD
+
+
+def test_a_small_report_of_thousands_of_empty_lines_is_not_read_on_the_loop():
+    """Each is a group of fields of its own: 64 KB of them take the parser most of a second."""
+    assert read_returned(SAMPLES[0].values[3]).kind is Kind.BOUNCE, "the patterns are loaded now"
+    assert all(is_quick(sample.values[3]) for sample in SAMPLES)
+    head = b"Content-Type: multipart/report; boundary=q\r\n\r\n--q\r\nContent-Type: message/delivery-status\r\n\r\n"
+    assert is_quick(head + b"Action: failed\r\n" * 50)
+    assert not is_quick(head + b"\r\n" * 30_000)
