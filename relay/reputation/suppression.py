@@ -212,6 +212,8 @@ class SuppressionView:
                 await self.refresh()
             except StoreError as error:
                 log.warning("the suppression list cannot be read, the last one holds", error=str(error))
+            except Exception:
+                log.exception("the suppression list cannot be read, the last one holds: an error of our own")
             await asyncio.sleep(max(self._interval, 50 * (loop.time() - began)))
 
     def refusal(self, address: Address, tenant: str, stream: str) -> Reply | None:
@@ -290,6 +292,9 @@ class SuppressionKeeper:
                 await self._note(item, event, provider)
             except StoreError as error:
                 log.warning("a bounce could not be noted for suppression", error=str(error))
+                self._metrics.count("postern_alerts_total", {"kind": "suppression-lost"})
+            except Exception:  # the next bounce must be noted all the same
+                log.exception("a bounce could not be noted for suppression: an error of our own")
                 self._metrics.count("postern_alerts_total", {"kind": "suppression-lost"})
             finally:
                 self._waiting.task_done()

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from structlog.testing import capture_logs
 
 from relay.core.address import Address
 from relay.core.decision import MethodName
@@ -306,3 +307,40 @@ async def test_what_cannot_be_sealed_anew_now_stays_suppressed(store, harness, m
     with pytest.raises(StoreFullError):
         await listed.renew()
     assert await listed.find(PAT) == [item]
+
+
+# --- faults of ours ---
+
+
+async def test_a_fault_with_one_bounce_does_not_end_the_keeping(keeping, listed, monkeypatch):
+    real = listed.suppress
+
+    async def fails(_item):
+        monkeypatch.setattr(listed, "suppress", real)
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(listed, "suppress", fails)
+    await keeping(UNKNOWN)
+    assert await listed.find(PAT) == []
+    await keeping(UNKNOWN)
+    assert len(await listed.find(PAT)) == 1
+
+
+async def test_a_fault_in_reading_does_not_end_the_view(store, harness, monkeypatch):
+    listed = TellingList(store, FakeVault(), harness.clock)
+    await listed.suppress(suppression())
+    view, real = SuppressionView(listed, harness.clock, interval=0.0), listed.index
+
+    async def fails():
+        monkeypatch.setattr(listed, "index", real)
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(listed, "index", fails)
+    task = asyncio.create_task(view.run())
+    reading = asyncio.create_task(listed.was_read.wait())
+    with capture_logs():  # a trace takes long to write, and the view rests fifty times as long
+        await asyncio.wait({task, reading}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+    reading.cancel()
+    assert not task.done()
+    task.cancel()
+    assert listed.was_read.is_set()
