@@ -179,7 +179,8 @@ def dump(value: object) -> bytes:
     """JSON of a dataclass or a tuple of them.
 
     orjson refuses lone surrogates and integers over 64 bits; the standard library writes both, and :func:`load` reads
-    what either wrote.
+    what either wrote: such an integer as the nearest number of floating point. What Postern counts is far below it, and
+    what strangers count is bounded where it is read.
     """
     try:
         return orjson.dumps(value, default=_plain_set)
