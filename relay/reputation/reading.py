@@ -258,12 +258,12 @@ class ReportReader:
         stream: str,
     ) -> None:  # fmt: skip
         listed, address, tenant = self._parts.listed, state.recipient.address, copy.sent.tenant
-        if await listed.is_exempt(address, tenant=tenant, stream=stream):
-            return
         item = Suppression(
             address=address, tenant=tenant, stream=stream, cause=cause, evidence=evidence, since=outcome.now,
             until=outcome.now + lasts,
         )  # fmt: skip
+        if not await listed.heeds(item):
+            return
         await listed.suppress(item)
         outcome.events.append(suppression_event(item, outcome.now, message_id=copy.sent.message_id))
         provider = self._parts.providers.of(address.domain, copy.sent.host)

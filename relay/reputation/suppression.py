@@ -33,6 +33,8 @@ _PAGE: Final = 1000
 _VERSIONED: Final = 7
 """Octets at a token's beginning that say its form and key version."""
 _LETTERS: Final = {Cause.HARD_BOUNCE: b"b", Cause.COMPLAINT: b"c", Cause.OPERATOR: b"o"}
+_STRONGER: Final = {Cause.HARD_BOUNCE: b"co", Cause.COMPLAINT: b"o", Cause.OPERATOR: b""}
+"""What people asked for counts for more than what a server answered, and an operator's word for most."""
 _REPLIES: Final = {
     b"b": Reply.of(550, "5.1.1", "This mailbox refused earlier mail for good and is suppressed; see postern suppress"),
     b"c": Reply.of(550, "5.7.1", "This recipient complained of earlier mail and is suppressed; see postern suppress"),
@@ -80,6 +82,22 @@ class SuppressionList:
         scopes = {(tenant, stream), (tenant, ""), ("", stream), ("", "")}
         names = [name for scope in scopes for name in self.names(address, *scope)]
         return any([await self._knowledge.known(_ALLOWED, name) is not None for name in names])
+
+    async def heeds(self, item: Suppression) -> bool:
+        """Whether what was noticed, by a bounce or a complaint, is to be put on the list.
+
+        Not while an operator exempted the mailbox, and not where a stronger cause suppresses it already and no shorter:
+        the weaker one in its place would let mail through again sooner than a person wanted.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        if await self.is_exempt(item.address, tenant=item.tenant, stream=item.stream):
+            return False
+        names = self.names(item.address, item.tenant, item.stream)
+        rows = [await self._knowledge.known(_KIND, name) for name in names]
+        stronger = [row for row in rows if row is not None and row.value[-1:] in _STRONGER[item.cause]]
+        return all(row.until < item.until for row in stronger)
 
     async def renew(self) -> int:
         """Seal again, under the newest key version, what is sealed under older ones; how many rows.
@@ -305,7 +323,7 @@ class SuppressionKeeper:
             await asyncio.wait_for(self._waiting.join(), deadline)
 
     async def _note(self, item: Suppression, event: AuditEvent, provider: str) -> None:
-        if await self._list.is_exempt(item.address, tenant=item.tenant, stream=item.stream):
+        if not await self._list.heeds(item):
             return
         await self._store.commit((Note(events=(event,)),))
         await self._list.suppress(item)

@@ -232,6 +232,21 @@ async def test_an_exempt_mailbox_is_not_suppressed(keeping, listed):
     assert await listed.find(PAT) == []
 
 
+@pytest.mark.parametrize(("stronger", "until"), [(Cause.OPERATOR, FOREVER), (Cause.COMPLAINT, NOW + 365 * DAY)])
+async def test_a_bounce_ends_no_suppression_sooner_that_a_person_wanted(keeping, listed, store, stronger, until):
+    standing = suppression(cause=stronger, until=until)
+    await listed.suppress(standing)
+    await keeping(UNKNOWN)
+    assert await listed.find(PAT) == [standing]
+    assert [event for row in await store.outbox(limit=10) for event in row.events] == []
+
+
+async def test_a_bounce_prolongs_what_would_end_sooner(keeping, listed):
+    await listed.suppress(suppression(cause=Cause.OPERATOR, until=NOW + DAY / 2))
+    await keeping(UNKNOWN)
+    assert [item.until for item in await listed.find(PAT)] == [NOW + DAY]
+
+
 async def test_a_keeper_without_room_says_so(listed, store, harness):
     metrics = CountingMetrics()
     keeper = SuppressionKeeper(listed, store, KeeperOptions(waiting=1), harness.clock, metrics)
