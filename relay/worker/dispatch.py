@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +81,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._draining = False
         self._foreign: set[str] = set()
-        self._returns: list[tuple[float, str]] = []
+        self._returns: list[tuple[float, str]] = []  # since when, and whose lease
         self._is_more = False
         store.on_ready(self._wake.set)
 
@@ -205,18 +206,23 @@ class Dispatcher:
     def _set_aside(self, claimed: Claimed) -> None:
         """Keep an entry that we failed at out of the way for a while; then anyone may try again."""
         self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
-        self._returns.append((self._clock() + _ASIDE, claimed.entry.id))
+        self._returns.append((self._clock(), claimed.entry.id))
 
     def _give_back(self, entry_id: str) -> None:
-        self._returns.append((0.0, entry_id))
+        self._returns.append((-math.inf, entry_id))
 
     async def _return(self, *, everything: bool = False) -> None:
         """Give back the leases whose time has come; what the store does not take is tried again with the next."""
         now = self._clock()
-        back = [one for one in self._returns if everything or one[0] <= now]
+        back: list[tuple[float, str]] = []
+        stays: list[tuple[float, str]] = []
+        for since, entry_id in self._returns:
+            # One that was set aside in the future: the clock was set back, by days perhaps.
+            is_due = everything or not 0.0 <= now - since < _ASIDE
+            (back if is_due else stays).append((since, entry_id))
         if not back:
             return
-        self._returns = [] if everything else [one for one in self._returns if one[0] > now]
+        self._returns = stays
         try:
             await self._store.release([entry_id for _, entry_id in back])
         except BaseException:

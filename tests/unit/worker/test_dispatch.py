@@ -302,6 +302,17 @@ async def test_an_entry_whose_attempt_raises_is_kept_aside_and_then_free_again()
         assert await worker.left() == []
 
 
+async def test_an_entry_set_aside_is_free_at_once_when_the_clock_was_set_back():
+    async with working(poll=0.001) as worker:
+        worker.open = worker.raising = True
+        kept = await worker.keep()
+        assert await worker.begun.get() == kept.entry.id
+        await worker.asked("claim")
+        worker.clock.now -= 86_400
+        await until(lambda: not worker.dispatcher.in_hand)
+        assert worker.leased() == []
+
+
 async def test_drain_gives_back_what_waits_and_finishes_what_runs():
     async with working(in_hand=4, batch=4) as worker:
         for _ in range(4):
