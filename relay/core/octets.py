@@ -13,6 +13,8 @@ from typing import Final
 
 import re2
 
+from relay.core import parts
+
 try:
     from relay.core import _octets
 except ImportError:  # no compiler where it was installed
@@ -27,9 +29,7 @@ NATIVE: Final = _VERSION == _WANTED
 
 def told() -> str:
     """Which way runs, for people."""
-    if NATIVE:
-        return "compiled"
-    return "plain Python, slower: its C part is " + ("of another version" if _VERSION else "not installed")
+    return parts.told(_VERSION, _WANTED)
 
 
 NUL: Final = 1

@@ -5,6 +5,8 @@ They find the same. The C part (``relay/scan/native``) is there where a compiler
 
 from typing import Final
 
+from relay.core import parts
+
 try:
     from relay.scan import _native
 except ImportError:  # no compiler where it was installed
@@ -19,6 +21,4 @@ NATIVE: Final = _VERSION == _WANTED
 
 def told() -> str:
     """The way in words, for people."""
-    if NATIVE:
-        return "compiled"
-    return "plain Python, slower: its C part is " + ("of another version" if _VERSION else "not installed")
+    return parts.told(_VERSION, _WANTED)
