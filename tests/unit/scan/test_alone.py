@@ -56,3 +56,8 @@ def test_what_has_no_such_word_is_handed_back_as_it_is(engine):
     judge = engine._judge
     hits = judge._finder.find(ILL + LONG)
     assert alone.weighed(hits, len(ILL + LONG), judge._weigher.weights) is hits
+
+
+def test_each_level_has_a_number_of_its_own(engine):
+    levels = engine._judge._weigher.weights.levels
+    assert len(set(levels.values())) == len(levels)
