@@ -1,16 +1,9 @@
 """The facts a policy judges, put together again from what is kept: for floors at each attempt, and for redeciding."""
 
-from collections.abc import Iterator
-from email.parser import BytesHeaderParser
-from email.policy import compat32
-from typing import Final
-
 from relay.core.envelope import Attachment, Message, MessageFacts
 from relay.core.phi import PhiVerdict
-from relay.mail import edit
-from relay.mail.words import decode_value
-
-_PARSER: Final = BytesHeaderParser(policy=compat32)
+from relay.mail.edit import body_start
+from relay.mail.mime import MimeLimits, read_message
 
 
 def facts_of(
@@ -20,7 +13,7 @@ def facts_of(
     verdict: PhiVerdict | None = None,
     attachments: tuple[Attachment, ...] | None = None,
 ) -> MessageFacts:
-    """The facts as intake had them.
+    """The facts as intake had them: the header is read as the scan reads it, so that a rule sees the same subject.
 
     Args:
         message: as kept.
@@ -28,7 +21,7 @@ def facts_of(
         verdict: of a new scan; by default the kept one.
         attachments: of a new scan; by default the kept ones.
     """
-    headers = tuple(_headers(content))
+    headers = read_message(content[: body_start(content)], MimeLimits()).headers
     return MessageFacts(
         session=message.session,
         envelope=message.envelope,
@@ -40,8 +33,3 @@ def facts_of(
         stream=message.stream,
         received_at=message.received_at,
     )
-
-
-def _headers(content: bytes) -> Iterator[tuple[str, str]]:
-    for name, value in _PARSER.parsebytes(content[: edit.header_end(content)]).items():
-        yield name.lower(), decode_value(str(value))
