@@ -489,3 +489,15 @@ async def test_a_damaged_entry_is_set_aside_with_an_alert_and_stops_nobody_else(
     assert (stats.held, stats.leased, stats.ready, stats.deferred) == (1, 1, 0, 0)
     with pytest.raises(CorruptError):
         await store.acquire("m1.0")
+
+
+@pytest.mark.parametrize(("table", "key"), [("details", "m1.0"), ("messages", "m1")])
+async def test_an_entry_whose_row_cannot_be_found_is_set_aside_like_any_damaged_one(harness, store, table, key):
+    await store.commit(keeping("m1", priority=1)[0])
+    await store.commit(keeping("m2")[0])
+    await harness.mislay(table, key)
+    assert [*await claimed_ids(store), *await claimed_ids(store)] == ["m2.0"]
+    (row,) = await store.outbox(limit=9)
+    assert (row.events[0].kind, row.events[0].facts["entry"]) == ("alert", "m1.0")
+    with pytest.raises(CorruptError):
+        await store.acquire("m1.0")

@@ -143,6 +143,14 @@ class MemoryHarness:
             kept = self._data.messages[key]
             self._data.messages[key] = kept._replace(body=b"\0" * len(kept.body))
 
+    async def mislay(self, table: str, key: str) -> None:
+        """Change a row's key, as one flipped bit does: nobody finds the row any more."""
+        if table == "details":
+            stored = self._data.entries[key]
+            stored.row = stored.row._replace(sealed=b"")
+        else:
+            self._data.messages[key] = self._data.messages[key]._replace(facts=b"")
+
     async def end(self) -> None:
         for store in list(self._opened):
             await self.close(store)
@@ -174,6 +182,14 @@ class SqliteHarness(MemoryHarness):
         connection.execute(f"UPDATE {table} SET sealed = zeroblob(length(sealed)) WHERE {column} = ?", (key,))
         connection.close()
 
+    async def mislay(self, table: str, key: str) -> None:
+        import apsw
+
+        column = "entry_id" if table == "details" else "id"
+        connection = apsw.Connection(str(self.directory / "data/queue.db"))
+        connection.execute(f"UPDATE {table} SET {column} = {column} || 'p' WHERE {column} = ?", (key,))
+        connection.close()
+
 
 class PostgresHarness(MemoryHarness):
     """Opens PostgreSQL stores on one schema of the tests' own server, each as a process of its own would."""
@@ -201,6 +217,10 @@ class PostgresHarness(MemoryHarness):
         column = "entry_id" if table == "details" else "message_id"
         query = f"UPDATE {table} SET sealed = decode(repeat('00', length(sealed)), 'hex') WHERE {column} = %s"
         self.sql(query, (key,))
+
+    async def mislay(self, table: str, key: str) -> None:
+        column = "entry_id" if table == "details" else "id"
+        self.sql(f"UPDATE {table} SET {column} = {column} || 'p' WHERE {column} = %s", (key,))
 
     def sql(self, query: str, values=()) -> list[tuple]:
         return self.cluster.sql(query, values, schema=self.schema)

@@ -78,9 +78,10 @@ _TALLY: Final = """
 _TAKE: Final = """, taken AS (
         UPDATE entries e SET lease = %(lease)b::int8 FROM due WHERE e.id = due.id
         RETURNING e.id, e.message_id, e.priority, e.wake_at)
-    SELECT t.id, d.sealed, t.message_id, m.facts
-    FROM taken t JOIN details d ON d.entry_id = t.id JOIN messages m ON m.id = t.message_id
+    SELECT t.id, coalesce(d.sealed, ''), t.message_id, coalesce(m.facts, '')
+    FROM taken t LEFT JOIN details d ON d.entry_id = t.id LEFT JOIN messages m ON m.id = t.message_id
     ORDER BY t.priority DESC, t.wake_at, t.id"""
+"""Empty where a damaged key hides the row: that opens for nobody, and its entry is set aside like any damaged one."""
 _DUE: Final = f"""
     WITH due AS (
         SELECT id FROM entries WHERE lease IS NULL AND priority = %(priority)b::int4 AND wake_at <= %(now)b::float8

@@ -21,8 +21,9 @@ PRIORITIES: Final = """
 """Each priority in use, highest first: one index seek each."""
 
 _CLAIMED: Final = """
-    SELECT e.id, d.sealed, e.message_id, m.facts
-    FROM entries e JOIN details d ON d.entry_id = e.id JOIN messages m ON m.id = e.message_id"""
+    SELECT e.id, coalesce(d.sealed, x''), e.message_id, coalesce(m.facts, x'')
+    FROM entries e LEFT JOIN details d ON d.entry_id = e.id LEFT JOIN messages m ON m.id = e.message_id"""
+"""Empty where a damaged key hides the row: that opens for nobody, and its entry is set aside like any damaged one."""
 _DUE: Final = """
     SELECT id, destination FROM entries WHERE lease IS NULL AND priority = ? AND wake_at <= ?
     ORDER BY wake_at, id LIMIT ?"""
