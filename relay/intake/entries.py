@@ -134,7 +134,7 @@ def _entry(
         created_at=now,
         due_at=now,
         expires_at=now + expire_after,
-        warn_at=None if warn_after is None or warn_after >= expire_after else now + warn_after,
+        warn_at=now + warn_after if warn_after and warn_after < expire_after else None,
         reason=(treatment.reason or "held by policy") if on_hold else "accepted",
     )
 

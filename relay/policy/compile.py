@@ -214,6 +214,9 @@ class _Build:
         if MethodName.TLS in deliver.methods[:-1] and deliver.within is None:
             what = f"the rule `{rule.id}` tries tls until the copy expires, so the methods after it are never taken"
             self.warnings.append(Problem(where=where("methods"), what=what, hint="add within: 15m"))
+        if deliver.expire is not None and deliver.within is not None and deliver.within >= deliver.expire:
+            what = f"the rule `{rule.id}` lets a copy expire before `within` has passed"
+            self.warnings.append(Problem(where=where("within"), what=what, hint="make within shorter than expire"))
 
     def _treatment(self, rule: Rule, document: Document, path: Path) -> Treatment:
         edits = tuple(HeaderEdit(name=name, value=value) for name, value in rule.add_header.items())

@@ -37,6 +37,9 @@ Words = Annotated[
 """One word or a list of words, of which any may match."""
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$")]
 Duration = Annotated[float, BeforeValidator(units.duration, json_schema_input_type=str)]
+Wait = Annotated[Duration, AfterValidator(units.between(0, "30d"))]
+Life = Annotated[Duration, AfterValidator(units.between(1, "30d"))]
+PortalLife = Annotated[Duration, AfterValidator(units.between(1, "366d"))]
 Size = Annotated[int, BeforeValidator(units.octets, json_schema_input_type=str)]
 HeaderName = Annotated[str, Field(pattern=r"^[!-9;-~]{1,76}$")]
 EditedHeader = Annotated[HeaderName, AfterValidator(_known_header)]
@@ -207,10 +210,10 @@ class Deliver(Model):
         Field(min_length=1),
     ] = Field((MethodName.TLS,), description="Methods in order: smime, pgp, tls, portal.")
     tls: TlsWord | None = Field(None, description="The least the connection must reach for the method tls.")
-    within: Duration | None = Field(None, description="Time for one method to reach the level before the next: 15m.")
+    within: Wait | None = Field(None, description="Time for one method to reach the level before the next: 15m.")
     otherwise: Otherwise = Field(Otherwise.BOUNCE, description="When no method is left: defer, hold or bounce.")
-    expire: Duration | None = Field(None, description="Time after which the copy bounces as expired: 5d.")
-    warn_after: Duration | None = Field(None, description="Time after which the sender is told of the delay: 4h.")
+    expire: Life | None = Field(None, description="Time after which the copy bounces as expired: 5d; at most 30d.")
+    warn_after: Wait | None = Field(None, description="When the sender is told of the delay: 4h; 0s: never.")
     priority: Literal["bulk", "ordinary", "urgent"] = Field("ordinary", description="Place in the queue.")
     mask_subject: PhiWord | None = Field(
         None,
@@ -242,7 +245,7 @@ class Portal(Model):
         "kinds.",
     )
     receipts: bool = Field(default=False, description="Tell the sender what becomes of it, also unasked.")
-    expire: Duration | None = Field(None, description="Time it stays in the portal: 30d.")
+    expire: PortalLife | None = Field(None, description="Time it stays in the portal: 30d; at most 366d.")
 
 
 class Hold(Model):

@@ -322,10 +322,14 @@ async def test_times_of_rules_come_before_the_defaults():
     decide = world.policy.decide
     world.policy.decide = lambda facts, recipient: replace(
         (decision := decide(facts, recipient)),
-        treatment=replace(decision.treatment, expire_after=5 if recipient.local == "soon" else None),
+        treatment=replace(
+            decision.treatment,
+            expire_after=5 if recipient.local == "soon" else None,
+            warn_after=0.0 if recipient.local == "quiet" else None,
+        ),
     )
-    await world.accept("a@x.example", "soon@x.example")
-    assert [(e.expires_at - NOW, e.warn_at) for e in world.keep.entries] == [(100, NOW + 10), (5, None)]
+    await world.accept("a@x.example", "soon@x.example", "quiet@x.example")
+    assert [(e.expires_at - NOW, e.warn_at) for e in world.keep.entries] == [(100, NOW + 10), (5, None), (100, None)]
 
 
 async def test_nothing_of_the_patient_is_logged_or_audited(monkeypatch):

@@ -250,6 +250,10 @@ def warnings_of(text):
             "never taken (add within: 15m)",
         ),
         (
+            "  - { id: a, when: { phi: likely }, deliver: { methods: [tls, portal], within: 2d, expire: 1d } }\n",
+            "expire before `within` has passed",
+        ),
+        (
             "  - { id: a, when: { phi: likely }, deliver: { methods: portal, tls: verified, otherwise: hold } }\n",
             "does not use the method tls",
         ),
