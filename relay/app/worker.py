@@ -28,6 +28,7 @@ from relay.config.policies import RunningPolicy
 from relay.config.settings import Settings
 from relay.core.address import Address
 from relay.core.decision import MethodName, Treatment
+from relay.core.entry import Claimed
 from relay.core.errors import PosternError
 from relay.core.returning import REPORTS
 from relay.delivery.limits import Pacer
@@ -146,6 +147,7 @@ class WorkerService:
             outgoing=self._outgoing,
             recorder=self._recorder,
             settled=self._on_settled,
+            set_aside=self._on_aside,
             clock=CLOCK,
             metrics=self._metrics,
             strict_require_tls=settings.delivery.require_tls is RequireTls.STRICT,
@@ -181,6 +183,9 @@ class WorkerService:
 
     def _on_settled(self) -> None:
         self._dispatcher.settled()
+
+    def _on_aside(self, claimed: Claimed) -> None:
+        self._dispatcher.set_aside(claimed)
 
     def _number(self) -> int:
         digits = self._life.name.rpartition("-")[2]

@@ -76,6 +76,8 @@ class Attempter:
         outgoing: adapts and signs what a method rendered.
         recorder: turns results into units of work.
         settled: told when an entry has left this worker's hand.
+        set_aside: takes an entry that can neither be tried nor ended now, to give its lease back later; without it the
+            lease lasts as long as this process.
         clock: unix seconds.
         metrics: counts.
         pause: waits for seconds, between tries to record.
@@ -104,6 +106,7 @@ class Attempter:
         returning: Returning | None = None,
         reports: ReadReport | None = None,
         portal: Portal | None = None,
+        set_aside: Callable[[Claimed], None] | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -118,7 +121,8 @@ class Attempter:
         self._returning = returning or Returning()
         self._reports = reports
         self._unreachable = Unreachable()
-        self._outcomes = OutcomeWriter(store, recorder, Endings(portal, pause), settled, metrics, pause)
+        aside = set_aside or (lambda _: settled())
+        self._outcomes = OutcomeWriter(store, recorder, Endings(portal, pause), settled, aside, metrics, pause)
 
     async def __call__(self, claimed: Claimed, session: DeliverySession | None) -> DeliverySession | None:
         """Try the entry; returns the session to go on with. See ``lanes.Attempt``."""
@@ -132,6 +136,9 @@ class Attempter:
             settlement = self._recorder.hold(claimed, why=f"set aside: {error}", now=started, alert="corrupt")
         except StoreError as error:
             log.warning("the store failed in an attempt", message_id=claimed.message.id, error=str(error))
+            if started >= claimed.entry.expires_at:  # deferred, it would be due again at once
+                self._outcomes.set_aside(claimed)
+                return session
             settlement = self._recorder.defer(claimed, self._local("the store failed"), now=started)
         except Exception:
             if started >= claimed.entry.expires_at:  # it would be due again at once: who called keeps it aside

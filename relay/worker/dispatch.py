@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -48,7 +48,9 @@ _FOREIGN: Final = 10_000
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between claims at the most, while the store is away."""
 _ASIDE: Final = 300.0
-"""Seconds that an entry whose attempt raised stays in hand before it is given back: no fault of ours spins."""
+"""Seconds that an entry which could not be tried, nor ended, is kept aside before it is given back: nothing spins."""
+_ASIDE_FREE: Final = 10_000
+"""Entries aside that take nobody's place in hand; the next keep theirs, so that what is aside has an end (law 6)."""
 
 
 class Dispatcher:
@@ -81,7 +83,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._draining = False
         self._foreign: set[str] = set()
-        self._returns: list[tuple[float, str]] = []  # since when, and whose lease
+        self._returns: list[tuple[str, int]] = []  # whose lease, and the places in hand that it takes: 1 or 0
+        self._aside: deque[tuple[float, str, int]] = deque()  # since when, and the same
         self._is_more = False
         store.on_ready(self._wake.set)
 
@@ -95,7 +98,7 @@ class Dispatcher:
 
     @property
     def in_hand(self) -> int:
-        """Entries under this worker's lease, or reserved."""
+        """Entries under this worker's lease, or reserved; not those set aside."""
         return self._held
 
     def behind(self) -> bool:
@@ -134,7 +137,7 @@ class Dispatcher:
                     self._options.lane(destination),
                     self._attempt,
                     self._pace,
-                    self._set_aside,
+                    self._failed_at,
                     self._backlog,
                 )
             lane.push(item)
@@ -203,32 +206,35 @@ class Dispatcher:
 
     # --- giving back -----------------------------------------------------
 
-    def _set_aside(self, claimed: Claimed) -> None:
-        """Keep an entry that we failed at out of the way for a while; then anyone may try again."""
+    def set_aside(self, claimed: Claimed) -> None:
+        """Keep an entry out of the way for a while, under our lease but in nobody's place; then anyone may try."""
+        is_free = len(self._aside) < _ASIDE_FREE
+        self._aside.append((self._clock(), claimed.entry.id, 0 if is_free else 1))
+        if is_free:
+            self.settled()
+
+    def _failed_at(self, claimed: Claimed) -> None:
         self._metrics.count("postern_alerts_total", {"kind": "attempt-failed"})
-        self._returns.append((self._clock(), claimed.entry.id))
+        self.set_aside(claimed)
 
     def _give_back(self, entry_id: str) -> None:
-        self._returns.append((-math.inf, entry_id))
+        self._returns.append((entry_id, 1))
 
     async def _return(self, *, everything: bool = False) -> None:
         """Give back the leases whose time has come; what the store does not take is tried again with the next."""
         now = self._clock()
-        back: list[tuple[float, str]] = []
-        stays: list[tuple[float, str]] = []
-        for since, entry_id in self._returns:
-            # One that was set aside in the future: the clock was set back, by days perhaps.
-            is_due = everything or not 0.0 <= now - since < _ASIDE
-            (back if is_due else stays).append((since, entry_id))
+        # One that was set aside in the future: the clock was set back, by days perhaps.
+        while self._aside and (everything or not 0.0 <= now - self._aside[0][0] < _ASIDE):
+            self._returns.append(self._aside.popleft()[1:])
+        back, self._returns = self._returns, []
         if not back:
             return
-        self._returns = stays
         try:
-            await self._store.release([entry_id for _, entry_id in back])
+            await self._store.release([entry_id for entry_id, _ in back])
         except BaseException:
             self._returns += back
             raise
-        self._held -= len(back)
+        self._held -= sum(places for _, places in back)
 
     def _sweep(self) -> None:
         for name in [name for name, lane in self._lanes.items() if lane.is_empty]:

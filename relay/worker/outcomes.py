@@ -1,6 +1,7 @@
 """Outcomes of attempts on their way to disk, beside the attempts that go on."""
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -26,6 +27,7 @@ class OutcomeWriter:
         recorder: says what was recorded.
         endings: tells the portal first.
         settled: told when an entry has left this worker's hand.
+        set_aside: takes an entry that cannot be ended now, to give its lease back later.
         metrics: counts.
         pause: waits for seconds, between tries.
     """
@@ -36,6 +38,7 @@ class OutcomeWriter:
         recorder: Recorder,
         endings: Endings,
         settled: Callable[[], None],
+        set_aside: Callable[[Claimed], None],
         metrics: Metrics,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -43,6 +46,7 @@ class OutcomeWriter:
         self._recorder = recorder
         self._endings = endings
         self._settled = settled
+        self._set_aside = set_aside
         self._metrics = metrics
         self._pause = pause
         self._writing: set[asyncio.Task[None]] = set()
@@ -51,7 +55,7 @@ class OutcomeWriter:
         """Commit the outcome, and say so.
 
         An outcome that cannot be recorded at all is alerted; its lease holds until this process ends, so that a copy
-        which may have been taken is not sent over and over.
+        which may have been taken is not sent over and over. One that the portal cannot be told of now is set aside.
         """
         self._begin(self._record(claimed, settlement))
 
@@ -59,6 +63,10 @@ class OutcomeWriter:
         """The lease may have ended while the entry waited here: nothing is sent, and whoever has it now goes on."""
         log.warning("lease ended before the attempt", message_id=claimed.message.id, entry=claimed.entry.id)
         self._begin(self._give_back(claimed))
+
+    def set_aside(self, claimed: Claimed) -> None:
+        """Nothing can be recorded of it now that would not make it due at once: it is tried later."""
+        self._set_aside(claimed)
 
     async def written(self) -> None:
         """Wait until all so far is on disk."""
@@ -71,8 +79,11 @@ class OutcomeWriter:
         task.add_done_callback(self._writing.discard)
 
     async def _record(self, claimed: Claimed, settlement: Settlement) -> None:
+        leave = self._settled
         try:
-            await self._endings.tell(claimed, settlement.fates)
+            if not await self._endings.tell(claimed, settlement.fates):
+                leave = functools.partial(self._set_aside, claimed)
+                return
             await self._commit(claimed, settlement)
             self._recorder.tell(claimed, settlement)
         except Exception as error:
@@ -83,7 +94,7 @@ class OutcomeWriter:
             else:
                 log.exception("outcome not recorded", message_id=message_id, entry=entry)
         finally:
-            self._settled()
+            leave()
 
     async def _commit(self, claimed: Claimed, settlement: Settlement) -> None:
         """While the store is away or full, try again: the peer may already have the copy."""

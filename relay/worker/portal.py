@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
 import structlog
@@ -14,7 +14,7 @@ from relay.core.fate import Fate, FateKind
 
 _log = structlog.get_logger("portal")
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between tries while the portal's store is away; the last one repeats."""
+"""Seconds between tries while the portal's store is away; the last one repeats for what was taken."""
 _ELSEWHERE = frozenset({FateKind.RECALLED, FateKind.PORTAL_EXPIRED, FateKind.DELIVERED})
 """Ends that are the portal's own, or none of its affair."""
 
@@ -41,18 +41,28 @@ class Endings:
         self._portal = portal
         self._pause = pause
 
-    async def tell(self, claimed: Claimed, fates: Mapping[int, Fate]) -> None:
-        """Tell of every recipient that ends; waits while the portal's store is away."""
-        if self._portal is None or claimed.entry.method is not MethodName.PORTAL:
-            return
-        for number, fate in fates.items():
-            if fate.kind not in _ELSEWHERE:
-                await self._tell(self._portal, claimed, number, taken=fate.kind is FateKind.NOTIFIED)
+    async def tell(self, claimed: Claimed, fates: Mapping[int, Fate]) -> bool:
+        """Tell of every recipient that ends; ``False``: the portal's store is away, and the entry must wait its turn.
 
-    async def _tell(self, portal: Portal, claimed: Claimed, number: int, *, taken: bool) -> None:
+        Where a server took the notice it waits for as long as it takes: tried again, the recipient had it twice. Such
+        are few, for with the store away no other notice is sent.
+        """
+        if self._portal is None or claimed.entry.method is not MethodName.PORTAL:
+            return True
+        told = {number: fate for number, fate in fates.items() if fate.kind not in _ELSEWHERE}
+        is_taken = any(fate.kind is FateKind.NOTIFIED for fate in told.values())
+        for number, fate in told.items():
+            pauses = itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])) if is_taken else iter(_PAUSES)
+            if not await self._tell(self._portal, claimed, number, pauses, taken=fate.kind is FateKind.NOTIFIED):
+                return False
+        return True
+
+    async def _tell(
+        self, portal: Portal, claimed: Claimed, number: int, pauses: Iterator[float], *, taken: bool
+    ) -> bool:
         message_id = claimed.message.id
         told = any(one.number == number and one.recipient.wants("SUCCESS") for one in claimed.entry.recipients)
-        for attempt in itertools.count():
+        while True:
             try:
                 if taken:
                     await portal.notified(message_id, number, told=told)
@@ -60,9 +70,12 @@ class Endings:
                     await portal.withdrawn(message_id, number)
             except (StoreUnavailableError, StoreFullError) as error:
                 _log.warning("waits for the portal's store", message_id=message_id, error=str(error))
-                await self._pause(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                pause = next(pauses, None)
+                if pause is None:
+                    return False
+                await self._pause(pause)
             else:
-                return
+                return True
 
 
 def ours(claimed: Claimed) -> Claimed:

@@ -130,7 +130,7 @@ class ToldStore(MemoryStore):
 class Attempting:
     """One worker's attempts, one at a time."""
 
-    def __init__(self, *, methods=None, routes=(), signers=None, level=Level.CLEAR):
+    def __init__(self, *, methods=None, routes=(), signers=None, level=Level.CLEAR, portal=None):
         self.clock = ManualClock()
         self.data = MemoryData()
         self.store = ToldStore(FakeVault(), self.clock, None, self.data)
@@ -139,6 +139,7 @@ class Attempting:
         self.policy = FakePolicy(level=level)
         self.retry = RetryOptions(first=60.0, longest=600.0, jitter=0.2)
         self.settled = 0
+        self.aside = []
         self.pauses = []
         numbers = itertools.count(1)
         self.routes = RouteTable(tuple(routes))
@@ -158,9 +159,15 @@ class Attempting:
             clock=self.clock,
             metrics=self.metrics,
             pause=self._pause,
+            portal=portal,
+            set_aside=self._set_aside,
         )
 
     def _settled(self):
+        self.settled += 1
+
+    def _set_aside(self, claimed):
+        self.aside.append(claimed.entry.id)
         self.settled += 1
 
     async def _pause(self, seconds):

@@ -303,13 +303,46 @@ async def test_time_is_up_also_for_what_cannot_be_read(it, error):
     assert len(await it.events("notice")) == 1
 
 
-async def test_while_the_store_is_away_nothing_expires(it):
+async def test_while_the_store_is_away_nothing_expires_nor_is_due_again_at_once(it):
     await it.keep(expires_at=NOW)
     it.store.content_error = StoreUnavailableError("away")
     await it.attempt()
+    assert it.aside == ["m1.0"]
+    assert await it.store.acquire("m1.0") is None, "the lease goes on until it is given back"
+    assert await it.events() == []
     it.store.content_error = None
+    await it.store.release(it.aside)
     await it.attempt()
     assert await it.fates() == {0: "expired"}
+
+
+class Away:
+    """A portal whose store is away, and then is not."""
+
+    def __init__(self):
+        self.error = StoreUnavailableError("away")
+        self.told = []
+
+    async def withdrawn(self, message_id, number):
+        if self.error is not None:
+            raise self.error
+        self.told.append((message_id, number))
+        return True
+
+
+async def test_what_expires_while_the_portal_s_store_is_away_is_set_aside_and_ends_later():
+    portal = Away()
+    async with Attempting(methods={MethodName.PORTAL: Portal()}, portal=portal) as it:
+        treatment = Treatment(methods=(MethodName.PORTAL,))
+        await it.keep(expires_at=NOW, method=MethodName.PORTAL, treatment=treatment)
+        await it.attempt()
+        assert it.aside == ["m1.0"]
+        assert await it.fates() == {}
+        portal.error = None
+        await it.store.release(it.aside)
+        await it.attempt()
+        assert await it.fates() == {0: "expired"}
+        assert portal.told == [("m1", 0)]
 
 
 async def test_a_fault_of_ours_past_the_expiry_is_for_the_caller_to_set_aside(it, monkeypatch):

@@ -12,6 +12,7 @@ from relay.core.entry import Claimed
 from relay.core.errors import StoreUnavailableError
 from relay.core.ports import QueueFilter
 from relay.store import MemoryData, MemoryStore
+from relay.worker import dispatch
 from relay.worker.dispatch import Dispatcher, DispatchOptions
 from relay.worker.lanes import LaneOptions
 from tests.support.delivering import Observed
@@ -294,12 +295,46 @@ async def test_an_entry_whose_attempt_raises_is_kept_aside_and_then_free_again()
         for _ in range(3):
             await worker.asked("claim")
         assert worker.attempted == [kept.entry.id], "it does not spin"
-        assert worker.dispatcher.in_hand == 1
+        assert worker.leased() == [kept.entry.id]
         worker.raising = False
         worker.clock.now += 301
         assert await worker.begun.get() == kept.entry.id
         await until(lambda: not worker.dispatcher.in_hand)
         assert await worker.left() == []
+
+
+async def test_entries_set_aside_take_nobody_s_place():
+    async with working(in_hand=2, batch=2, poll=0.001) as worker:
+        worker.open = worker.raising = True
+        aside = [await worker.keep() for _ in range(5)]
+        for _ in aside:
+            await worker.begun.get()
+        await until(lambda: not worker.dispatcher.in_hand)
+        worker.raising = False
+        other = await worker.keep()
+        assert await worker.begun.get() == other.entry.id
+        await until(lambda: not worker.dispatcher.in_hand)
+        assert sorted(await worker.left()) == worker.leased() == sorted(item.entry.id for item in aside)
+        worker.clock.now += 301
+        await until(lambda: not worker.data.entries)
+        await until(lambda: not worker.dispatcher.in_hand)
+
+
+async def test_how_many_are_aside_in_nobody_s_place_has_an_end(monkeypatch):
+    monkeypatch.setattr(dispatch, "_ASIDE_FREE", 3)
+    async with working(in_hand=2, batch=2, poll=0.001) as worker:
+        worker.open = worker.raising = True
+        for _ in range(6):
+            await worker.keep()
+        for _ in range(5):
+            await worker.begun.get()
+        await until(lambda: worker.dispatcher.in_hand == 2)
+        await worker.asked("claim")
+        assert len(worker.attempted) == 5, "the sixth finds no place"
+        worker.raising = False
+        worker.clock.now += 301
+        await until(lambda: not worker.data.entries)
+        await until(lambda: not worker.dispatcher.in_hand)
 
 
 async def test_an_entry_set_aside_is_free_at_once_when_the_clock_was_set_back():
@@ -309,8 +344,7 @@ async def test_an_entry_set_aside_is_free_at_once_when_the_clock_was_set_back():
         assert await worker.begun.get() == kept.entry.id
         await worker.asked("claim")
         worker.clock.now -= 86_400
-        await until(lambda: not worker.dispatcher.in_hand)
-        assert worker.leased() == []
+        await until(lambda: not worker.leased())
 
 
 async def test_drain_gives_back_what_waits_and_finishes_what_runs():

@@ -155,11 +155,25 @@ async def test_other_methods_and_no_portal_are_no_affair_of_it():
 
 async def test_while_the_portal_s_store_is_away_the_end_waits():
     book, pauses = Book(StoreUnavailableError("away"), StoreFullError("full"), StoreUnavailableError("away")), Pauses()
-    await Endings(book, pauses).tell(claimed_of(0), fates(n0=FateKind.BOUNCED))
+    assert await Endings(book, pauses).tell(claimed_of(0), fates(n0=FateKind.BOUNCED))
     assert book.told == [("withdrawn", "m1", 0)]
     assert pauses.paused == [0.1, 0.5, 1.0]
     with pytest.raises(StoreError, match="broken"):
         await Endings(Book(StoreError("broken")), pauses).tell(claimed_of(0), fates(n0=FateKind.BOUNCED))
+
+
+async def test_an_end_that_the_portal_cannot_be_told_of_for_long_is_left_for_later():
+    book, pauses = Book(*[StoreUnavailableError("away")] * 100), Pauses()
+    assert not await Endings(book, pauses).tell(claimed_of(0, 1), fates(n0=FateKind.EXPIRED, n1=FateKind.EXPIRED))
+    assert pauses.paused == [0.1, 0.5, 1.0, 2.0, 5.0]
+    assert book.told == []
+
+
+async def test_a_notice_that_was_taken_waits_as_long_as_it_takes_rather_than_be_sent_again():
+    book, pauses = Book(*[StoreFullError("full")] * 8), Pauses()
+    assert await Endings(book, pauses).tell(claimed_of(0), fates(n0=FateKind.NOTIFIED))
+    assert book.told == [("notified", "m1", 0)]
+    assert pauses.paused == [0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0]
 
 
 def test_numbers_of_parts_cannot_meet_those_of_intake():
