@@ -7,11 +7,11 @@ from typing import Final
 
 import re2
 
-from relay.core.address import Address, normalise_domain
+from relay.core.address import normalise_domain
 from relay.core.envelope import Attachment
 from relay.core.phi import FindingGroup, Phi
 from relay.policy.copy import Copy, Shared
-from relay.policy.lists import CompiledList, domain_key
+from relay.policy.lists import CompiledList, domain_key, mailbox_key
 from relay.policy.schema import AttachmentCondition, FindingCondition, HeaderCondition, SizeCondition
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -64,7 +64,7 @@ def addresses(side: str, texts: tuple[str, ...]) -> Callable[[Copy], bool]:
     Raises:
         AddressError: one of them is no address.
     """
-    keys = frozenset(Address.parse(text).key for text in texts)
+    keys = frozenset(mailbox_key(text) for text in texts)
 
     def check(copy: Copy) -> bool:
         mailbox = copy.mailbox(side)

@@ -13,6 +13,10 @@ from relay.policy.near import Neighbours
 
 MAX_ROWS: Final = 1_000_000
 _COLUMNS: Final = ("address", "clinic", "date", "expiry")
+_LIKE: Final = {"clinic": "clini", "expiry": "expir"}
+"""How the names begin that are meant for a column whose absence would make a row count for more."""
+_AHEAD: Final = 14 * 3600
+"""Seconds by which the earliest time zone is ahead of UTC: what is today anywhere does not lie in the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,20 @@ def member_key(text: str) -> str:
     """
     text = text.strip()
     if "@" in text:
-        return Address.parse(text).key
+        return mailbox_key(text)
     return "*." + normalise_domain(text[2:]) if text.startswith("*.") else domain_key(text)
+
+
+def mailbox_key(text: str) -> str:
+    """The look-up form of one address.
+
+    Raises:
+        AddressError: not an address, or one that is written as if ``*`` meant all of a domain.
+    """
+    address = Address.parse(text)
+    if address.local == "*":
+        raise AddressError("`*` before the @ stands for itself; for all of a domain give the domain")
+    return address.key
 
 
 def domain_key(text: str) -> str:
@@ -104,7 +120,7 @@ def read_csv(members: Members, text: str, name: str, *, now: float) -> tuple[lis
                 continue
             where = f"{name}:{rows.line_num}"
             if columns is None:
-                columns = _columns(row, where, faults)
+                columns = _columns(row, where, faults, warnings)
                 if not columns:
                     break
                 continue
@@ -119,8 +135,15 @@ def read_csv(members: Members, text: str, name: str, *, now: float) -> tuple[lis
     return faults, warnings
 
 
-def _columns(row: list[str], where: str, faults: list[Problem]) -> dict[str, int]:
+def _columns(row: list[str], where: str, faults: list[Problem], warnings: list[Problem]) -> dict[str, int]:
     names = [cell.strip().lower() for cell in row]
+    for name in _COLUMNS:
+        if names.count(name) > 1:
+            faults.append(Problem(where=where, what=f"the column `{name}` is given twice", hint="keep one"))
+    for wanted, beginning in _LIKE.items():
+        if wanted not in names and any(name.startswith(beginning) for name in names):
+            what = f"there is no column `{wanted}`, though one is called much like it; that one is ignored"
+            warnings.append(Problem(where=where, what=what, hint=f"call it {wanted}"))
     columns = {name: number for number, name in enumerate(names) if name in _COLUMNS}
     if "address" not in columns and "domain" in names:
         columns["address"] = names.index("domain")
@@ -158,7 +181,7 @@ def _read_row(
     until = _end_of(dates["expiry"])
     if until <= now:
         warnings.append(Problem(where=where, what="this row has expired and does not count", hint="renew or remove it"))
-    if dates["date"] and _end_of(dates["date"]) - 86400 > now:
+    if dates["date"] and _end_of(dates["date"]) - 86400 > now + _AHEAD:
         faults.append(Problem(where=where, what="`date` lies in the future", hint="give the day that has been"))
         return
     members.add(key, Row(clinic=cell.get("clinic", "").lower(), until=until))

@@ -4,6 +4,7 @@ import pytest
 
 from relay.core.address import Address
 from relay.core.envelope import Attachment, ClientSession
+from relay.core.errors import ProblemsError
 from relay.core.phi import FindingGroup, Phi
 from tests.support.policies import NOW, compile_text, facts, finding, one_rule, rule_for
 
@@ -127,6 +128,29 @@ def listed(when):
 )
 def test_lists(when, to, hit):
     assert rule_for(listed(when), to=to) == ("hit" if hit else "rest")
+
+
+@pytest.mark.parametrize(
+    ("header", "missed"),
+    [
+        ("address,clinic,date,expires", ["expiry"]),
+        ("address,Clinics,date,Expiry date", ["clinic", "expiry"]),
+        ("address,clinic,expiry,expired by", []),
+        ("address,note", []),
+    ],
+)
+def test_a_column_that_is_called_much_like_one_that_binds_is_told_of(header, missed):
+    policy = one_rule("{ recipient: { in: l } }", head="lists: { l: { file: l.csv } }", csv={"l": f"{header}\n"})
+    assert [one.what.split("`")[1] for one in policy.warnings] == missed
+    assert all(one.where == "l.csv:1" for one in policy.warnings)
+
+
+def test_the_day_it_is_somewhere_already_does_not_lie_in_the_future():
+    csv, evening = {"l": "address,date\npat@mail.example,2026-03-02\n"}, 1_772_400_000.0  # 2026-03-01 21:20 UTC
+    policy = one_rule("{ recipient: { in: l } }", head="lists: { l: { file: l.csv } }", csv=csv, now=evening)
+    assert rule_for(policy, to="pat@mail.example") == "hit"
+    with pytest.raises(ProblemsError, match="lies in the future"):
+        one_rule("{ recipient: { in: l } }", head="lists: { l: { file: l.csv } }", csv=csv, now=evening - 43_200)
 
 
 def test_a_row_bound_to_a_clinic_counts_for_that_clinics_mail_only():
