@@ -19,6 +19,9 @@ FULL, SHA2_256, SHA2_512 = range(3)
 _DIGEST_SIZE: Final = {SHA2_256: 32, SHA2_512: 64}
 _MAX_RECORDS: Final = 64
 _MAX_CHAIN: Final = 16
+_MAX_ANCHORS: Final = 4
+"""Anchors that a chain is led to: each may cost a hundred signatures, and nothing else is done meanwhile. A domain that
+changes its authority names two or three."""
 _USAGE_NAMES: Final = {DANE_TA: "DANE-TA", DANE_EE: "DANE-EE"}
 
 
@@ -86,15 +89,22 @@ def match(chain: Sequence[bytes], records: Iterable[Tlsa], *, names: Sequence[st
     if not chain:
         raise MismatchError("the server showed no certificate")
     reason = "its certificate matches none of its TLSA records"
+    tried: set[bytes] = set()
     for record in sorted(records, key=lambda one: -one.usage):
         if record.usage == DANE_EE and _selected(chain[0], record) == record.data:
             return record
-        if record.usage == DANE_TA:
-            for anchor in _anchors(chain, record):
-                fault = _chain_fault(chain, anchor, names, now)
-                if not fault:
-                    return record
-                reason = f"its certificate matches a TLSA record, but {fault}"
+        if record.usage != DANE_TA:
+            continue
+        for anchor in _anchors(chain, record):
+            if anchor in tried:
+                continue
+            if len(tried) == _MAX_ANCHORS:
+                raise MismatchError(reason)
+            tried.add(anchor)
+            fault = _chain_fault(chain, anchor, names, now)
+            if not fault:
+                return record
+            reason = f"its certificate matches a TLSA record, but {fault}"
     raise MismatchError(reason)
 
 
@@ -123,19 +133,31 @@ def _chain_fault(chain: Sequence[bytes], anchor: bytes, names: Sequence[str], no
         leaf = x509.load_der_x509_certificate(chain[0])
         between = [x509.load_der_x509_certificate(der) for der in chain[1:] if der != anchor]
         store = Store([x509.load_der_x509_certificate(anchor)])
+        name = _borne(leaf, names)
     except Exception:  # noqa: BLE001  a stranger's bytes: what cannot be read does not match
         return "a certificate of the chain cannot be read"
     builder = PolicyBuilder().store(store).time(dt.datetime.fromtimestamp(now, dt.UTC).replace(tzinfo=None))
     # The web's rules for issuers hold; for the leaf only its names: private authorities leave out the usages.
     leaf_policy = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
     builder = builder.extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=leaf_policy)
-    for name in names:
-        try:
-            builder.build_server_verifier(x509.DNSName(name)).verify(leaf, between)
-        except (VerificationError, ValueError):
-            continue
+    try:
+        builder.build_server_verifier(x509.DNSName(name)).verify(leaf, between)
+    except (VerificationError, ValueError):
+        return "the chain does not lead to it under the host's name"
+    return ""
+
+
+def _borne(leaf: x509.Certificate, names: Sequence[str]) -> str:
+    """The first of the names that the leaf seems to bear: its chain is looked at once, and not for each name anew.
+
+    A leaf that bears two is good under both or under none. What it truly bears is for the verifier to say.
+    """
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
         return ""
-    return "the chain does not lead to it under the host's name"
+    borne = {name.lower() for name in found.get_values_for_type(x509.DNSName)}
+    return next((name for name in names if name in borne or f"*.{name.partition('.')[2]}" in borne), "")
 
 
 def public_key_info(der: bytes) -> bytes:

@@ -4,6 +4,7 @@ import time
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.verification import Store
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,38 @@ def test_one_matching_record_among_others_is_enough():
     other = issue(MX)
     records = [tlsa(DANE_EE, 1, 1, other.der), tlsa(DANE_TA, 0, 1, other.der), tlsa(DANE_TA, 0, 1, ROOT.der)]
     assert match(CHAIN, records, names=NAMES, now=NOW) == records[2]
+
+
+def test_a_hostile_domain_gets_few_chains_looked_at(monkeypatch):
+    """Eleven anchors in four forms under three names, each leading nowhere by way of many: it took 14 s of the loop."""
+    looked_at = []
+
+    def count(roots):
+        looked_at.append(roots)
+        return Store(roots)
+
+    monkeypatch.setattr("relay.trust.dane.Store", count)
+    key = ec.generate_private_key(ec.SECP256R1())
+    between = [issue("Between", MIDDLE, ca=True) for _ in range(4)]
+    anchors = [issue("Nowhere", ca=True, key=key) for _ in range(11)]
+    names = (MX, "good.example", "a.good.example")
+    leaf = issue(MX, between[0], names=names)
+    records = [tlsa(DANE_TA, CERT, matching, one.der) for one in anchors for matching in (0, 2)]
+    records += [tlsa(DANE_TA, SPKI, matching, anchors[0].der) for matching in (0, 2)]
+    chain = [leaf.der, *(one.der for one in between), *(one.der for one in anchors)]
+    assert "does not lead" in refused(chain, *usable(records), names=names)
+    assert 0 < len(looked_at) <= 4
+
+
+def test_the_same_anchor_in_many_forms_is_looked_at_once():
+    forms = [tlsa(DANE_TA, selector, matching, MIDDLE.der) for selector in (0, 1) for matching in (0, 2)]
+    elsewhere = issue("Elsewhere", ca=True)
+    records = [tlsa(DANE_TA, CERT, FULL, one.der) for one in (elsewhere, issue("Gone", ca=True))]
+    last = tlsa(DANE_TA, SPKI, 2, ROOT.der)
+    other = issue(MX, elsewhere)
+    chain = (LEAF.der, MIDDLE.der, ROOT.der)
+    assert match(chain, [*records, *forms, last], names=NAMES, now=NOW) == forms[0]
+    assert "does not lead" in refused((other.der, *chain[1:]), *forms, last)
 
 
 @pytest.mark.parametrize(
