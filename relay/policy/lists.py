@@ -137,9 +137,11 @@ def read_csv(members: Members, text: str, name: str, *, now: float) -> tuple[lis
 
 def _columns(row: list[str], where: str, faults: list[Problem], warnings: list[Problem]) -> dict[str, int]:
     names = [cell.strip().lower() for cell in row]
-    for name in _COLUMNS:
-        if names.count(name) > 1:
-            faults.append(Problem(where=where, what=f"the column `{name}` is given twice", hint="keep one"))
+    faults += [
+        Problem(where=where, what=f"the column `{name}` is given twice", hint="keep one")
+        for name in _COLUMNS
+        if names.count(name) > 1
+    ]
     for wanted, beginning in _LIKE.items():
         if wanted not in names and any(name.startswith(beginning) for name in names):
             what = f"there is no column `{wanted}`, though one is called much like it; that one is ignored"
