@@ -57,7 +57,7 @@ def translate(error: BaseException) -> BaseException:
             return error
         case _ if is_full(error):
             return StoreFullError("the disk is full")
-        case apsw.CorruptError() | apsw.NotADBError():
+        case apsw.CorruptError() | apsw.NotADBError() | UnicodeDecodeError():
             return CorruptError(f"the queue file is damaged ({error}); stop Postern and run `postern queue repair`")
         case apsw.BusyError() | apsw.LockedError() | apsw.CantOpenError() | apsw.ReadOnlyError():
             return StoreUnavailableError(f"the queue file cannot be used now: {error}")

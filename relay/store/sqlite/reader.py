@@ -49,7 +49,7 @@ class Reader:
             raise StoreError("the store is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:  # the second: what is kept as text is none any more
             raise translate(error) from error
 
     def close(self) -> None:

@@ -264,8 +264,8 @@ class _Mending:
         for number, recipient in enumerate(message.envelope.recipients):
             if number not in covered:
                 by_domain[recipient.address.domain].append(RecipientState(number=number, recipient=recipient))
-        taken = {int(name.rpartition(".")[2]) for name in (*lost, *(entry.id for entry in found))}
-        start = max(taken, default=-1) + 1
+        numbers = [name.rpartition(".")[2] for name in (*lost, *(entry.id for entry in found))]
+        start = max([int(number) for number in numbers if number.isdecimal()], default=-1) + 1
         what = "an entry was lost: its recipients are held, and may have their copy already; redecide or remove it"
         for number, (domain, states) in enumerate(sorted(by_domain.items()), start=start):
             entry_id = f"{message.id}.{number}"

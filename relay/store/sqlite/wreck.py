@@ -49,25 +49,33 @@ class Wreck:
         self._connection.close()
 
     def keys(self, table: str, *columns: str) -> set[tuple[Any, ...]]:
-        """The keys of a table's rows that can be reached from its front and its back."""
+        """The keys of a table's rows that can be reached from its front and its back, and that are keys still."""
+        texts = self._texts(table, columns)
         found: set[tuple[Any, ...]] = set()
         for order, sign in (("ASC", ">"), ("DESC", "<")):
-            for key in self._walk(table, columns, order, sign):
+            for key in self._walk(table, texts, order, sign):
                 if key in found:  # the two ways have met: nothing lies between
-                    return found
+                    return _decoded(found, texts)
                 found.add(key)
-        return found
+        return _decoded(found, texts)
 
     def names(self, table: str, column: str) -> set[Any]:
         """:meth:`keys` of a table with one key column."""
         return {key for (key,) in self.keys(table, column)}
 
-    def _walk(self, table: str, columns: tuple[str, ...], order: str, sign: str) -> Iterator[tuple[Any, ...]]:
-        names, ordered = ", ".join(columns), ", ".join(f"{column} {order}" for column in columns)
-        further = f"WHERE ({names}) {sign} ({', '.join('?' * len(columns))})"
+    def _texts(self, table: str, columns: tuple[str, ...]) -> dict[str, bool]:
+        """Whether each column holds text."""
+        kinds = {row[1]: row[2] for row in self._connection.execute(f"PRAGMA table_info({table})").fetchall()}
+        return {column: kinds[column] == "TEXT" for column in columns}
+
+    def _walk(self, table: str, texts: dict[str, bool], order: str, sign: str) -> Iterator[tuple[Any, ...]]:
+        """Keys in order, text as its octets: a changed bit may leave none, and the walk goes on behind it."""
+        names, ordered = ", ".join(texts), ", ".join(f"{column} {order}" for column in texts)
+        shown = ", ".join(f"CAST({column} AS BLOB)" if is_text else column for column, is_text in texts.items())
+        bound = ", ".join("CAST(? AS TEXT)" if is_text else "?" for is_text in texts.values())
         where, after, step = "", tuple[Any, ...](), _STEP
         while True:
-            query = f"SELECT {names} FROM {table} {where} ORDER BY {ordered} LIMIT {step}"  # noqa: S608  our own names
+            query = f"SELECT {shown} FROM {table} {where} ORDER BY {ordered} LIMIT {step}"  # noqa: S608  our own names
             try:
                 page = self._connection.execute(query, after).fetchall()
             except _DAMAGED:
@@ -78,13 +86,13 @@ class Wreck:
             yield from page
             if len(page) < step:
                 return
-            where, after = further, page[-1]
+            where, after = f"WHERE ({names}) {sign} ({bound})", page[-1]
 
     def row(self, query: str, *values: Any) -> tuple[Any, ...] | None:
         """One row by its key; ``None`` when it is not there or cannot be read."""
         try:
             found: tuple[Any, ...] | None = self._connection.execute(query, values).fetchone()
-        except _DAMAGED:
+        except (*_DAMAGED, UnicodeDecodeError):
             return None
         return found
 
@@ -92,6 +100,23 @@ class Wreck:
 def of_message(ids: Iterable[str]) -> set[str]:
     """The message ids in entry ids, ``MESSAGE.N``."""
     return {entry_id.rpartition(".")[0] for entry_id in ids}
+
+
+def _decoded(keys: Iterable[tuple[Any, ...]], texts: dict[str, bool]) -> set[tuple[Any, ...]]:
+    """The keys, with their text as text. One that is none was another's: its row is told of by that name as lost."""
+    found = set()
+    for key in keys:
+        parts = [_text(part) if is_text else part for part, is_text in zip(key, texts.values(), strict=True)]
+        if None not in parts:
+            found.add(tuple(parts))
+    return found
+
+
+def _text(octets: bytes | None) -> str | None:
+    try:
+        return None if octets is None else octets.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _give_header(path: Path) -> None:

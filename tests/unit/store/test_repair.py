@@ -1,6 +1,7 @@
 """A queue with damaged pages: what is sound is carried over, what is not is told of, and none of it in silence."""
 
 import random
+import re
 import shutil
 import sqlite3
 import struct
@@ -165,6 +166,17 @@ def sql(directory, *statements):
         for statement in statements:
             connection.execute(statement)
     connection.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_no_changed_bit_in_a_key_ends_a_repair_or_makes_a_message_go_in_silence(damaged, seed):
+    directory, rng = damaged(), random.Random(seed)
+    file = directory / "data" / "queue.db"
+    octets = bytearray(file.read_bytes())
+    for found in rng.sample(list(re.finditer(rb"m0\d\dx\d+(\.0)?|mta-sts|d\d+\.example", octets)), 6):
+        octets[rng.randrange(*found.span())] ^= 1 << rng.randrange(8)
+    file.write_bytes(octets)
+    await check(directory, mend(directory))
 
 
 async def test_an_entry_that_is_lost_is_held_for_an_operator_under_the_highest_floor(damaged):

@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from relay.core.change import Settle
-from relay.core.errors import ProblemsError, StoreError, StoreFullError, StoreUnavailableError
+from relay.core.errors import CorruptError, ProblemsError, StoreError, StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter
 from relay.store import DirectoryLock, SqliteStore, StoreOptions
@@ -297,6 +297,17 @@ async def test_damage_met_while_running_is_an_error_with_what_to_do(tmp_path):
     database(tmp_path).write_bytes(pages)
     with pytest.raises((StoreError, ProblemsError), match="damaged"):
         await build(tmp_path).open("two")
+
+
+async def test_a_key_that_is_no_text_any_more_is_an_error_with_what_to_do(tmp_path, opened):
+    await opened.commit(keeping()[0])
+    with apsw.Connection(str(database(tmp_path))) as connection:
+        connection.execute("UPDATE entries SET destination = CAST(x'e5' AS TEXT)")
+    connection.close()
+    with pytest.raises(CorruptError, match="queue repair"):
+        await opened.claim(now=NOW, limit=1)
+    with pytest.raises(CorruptError, match="queue repair"):
+        await opened._reader.run(lambda: opened._reader.rows("SELECT destination FROM entries"))
 
 
 async def test_another_programs_database_is_refused(tmp_path):
