@@ -13,7 +13,7 @@ from relay.config.clients import load_clients
 from relay.config.reputation import AutoReplies
 from relay.config.settings import Settings
 from relay.core.errors import PosternError, StoreError
-from relay.core.ports import Knowledge, Metrics, QueueStore, Vault
+from relay.core.ports import Knowledge, Metrics, Vault
 from relay.core.returning import ReportKind
 from relay.delivery.provider import Providers
 from relay.delivery.routing import RouteTable
@@ -38,7 +38,6 @@ class Standing:
     def __init__(
         self,
         settings: Settings,
-        store: QueueStore,
         knowledge: Knowledge,
         vault: Vault,
         metrics: Metrics,
@@ -47,7 +46,7 @@ class Standing:
         self.listed = SuppressionList(knowledge, vault, CLOCK)
         self.view = SuppressionView(self.listed, CLOCK)
         options = KeeperOptions(hard_bounce=settings.suppression.hard_bounce)
-        self.keeper = SuppressionKeeper(self.listed, store, options, CLOCK, metrics, providers)
+        self.keeper = SuppressionKeeper(self.listed, options, CLOCK, metrics, providers)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

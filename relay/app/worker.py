@@ -132,7 +132,7 @@ class WorkerService:
             writer=incarnation(settings, self._life.name),
         )
         providers, rules = load_providers(), load_classifier(settings.bounces.rules)
-        self._standing = Standing(settings, self._store, self._store, self._vault, self._metrics, providers)
+        self._standing = Standing(settings, self._store, self._vault, self._metrics, providers)
         self._returns = Returns(settings, self._store, self._vault, self._metrics, self._standing)
         self._recorder = Recorder(
             self._notices, retry, _CHANCE.random, self._metrics, classifier=rules, providers=providers

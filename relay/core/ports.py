@@ -280,8 +280,8 @@ class Knowledge(Protocol):
 class Suppressions(Protocol):
     """Mailboxes that get no mail for now, shared by all workers."""
 
-    async def suppress(self, item: Suppression) -> None:
-        """Add it, in the place of an older one for the same mailbox, tenant and stream.
+    async def suppress(self, item: Suppression, *, events: tuple[AuditEvent, ...] = ()) -> None:
+        """Add it, in the place of an older one for the same mailbox, tenant and stream; ``events`` in the same commit.
 
         Raises:
             StoreError: it cannot be kept now.

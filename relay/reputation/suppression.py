@@ -14,11 +14,11 @@ import orjson
 import structlog
 
 from relay.core.address import Address
-from relay.core.change import AuditEvent, Note
+from relay.core.change import AuditEvent
 from relay.core.entry import Claimed
 from relay.core.errors import AddressError, SealError, StoreError
 from relay.core.fate import Fate, FateKind
-from relay.core.ports import Clock, Knowledge, Known, Metrics, QueueStore, Vault
+from relay.core.ports import Clock, Knowledge, Known, Metrics, Vault
 from relay.core.reply import Reply
 from relay.core.suppression import Cause, Suppression
 from relay.delivery.bounce import BounceAction, Verdict
@@ -50,14 +50,15 @@ class SuppressionList:
         self._vault = vault
         self._clock = clock
 
-    async def suppress(self, item: Suppression) -> None:
-        """Add it, in the place of an older one for the same mailbox, tenant and stream.
+    async def suppress(self, item: Suppression, *, events: tuple[AuditEvent, ...] = ()) -> None:
+        """Add it, in the place of an older one for the same mailbox, tenant and stream; ``events`` in the same commit.
 
         Raises:
             StoreError: it cannot be kept now.
         """
         newest, *others = self.names(item.address, item.tenant, item.stream)
-        await self._knowledge.learn(Known(kind=_KIND, name=newest, value=self._seal(newest, item), until=item.until))
+        known = Known(kind=_KIND, name=newest, value=self._seal(newest, item), until=item.until)
+        await self._knowledge.learn(known, events=events)
         for name in others:  # only now: whatever ends this between leaves two rows, and never none
             await self._knowledge.forget(_KIND, name)
 
@@ -266,14 +267,12 @@ class SuppressionKeeper:
     def __init__(
         self,
         listed: SuppressionList,
-        store: QueueStore,
         options: KeeperOptions,
         clock: Clock,
         metrics: Metrics,
         providers: Providers | None = None,
     ) -> None:
         self._list = listed
-        self._store = store
         self._options = options
         self._clock = clock
         self._metrics = metrics
@@ -325,8 +324,7 @@ class SuppressionKeeper:
     async def _note(self, item: Suppression, event: AuditEvent, provider: str) -> None:
         if not await self._list.heeds(item):
             return
-        await self._store.commit((Note(events=(event,)),))
-        await self._list.suppress(item)
+        await self._list.suppress(item, events=(event,))
         labels = {"cause": item.cause.value, "recipient_domain": item.address.domain}
         self._metrics.count("postern_suppressions_total", labels)
         labels = {"cause": item.cause.value, "provider": provider}

@@ -186,7 +186,7 @@ UNKNOWN = Reply.of(550, "5.1.1", "User unknown")
 async def keeping(listed, store, harness):
     """A keeper that runs, and how to tell it of a reply."""
     metrics = CountingMetrics()
-    keeper = SuppressionKeeper(listed, store, KeeperOptions(hard_bounce=DAY), harness.clock, metrics)
+    keeper = SuppressionKeeper(listed, KeeperOptions(hard_bounce=DAY), harness.clock, metrics)
     meanings = Meanings(metrics, load_classifier())
     meanings.listen(keeper.heed)
     task = asyncio.create_task(keeper.run())
@@ -249,7 +249,7 @@ async def test_a_bounce_prolongs_what_would_end_sooner(keeping, listed):
 
 async def test_a_keeper_without_room_says_so(listed, store, harness):
     metrics = CountingMetrics()
-    keeper = SuppressionKeeper(listed, store, KeeperOptions(waiting=1), harness.clock, metrics)
+    keeper = SuppressionKeeper(listed, KeeperOptions(waiting=1), harness.clock, metrics)
     message = a_message()
     claimed = Claimed(entry=an_entry(message, method=MethodName.TLS), message=message)
     verdict = Verdict(
@@ -261,7 +261,7 @@ async def test_a_keeper_without_room_says_so(listed, store, harness):
 
 
 async def test_suppression_can_be_off(listed, store, harness):
-    keeper = SuppressionKeeper(listed, store, KeeperOptions(hard_bounce=0), harness.clock, CountingMetrics())
+    keeper = SuppressionKeeper(listed, KeeperOptions(hard_bounce=0), harness.clock, CountingMetrics())
     message = a_message()
     verdict = Verdict(klass=BounceClass.INVALID_RECIPIENT, action=BounceAction.SUPPRESS, rule="x", permanent=True)
     keeper.heed(Claimed(entry=an_entry(message), message=message), 0, Fate(kind=FateKind.BOUNCED, at=NOW), verdict)
@@ -315,7 +315,7 @@ async def test_what_cannot_be_sealed_anew_now_stays_suppressed(store, harness, m
     await listed.suppress(item)
     vault.adopt(vault.ring.rotated(now=NOW, random=os.urandom))
 
-    async def full(_known):
+    async def full(_known, **_):
         raise StoreFullError("no room")
 
     monkeypatch.setattr(store, "learn", full)
@@ -330,7 +330,7 @@ async def test_what_cannot_be_sealed_anew_now_stays_suppressed(store, harness, m
 async def test_a_fault_with_one_bounce_does_not_end_the_keeping(keeping, listed, monkeypatch):
     real = listed.suppress
 
-    async def fails(_item):
+    async def fails(_item, **_):
         monkeypatch.setattr(listed, "suppress", real)
         raise RuntimeError("a fault of ours")
 
@@ -339,6 +339,32 @@ async def test_a_fault_with_one_bounce_does_not_end_the_keeping(keeping, listed,
     assert await listed.find(PAT) == []
     await keeping(UNKNOWN)
     assert len(await listed.find(PAT)) == 1
+
+
+async def test_a_suppression_that_cannot_be_kept_is_not_told_of(keeping, listed, store, monkeypatch):
+    refuses = Knowledge(store)
+    monkeypatch.setattr(listed, "_knowledge", refuses)
+    await keeping(Reply.of(550, "5.1.1", "User unknown"))
+    assert await store.outbox(limit=10) == []
+    refuses.error = None
+    await keeping(Reply.of(550, "5.1.1", "User unknown"))
+    assert [event.kind for row in await store.outbox(limit=10) for event in row.events] == ["suppressed"]
+
+
+class Knowledge:
+    """A store that keeps nothing while it has an error to raise."""
+
+    def __init__(self, store):
+        self._store = store
+        self.error = StoreFullError("full")
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def learn(self, *arguments, **fields):
+        if self.error is not None:
+            raise self.error
+        return await self._store.learn(*arguments, **fields)
 
 
 async def test_a_fault_in_reading_does_not_end_the_view(store, harness, monkeypatch):
