@@ -45,6 +45,8 @@ def normalise_domain(text: str) -> str:
 def _normalise_literal(inner: str) -> str:
     try:
         if inner[:5].lower() == "ipv6:":
+            if "%" in inner:  # a zone, behind which anything might stand: RFC 5321 section 4.1.3 knows none
+                raise AddressError("the address literal names a zone")
             return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
         return f"[{ipaddress.IPv4Address(inner)}]"
     except ValueError as error:

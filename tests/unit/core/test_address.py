@@ -33,7 +33,8 @@ def test_reads_what_the_rfcs_allow(text, local, domain):
     "text",
     [
         "", "pat", "@mail.example", "pat@", "pat roe@mail.example", ".pat@mail.example", "pat..roe@mail.example",
-        "pat@mail..example", "pat@-mail.example", "pat@[300.1.1.1]", "pat@[IPv6:zz]", 'pat"roe@mail.example',
+        "pat@mail..example", "pat@-mail.example", "pat@[300.1.1.1]", "pat@[IPv6:zz]",
+        "pat@[IPv6:2620:0:2d0:200::7%eth0]", "pat@[IPv6:2620:0:2d0:200::7%> NOTIFY=NEVER]", 'pat"roe@mail.example',
         "pat@mail.example\r\nRCPT TO:<x@y.example>", "pat\x00@mail.example", '"pat\r\n"@mail.example',
         "a" * 65 + "@mail.example", "pat@" + "a" * 64 + ".example", "pat@" + ".".join(["a" * 60] * 5), "pat@exa mple",
     ],
