@@ -11,7 +11,15 @@ IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
-_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1, deprecated
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is routed on the Internet (RFC 4291 section 2.4 and IANA's registry of addresses). What lies outside
+is local, or reserved: site-local addresses, and the NAT64 of one's own network (64:ff9b:1::/48, RFC 8215) above all."""
+_BESIDES: Final = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # RFC 6890; Python knows two pieces of it
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays, RFC 7526
+    ipaddress.IPv6Network("3fff::/20"),  # documentation, RFC 9637
+)
+"""Special-purpose networks that Python 3.11 takes for public ones."""
 
 
 class AddressGuard:
@@ -30,7 +38,14 @@ class AddressGuard:
         address = ipaddress.ip_address(text)
         if any(address.version == network.version and address in network for network in self._allowed):
             return True
-        return all(one.is_global and not one.is_multicast for one in _with_embedded(address))
+        return all(_is_public(one) for one in _with_embedded(address))
+
+
+def _is_public(address: IPAddress) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
+        return False
+    special = any(address in network for network in _BESIDES if network.version == address.version)
+    return address.is_global and not address.is_multicast and not special
 
 
 def _with_embedded(address: IPAddress) -> list[IPAddress]:
@@ -43,8 +58,6 @@ def _with_embedded(address: IPAddress) -> list[IPAddress]:
     if address in _NAT64:
         return [last]
     inside: list[IPAddress] = [address]
-    if address in _COMPATIBLE:
-        inside.append(last)
     if address.sixtofour is not None:
         inside.append(address.sixtofour)
     if address.teredo is not None:

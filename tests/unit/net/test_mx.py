@@ -169,7 +169,8 @@ async def test_a_configured_host_may_be_internal_only_when_its_route_says_so():
     "address",
     ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
      "255.255.255.255", "192.0.2.1", "::1", "fe80::1", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
-     "2002:a00:1::", "::", "::10.0.0.1", "2001:db8::1"],
+     "2002:a00:1::", "::", "::10.0.0.1", "2001:db8::1", "64:ff9b:1::a00:1", "::ffff:0:10.0.0.1", "fec0::1", "5f00::1",
+     "3fff::1", "4000::1", "192.0.0.8", "192.88.99.1", "::192.0.32.7"],
 )  # fmt: skip
 def test_special_purpose_addresses_are_refused(address):
     assert not AddressGuard().permits(address)
@@ -182,3 +183,5 @@ def test_what_is_configured_is_permitted():
     assert not guard.permits("192.168.0.1")
     assert guard.permits("192.0.32.7")
     assert guard.permits("2620:0:2d0:200::7")
+    assert guard.permits("64:ff9b::192.0.32.7")  # the NAT64 that everybody knows, on the way to a public address
+    assert AddressGuard(("64:ff9b:1::/48",)).permits("64:ff9b:1::192.0.32.7")
