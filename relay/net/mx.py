@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Final
@@ -120,7 +121,7 @@ class HostFinder:
 
     def _literal(self, domain: str) -> Host:
         text = domain[1:-1].removeprefix("IPv6:")
-        address = str(ipaddress.ip_address(text))
+        address = _plain(text)
         if address in self._own_addresses:
             raise _refusal(Trouble.LOOP, "the address literal is this server itself", domain)
         if not self._guard.permits(address):
@@ -167,7 +168,9 @@ class HostFinder:
         types = [kind for kind, wanted in (("AAAA", self._options.ipv6), ("A", self._options.ipv4)) if wanted]
         answers = await asyncio.gather(*(self._resolver.lookup(name, kind) for kind in types))
         answered = [answer for answer in answers if answer.found is not Found.FAILED]
-        every = [str(ipaddress.ip_address(record.address)) for answer in answers for record in answer.records]
+        # The families in turn (RFC 8305 section 4): many addresses of one that leads nowhere leave room for the other.
+        turns = itertools.zip_longest(*([_plain(record.address) for record in answer.records] for answer in answers))
+        every = [text for turn in turns for text in turn if text is not None]
         if not guarded:
             usable = every
         else:
@@ -181,6 +184,13 @@ class HostFinder:
             secure=bool(answered) and all(answer.secure for answer in answered),
             canonical=next((answer.name for answer in answered if answer.name), name),
         )
+
+
+def _plain(text: str) -> str:
+    """An address as it is compared; an IPv4 address that is written as one of IPv6 is that IPv4 address."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _no_host(domain: str, found: list[_Addresses], *, implicit: bool) -> ConnectError:

@@ -71,6 +71,28 @@ async def test_addresses_of_both_families_ipv6_first():
         assert host.addresses == ("192.0.32.7",)
 
 
+async def test_many_addresses_of_one_family_leave_room_for_the_other():
+    six, four = [f"2620:0:2d0:200::{n}" for n in range(1, 7)], [f"192.0.32.{n}" for n in range(1, 3)]
+    async with Dns({"x.example": {"A": four, "AAAA": six}}) as it:
+        [host] = await it.finder.hosts("x.example")
+        assert [":" in address for address in host.addresses] == [True, False, True, False]
+    async with Dns({"x.example": {"A": four[:1], "AAAA": six}}) as it:
+        [host] = await it.finder.hosts("x.example")
+        assert [":" in address for address in host.addresses] == [True, False, True, True]
+
+
+async def test_an_ipv4_address_written_as_ipv6_is_that_address():
+    ours = MxOptions(own_addresses=frozenset({"192.0.32.99"}))
+    async with Dns(
+        {"x.example": {"AAAA": ["::ffff:192.0.32.99"]}, "y.example": {"AAAA": ["::ffff:10.0.0.1"]}}, ours
+    ) as it:
+        assert await it.trouble() is Trouble.LOOP
+        assert await it.trouble("y.example") is Trouble.FORBIDDEN_ADDRESS
+        assert await it.trouble("[IPv6:::ffff:192.0.32.99]") is Trouble.LOOP
+        [host] = await it.finder.hosts("[IPv6:::ffff:192.0.32.7]")
+        assert host.addresses == ("192.0.32.7",)
+
+
 async def test_without_mx_the_domain_is_the_host():
     async with Dns({"x.example": {"A": ["192.0.32.7"]}}) as it:
         assert await it.names() == ["x.example"]
