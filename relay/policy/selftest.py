@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP
 
@@ -111,17 +112,33 @@ def facts_of(message: SampleMessage, scan: Scan, *, now: float) -> tuple[Message
         verdict=report.verdict,
         attachments=report.attachments,
         stream=message.stream,
-        received_at=datetime.fromisoformat(message.received).timestamp() if message.received else now,
+        received_at=_moment(message.received) if message.received else now,
     )
     return facts, recipient
+
+
+def _moment(text: str) -> float:
+    """Unix seconds of an ISO time; UTC where it names no zone, so that a test is the same on every machine."""
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def build(message: SampleMessage) -> bytes:
     """The bytes of a test's message, CRLF line ends.
 
     Raises:
-        ValueError: a header that cannot be written.
+        ValueError: a header or an attachment that cannot be written.
     """
+    for name in message.headers:
+        if name.lower().startswith("content-"):
+            raise ValueError(f"the header {name} comes from text, html and attachments")
+    try:
+        return _written(message).as_bytes()
+    except (AttributeError, LookupError, MessageError, TypeError) as error:  # faults of email.message over odd values
+        raise ValueError(f"a header or an attachment's type is not written as mail has it ({error})") from error
+
+
+def _written(message: SampleMessage) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     mail["From"] = message.from_ or "postmaster@localhost"
     mail["To"] = message.to
@@ -141,4 +158,4 @@ def build(message: SampleMessage) -> bytes:
         mail.add_attachment(
             attachment.text.encode(), maintype=maintype, subtype=subtype or "octet-stream", filename=attachment.name
         )
-    return mail.as_bytes()
+    return mail

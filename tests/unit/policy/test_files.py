@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import time
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +19,7 @@ from relay.core.phi import Phi, PhiVerdict
 from relay.core.ports import ScanReport
 from relay.policy import near, schema
 from relay.policy.jsonschema import json_schema
-from relay.policy.selftest import run_tests
+from relay.policy.selftest import facts_of, run_tests
 from relay.policy.source import parse
 from tests.support.policies import NOW, REST, compile_text, facts
 
@@ -182,6 +183,34 @@ def test_tests_inside_pass_and_fail_with_what_came_out():
 def test_a_test_whose_message_cannot_be_built_fails():
     text = TESTED.replace("RULE", "phi").replace("to: b@mail.example, html", "to: nobody, html")
     assert [result.passed for result in run_tests(compile_text(text), scan)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ('headers: { Sender: "a b <" }', "a header or an attachment's type"),
+        ("headers: { Content-Type: multipart/mixed }", "the header Content-Type comes from"),
+        ("attachments: [ { name: a, type: message/delivery-status, text: x } ]", "a header or an attachment's type"),
+        ('received: "yesterday"', "yesterday"),
+    ],
+)
+def test_a_test_whose_message_the_library_cannot_write_fails_and_is_told_of(odd, told):
+    text = TESTED.replace("RULE", "phi").replace("to: b@mail.example, html", f"to: b@mail.example, {odd}, html")
+    failed = run_tests(compile_text(text), scan)[1]
+    assert told in failed.problems[0].what
+
+
+def test_a_time_without_a_zone_is_utc_on_every_machine(monkeypatch):
+    text = TESTED.replace("RULE", "phi").replace("to: b@mail.example, html", "to: b@mail.example, received: TIME, html")
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        given = [compile_text(text.replace("TIME", f"2026-03-02T09:00:00{zone}")) for zone in ("", "Z")]
+        bare, utc = (facts_of(one.tests[1].test.message, scan, now=NOW)[0].received_at for one in given)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert bare == utc
 
 
 # --- reload -----------------------------------------------------------
