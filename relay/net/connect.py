@@ -151,15 +151,15 @@ class SmtpConnector:
             return (await self._reacher.reach(target)).session
         counted = how == "delivery"
         try:
-            reached = await self._reacher.reach(target)
+            reached = await self._reacher.reach(target, anew=how == "probe")
         except HostError as error:
             if error.failure.trouble is Trouble.BELOW_FLOOR:
                 self._tell(destination, target.assurance, error.proof or _missed(target, error), how)
             if counted and error.fault is not None:
                 self._count(destination, target, error.fault, error.source)
             raise
-        proof = reached.session.proof
-        self._tell(destination, target.assurance, proof, how)
+        if not reached.recalled:  # it says nothing of what the server can do now
+            self._tell(destination, target.assurance, reached.session.proof, how)
         if counted:
             self._count(destination, target, _fault(target.assurance, reached), reached.source)
         return reached.session

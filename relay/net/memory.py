@@ -29,6 +29,10 @@ class UnverifiedHosts:
         while len(self._faults) > self._size:
             self._faults.popitem(last=False)
 
+    def forget(self, host: str) -> None:
+        """Its certificate verified just now."""
+        self._faults.pop(host, None)
+
     def fault(self, host: str) -> Fault | None:
         """What was noted; ``None`` when nothing is, or when it is too old to be believed."""
         noted = self._faults.get(host)

@@ -51,11 +51,13 @@ class Reached:
     Attributes:
         fault: why it has less TLS than could be had; ``None`` when it has all that was tried for.
         source: the address it comes from.
+        recalled: whether the fault is what an earlier connection met: this one did not try.
     """
 
     session: SmtpSession
     fault: Fault | None
     source: str
+    recalled: bool = False
 
 
 class Reacher:
@@ -68,16 +70,21 @@ class Reacher:
         self._open_now = 0
         self._unverified = UnverifiedHosts(size=options.unverified_size, ttl=options.unverified_ttl)
 
-    async def reach(self, target: Target) -> Reached:
+    async def reach(self, target: Target, *, anew: bool = False) -> Reached:
         """Try the levels from the top down to the floor, over new connections.
+
+        Args:
+            target: where to.
+            anew: ask the host itself, whatever is remembered of it.
 
         Raises:
             HostError: the host cannot be used, or not at the floor.
         """
-        fault = self._unverified.fault(target.host.name) if target.floor <= Level.ENCRYPTED else None
+        fault = self._unverified.fault(target.host.name) if target.floor <= Level.ENCRYPTED and not anew else None
+        recalled = fault is not None
         if fault is None:
             try:
-                return await self._dial(target, Level.VERIFIED)
+                reached = await self._dial(target, Level.VERIFIED)
             except HostError as error:
                 if error.handshake and _may_go_clear(target):
                     return await self._dial(target, Level.CLEAR, fault=error.fault)
@@ -85,8 +92,12 @@ class Reacher:
                     raise
                 fault = error.fault
                 self._unverified.remember(target.host.name, fault)
+            else:
+                self._unverified.forget(target.host.name)
+                return reached
         try:
-            return await self._dial(target, Level.ENCRYPTED, fault=fault)
+            reached = await self._dial(target, Level.ENCRYPTED, fault=fault)
+            return replace(reached, recalled=recalled)
         except HostError as error:
             if not error.handshake or not _may_go_clear(target):
                 raise

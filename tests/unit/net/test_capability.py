@@ -67,7 +67,6 @@ async def test_a_server_that_could_and_now_cannot_raises_one_alarm(authority, tl
             ("alert", "tls-downgrade", MX)
         ]
         it.peer.behaviour = good
-        it.connector._reacher._unverified._faults.clear()
         await it.proof(floor=Level.VERIFIED)
         (found,) = await known(it)
         assert (found.level, found.downgraded_at) == ("verified", 0)
@@ -138,6 +137,34 @@ async def test_a_probe_meets_every_host_and_sends_no_mail(authority, tls, good):
         it.resolver.forget()
         with pytest.raises(ConnectError):
             await it.connector.probe(GOOD)
+
+
+async def test_a_probe_asks_the_server_itself_whatever_is_remembered_of_its_certificate(authority, tls, good):
+    expired = replace(good, certificate=authority.issue(MX, expired=True))
+    async with world(authority, tls, expired) as it:
+        await it.connector.probe(GOOD)
+        assert [one.level for one in await known(it)] == ["encrypted"]
+        it.peer.behaviour = good  # the partner renewed it
+        await it.connector.probe(GOOD)
+        assert [(one.level, one.failure) for one in await known(it)] == [
+            ("verified", "nobody vouches for the host's name")
+        ]
+
+
+async def test_what_is_only_remembered_is_no_downgrade(authority, tls, good):
+    expired = replace(good, certificate=authority.issue(MX, expired=True))
+    async with world(authority, tls, expired) as it:
+        await it.proof(floor=Level.CLEAR)
+        await known(it)
+        it.peer.behaviour = good  # the partner renewed it, and another worker met that
+        it.capabilities.saw(
+            Observation(domain=GOOD, proof=Proof(level=Level.VERIFIED, host=MX), how="delivery", at=NOW)
+        )
+        await known(it)
+        assert (await it.proof(floor=Level.CLEAR)).level is Level.ENCRYPTED  # by what this one remembers
+        assert [(one.level, one.downgraded_at) for one in await known(it)] == [("verified", 0)]
+        assert (await it.proof(floor=Level.VERIFIED)).level is Level.VERIFIED
+        assert (await it.proof(floor=Level.CLEAR)).level is Level.VERIFIED  # who met it renewed remembers no more
 
 
 async def test_a_store_that_fails_keeps_no_mail_from_going(authority, tls, good):
