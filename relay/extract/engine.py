@@ -13,7 +13,7 @@ from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
 from relay.core.ports import ScanReport
 from relay.extract.budget import Budget, Contents
 from relay.extract.formats.image import is_picture_of_something
-from relay.extract.inline import read_text_format
+from relay.extract.inline import read_text_format, shown
 from relay.extract.sniff import TEXT, sniff
 from relay.extract.tables import damaged, load_tables, mapped, read_sources
 from relay.mail.leaf import Leaf, MimeLimits
@@ -48,6 +48,7 @@ _ENCRYPTED: Final = frozenset({"application/pgp-encrypted", "application/pkcs7-m
 DEFERRED: Final = "deferred"
 """The fault of an attachment that only the helper may read."""
 _BODY: Final = frozenset({"text", "html"})
+_MESSAGE_NAMES: Final = (".eml", ".emlx", ".mht", ".mhtml", ".mbox")
 _UNNAMED: Final = frozenset({"text", "html", "unknown", "image"})  # the MIME type says more
 
 
@@ -322,13 +323,13 @@ class _Gathered:
             )
 
     def _read(self, leaf: Leaf) -> tuple[str, str]:
-        kind = sniff(leaf.data, leaf.content_type)
+        kind = sniff(leaf.data, leaf.content_type, leaf.filename)
         if leaf.content_type in _SIGNATURES or not leaf.data:
             return "unknown", ""
         if leaf.content_type in _ENCRYPTED:
             return "unknown", self._fault(leaf, "encrypted")
-        if kind in {"text", "html"} and not leaf.attached:
-            self.passages.append(Passage(leaf.number, text_of(leaf.data, _as_type(kind, leaf), leaf.charset)))
+        if kind in _BODY and not _is_file(leaf):
+            self.passages.append(Passage(leaf.number, shown(leaf.data, kind, leaf.content_type, leaf.charset)))
             return kind, ""
         if kind in TEXT and (kind != "text" or self._extractor is None):
             found = read_text_format(leaf.data, kind, leaf.content_type, leaf.charset)
@@ -355,5 +356,6 @@ class _Gathered:
         return reason
 
 
-def _as_type(kind: str, leaf: Leaf) -> str:
-    return "text/html" if kind == "html" else leaf.content_type
+def _is_file(leaf: Leaf) -> bool:
+    """Whether a text is opened as a file, rather than shown as a part of the message."""
+    return leaf.attached or leaf.filename.lower().endswith(_MESSAGE_NAMES)

@@ -7,6 +7,7 @@ from relay.extract.budget import AttachmentLimits, Budget, Contents, Extracted, 
 from relay.extract.formats.archive import read_compressed, read_tar, read_zip
 from relay.extract.formats.dicom import read_dicom
 from relay.extract.formats.image import is_picture_of_something
+from relay.extract.formats.message import is_message, read_message_file
 from relay.extract.formats.ocr import PictureReader
 from relay.extract.formats.ole import read_ole
 from relay.extract.formats.pdf import read_pdf
@@ -15,21 +16,7 @@ from relay.extract.formats.tnef import read_tnef
 from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
 from relay.extract.inline import read_text_format
 from relay.extract.sniff import TEXT, sniff
-from relay.mail.leaf import Leaf, MimeLimits
-from relay.mail.mime import read_message
-from relay.mail.text import text_of
-
-_MESSAGE: Final = frozenset({"message/rfc822", "application/mbox"})
-_HEADER_NAMES: Final = (
-    b"from:",
-    b"received:",
-    b"return-path:",
-    b"subject:",
-    b"date:",
-    b"message-id:",
-    b"mime-version:",
-    b"to:",
-)
+from relay.mail.leaf import Leaf
 
 
 class Extractor:
@@ -88,7 +75,7 @@ class _Walk:
             if name:
                 self.pieces.append(Piece(part=inner, text=name.replace("_", " ")))
             if content:
-                self.file(inner, content, "", sniff(content, ""), depth + 1)
+                self.file(inner, content, "", sniff(content, "", name), depth + 1)
         return extracted.type
 
 
@@ -102,8 +89,8 @@ def read_as(data: bytes, kind: str, content_type: str, budget: Budget) -> Extrac
     if reader is not None:
         return reader(data, budget)
     if kind in TEXT:
-        if kind == "text" and _is_message(data):
-            return _read_message(data, budget)
+        if kind == "text" and is_message(data):
+            return read_message_file(data, budget)
         return read_text_format(data, kind, content_type, "")
     if kind == "image":
         return _read_image(data, budget) if is_picture_of_something(data) else Extracted(type="image")
@@ -117,28 +104,6 @@ def _read_image(data: bytes, budget: Budget) -> Extracted:
     if not text:
         raise UnreadableError("image")
     return Extracted(type="image", text=text, faults=() if is_whole else ("image",))
-
-
-def _is_message(data: bytes) -> bool:
-    head = data[:2000].lower()
-    return head.startswith(_HEADER_NAMES) and sum(b"\n" + name in head for name in _HEADER_NAMES) >= 2
-
-
-def _read_message(data: bytes, budget: Budget) -> Extracted:
-    """An .eml file: its header and texts, and its other parts as children."""
-    tree = read_message(data, MimeLimits(depth=budget.limits.depth * 4, bytes=budget.limits.octets))
-    lines = [f"{name}: {value}" for name, value in tree.headers if name in {"subject", "from", "to", "cc", "date"}]
-    children = []
-    for leaf in tree.leaves:
-        kind = sniff(leaf.data, leaf.content_type)
-        if kind in {"text", "html"}:
-            lines.append(text_of(leaf.data, "text/html" if kind == "html" else leaf.content_type, leaf.charset))
-        else:
-            children.append((leaf.filename, leaf.data))
-    lines += [text for _, text in tree.notes]
-    return Extracted(
-        type="eml", text="\n".join(lines), children=tuple(children), faults=tuple({reason for _, reason in tree.faults})
-    )
 
 
 def _read_xml(data: bytes, budget: Budget) -> Extracted:

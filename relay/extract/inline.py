@@ -20,4 +20,12 @@ def read_text_format(data: bytes, kind: str, content_type: str, charset: str) ->
             return read_fhir(data)
     except (UnreadableError, RecursionError):
         return Extracted(type=kind, text=text_of(data, "text/plain", charset), structure=kind, faults=("malformed",))
-    return Extracted(type=kind, text=text_of(data, "text/html" if kind == "html" else content_type, charset))
+    return Extracted(type=kind, text=shown(data, kind, content_type, charset))
+
+
+def shown(data: bytes, kind: str, content_type: str, charset: str) -> str:
+    """The text of text or HTML. HTML that is called plain text is shown as either: it counts as both."""
+    if kind != "html":
+        return text_of(data, content_type, charset)
+    text = text_of(data, "text/html", charset)
+    return "\n".join((text, text_of(data, content_type, charset))) if content_type == "text/plain" else text

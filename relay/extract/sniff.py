@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from relay.mail.charset import decode
+
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF-", "pdf"),
     (b"PK\x03\x04", "zip"),
@@ -22,10 +24,20 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x78\x9f\x3e\x22", "tnef"),
 )
 _FIRST: Final = frozenset(magic[0] for magic, _ in _MAGIC)
+_COMMENT: Final = rb"<!--(?:(?!-->).){0,2000}+-->"  # to its first end: one that could go on is tried in each way
 _XML: Final = re.compile(
-    rb"\s*(?:<\?xml[^>]{0,200}\?>|<!--.{0,2000}?-->|<!DOCTYPE[^>\[]{0,200}>|\s){0,8}<([\w:.-]+)([^>]{0,2000})",
+    rb"\s*(?:<\?xml[^>]{0,200}\?>|" + _COMMENT + rb"|<!DOCTYPE[^>\[]{0,200}>|\s){0,8}<([\w:.-]+)([^>]{0,2000})",
     re.DOTALL,
 )
+_HTML: Final = re.compile(
+    rb"\s*(?:"
+    + _COMMENT
+    + rb"\s*){0,8}<(?:!doctype\s+html|(?:html|head|body|title|meta|link|base|style|script|div|p|span|"
+    rb"font|center|table|h[1-6]|br|hr|ul|ol|pre|form|img|strong|em|b|i|u)[\s/>])",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How HTML may begin: browsers, and spreadsheet programs, ask for no more."""
+_HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml", ".hta")
 _HL7: Final = re.compile(rb"[\x0b\s]{0,8}(?:FHS|BHS|MSH)([^\w\s])[^\r\n]*")
 _X12: Final = re.compile(rb"\s{0,8}ISA([^\w\s])(?:[^\r\n]{0,15}\1){15}")
 _FHIR: Final = re.compile(rb'"resourceType"\s*:\s*"[A-Z][A-Za-z]+"')
@@ -36,24 +48,31 @@ TEXT: Final = frozenset({"text", "html", "hl7v2", "x12", "fhir"})
 """Formats that are text and are read on the spot; all others are the helper's."""
 
 
-def sniff(data: bytes, content_type: str) -> str:
+def sniff(data: bytes, content_type: str, name: str = "") -> str:
     """The format's name.
+
+    Args:
+        data: all of the file.
+        content_type: its label, lower case, or empty.
+        name: its name, by which programs open it, or empty.
 
     Returns:
         One of :data:`TEXT`; a container or document (``pdf``, ``zip``, ``ole``, ``gzip``, ``tar``, ``rtf``, ``dicom``,
         ``c-cda``, ``fhir-xml``, ``xml``, ``image``, ``tnef`` ...); or ``unknown``.
     """
     if data[:1] and data[0] in _FIRST:
-        for magic, name in _MAGIC:
+        for magic, kind in _MAGIC:
             if data.startswith(magic):
-                return name
+                return kind
     if data[128:132] == b"DICM":
         return "dicom"
     if data[257:262] == b"ustar":
         return "tar"
     if b"%PDF-" in data[:1024]:
         return "pdf"
-    return _text_format(data, content_type) if _is_text(data, content_type) else _binary(data, content_type)
+    if not _is_text(data, content_type):
+        return _binary(data, content_type)
+    return _text_format(data, content_type, is_named_html=name.lower().endswith(_HTML_NAMES))
 
 
 def _is_text(data: bytes, content_type: str) -> bool:
@@ -72,8 +91,11 @@ def _looks_wide(sample: bytes) -> bool:
     return max(zeros) > 0.4 * len(sample) / 2 and min(zeros) < 0.1 * len(sample) / 2
 
 
-def _text_format(data: bytes, content_type: str) -> str:
+def _text_format(data: bytes, content_type: str, *, is_named_html: bool) -> str:
     head = data[:_SAMPLE]
+    if b"\0" in head:
+        head = decode(head, "").encode("utf-8", "replace")
+    head = head.removeprefix(b"\xef\xbb\xbf")
     if _HL7.match(head):
         return "hl7v2"
     if _X12.match(head):
@@ -82,7 +104,9 @@ def _text_format(data: bytes, content_type: str) -> str:
         return "fhir"
     if content_type in {"text/html", "application/xhtml+xml"}:
         return "html"
-    xml = _XML.match(head.removeprefix(b"\xef\xbb\xbf"))
+    xml = _XML.match(head)
+    if is_named_html or (_HTML.match(head) and not content_type.endswith("xml")):
+        return "html"
     if xml is None:
         return "xml" if head.lstrip().startswith(b"<?xml") else "text"
     name, attributes = xml[1].rpartition(b":")[2].lower(), xml[2]
@@ -92,7 +116,8 @@ def _text_format(data: bytes, content_type: str) -> str:
         return "c-cda"
     if b"http://hl7.org/fhir" in attributes:
         return "fhir-xml"
-    return "xml" if head.lstrip().startswith(b"<?xml") or content_type.endswith("xml") else "text"
+    is_xml = head.lstrip().startswith(b"<?xml") or b"xmlns" in attributes or content_type.endswith("xml")
+    return "xml" if is_xml else "text"
 
 
 def _binary(data: bytes, content_type: str) -> str:
