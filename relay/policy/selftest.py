@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP
 
@@ -134,7 +133,9 @@ def build(message: SampleMessage) -> bytes:
             raise ValueError(f"the header {name} comes from text, html and attachments")
     try:
         return _written(message).as_bytes()
-    except (AttributeError, LookupError, MessageError, TypeError) as error:  # faults of email.message over odd values
+    except ValueError:
+        raise
+    except Exception as error:  # email.message raises whatever it comes upon over odd values
         raise ValueError(f"a header or an attachment's type is not written as mail has it ({error})") from error
 
 
