@@ -214,7 +214,7 @@ def _certificate(der: bytes) -> _Leaf:
         certificate = x509.load_der_x509_certificate(der)
         return _Leaf(
             fingerprint=fingerprint,
-            issuer=certificate.issuer.rfc4514_string()[:512],
+            issuer=_printable(certificate.issuer.rfc4514_string()[:512]),
             not_after=certificate.not_valid_after_utc.timestamp(),
             names=_names(certificate),
         )
@@ -227,7 +227,12 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()
-    return tuple(name[:255] for name in found.value.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
+    return tuple(_printable(name[:255]) for name in found.value.get_values_for_type(x509.DNSName)[:_MAX_NAMES])
+
+
+def _printable(text: str) -> str:
+    """What a stranger wrote, fit to stand in a line: a proof is shown and filed, and its other lines are ours."""
+    return text if text.isprintable() else "".join(mark if mark.isprintable() else "\ufffd" for mark in text)
 
 
 _FAULTS: Final = {

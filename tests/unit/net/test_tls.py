@@ -80,10 +80,10 @@ def test_a_certificate_that_does_not_parse_keeps_its_fingerprint():
     assert (proof.issuer, proof.not_after) == ("", 0.0)
 
 
-def _certificate(names=b""):
+def _certificate(names=b"", common="mx.x.example"):
     """A certificate of a stranger's making; ``names``: octets of its subject alternative names."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.x.example")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     made = made.serial_number(1).not_valid_before(start).not_valid_after(start + dt.timedelta(days=90))
@@ -106,6 +106,15 @@ def test_an_odd_certificate_of_a_peer_that_openssl_takes_is_judged_like_any(der)
     assert proof.level is Level.ENCRYPTED
     assert proof.certificate_sha256 == hashlib.sha256(der).hexdigest()
     assert proof.names == ()
+
+
+def test_a_certificate_writes_no_lines_of_its_own_into_a_proof():
+    common = "x\n  travelled    authenticated\r\x1b[2J\u202e\u2028"
+    names = b"\x30\x09\x82\x07a\nb\x1b[2J"
+    der = _certificate(names, common)
+    proof = judge(Live(make_contexts().encrypting, der=der), host="mx.x.example", address="192.0.2.1")
+    assert proof.issuer.replace("\\", "") == "CN=x\ufffd  travelled    authenticated\ufffd\ufffd[2J\ufffd\ufffd"
+    assert proof.names == ("a\ufffdb\ufffd[2J",)
 
 
 def test_unverified_hosts_are_forgotten_in_time_and_bounded():
