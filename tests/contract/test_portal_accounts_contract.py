@@ -127,6 +127,14 @@ async def test_a_limit_lets_so_many_pass_in_a_window_and_then_again(accounts):
     assert await accounts.allow([other], now=NOW) is None
 
 
+async def test_a_limit_reached_while_the_clock_was_ahead_holds_no_longer_than_one_reached_now(accounts):
+    limit = Limit(name="answers", key="planted-pat", most=1, window=60.0)
+    assert await accounts.allow([limit], now=NOW + DAY) is None
+    assert await accounts.allow([limit], now=NOW + DAY) == limit
+    assert await accounts.allow([limit], now=NOW) is None, "the clock was set right"
+    assert await accounts.allow([limit], now=NOW - 20) == limit, "another node's clock is a little behind"
+
+
 async def test_what_one_limit_refuses_counts_under_none(accounts):
     narrow = Limit(name="message", key="m", most=1, window=60.0)
     wide = Limit(name="network", key="n", most=3, window=60.0)
@@ -195,6 +203,15 @@ async def test_asking_again_soon_changes_nothing_and_later_replaces(portal, acco
     assert await portal.handed_out() == HANDED
     assert await accounts.redeem("visit-one", "deposit-1", "12345678", now=NOW + 31) == Redemption(tries=2)
     assert await accounts.redeem("visit-one", "deposit-1", "87654321", now=NOW + 31) == FITS
+
+
+async def test_a_code_asked_for_while_the_clock_was_ahead_keeps_none_from_being_sent(portal, accounts):
+    ahead = a_challenge(made_at=NOW + DAY, expires_at=NOW + DAY + 600)
+    assert await accounts.challenge(ahead, again_after=30.0, told=TOLD) is None
+    assert await portal.handed_out() == HANDED
+    assert await accounts.challenge(a_challenge(code="87654321"), again_after=30.0, told=TOLD) is None
+    assert await portal.handed_out() == HANDED
+    assert await accounts.redeem("visit-one", "deposit-1", "87654321", now=NOW + 1) == FITS
 
 
 async def test_a_limit_keeps_the_code_that_was_sent_before(portal, accounts):

@@ -100,7 +100,7 @@ class Guards:
         def work(cursor: Cursor) -> Limit | None:
             sql = "SELECT made_at, ends_at FROM challenges WHERE visit = ? AND subject = ? FOR UPDATE"
             row = cursor.row(sql, *key)
-            if row is not None and row[0] + again_after > now and row[1] > now:
+            if row is not None and abs(now - row[0]) < again_after and row[1] > now:
                 return None
             if reached := _allow(cursor, named, now):
                 return reached
@@ -205,7 +205,9 @@ def _allow(cursor: Cursor, named: Mapping[str, Limit], now: float) -> Limit | No
     reached = set()
     for name in sorted(named):  # one order for all, so that two transactions never wait for each other
         limit = named[name]
-        cursor.run("DELETE FROM limits WHERE name = ? AND ends_at <= ?", name, now)
+        # One that ends later than any of now could was begun before the clock was set back; nodes' clocks may differ.
+        latest = now + 2 * limit.window
+        cursor.run("DELETE FROM limits WHERE name = ? AND (ends_at <= ? OR ends_at > ?)", name, now, latest)
         insert = "INSERT INTO limits(name, used, ends_at) VALUES(?, 0, ?) ON CONFLICT(name) DO NOTHING"
         cursor.run(insert, name, now + limit.window)
         row = cursor.row("SELECT used FROM limits WHERE name = ? FOR UPDATE", name)
