@@ -153,7 +153,7 @@ class AdminService:
             suppressions=SuppressionList(self._store, self._vault, CLOCK),
             portal=self._portal.desk,
             retry=options.retry_options(settings),
-            tls=Probes(self._outward, lambda: self._routes, self._received),
+            tls=Probes(lambda: self._outward, lambda: self._routes, self._received),
         )
 
     def _write_notices(self, settings: Settings) -> None:
@@ -237,7 +237,7 @@ class AdminService:
             return await self._store.count(f"tls-probe/{destination}", window=age, now=CLOCK()) == 1
 
         if age:
-            await Probes(self._outward, lambda: self._routes, self._received).meet_known(
+            await Probes(lambda: self._outward, lambda: self._routes, self._received).meet_known(
                 older_than=CLOCK() - age, pause=_POLITE, mine=mine
             )
 
@@ -273,13 +273,15 @@ class AdminService:
             os._exit(_FSYNC_FAILED)
 
     async def reload(self) -> None:
-        """Take up policy, scan, key ring, routes, operators and log of the current snapshot."""
+        """Take up policy, scan, key ring, DNS, TLS, routes, operators and log of the current snapshot."""
         try:
             site = self._life.site.again()
             policy = RunningPolicy(site.settings.policy, methods=configured_methods(site.settings), clock=CLOCK)
             vault = open_vault(site.settings)
             await prove_ring(self._store, vault, site.settings.keys_dir)
             context = policy_context(site.settings)
+            resolver = Resolver(options.resolver_options(site.settings))
+            outward = Outward.of(site.settings, resolver, self._store, self._metrics)
             self._vault.adopt(vault.ring)
         except PosternError as error:
             log.error("reload refused, what runs stays", problems=str(error))
@@ -288,6 +290,7 @@ class AdminService:
         self.__dict__.pop("_scanner", None)  # made anew by the settings in force when it is next asked for
         self._policy.current = policy.current
         self._write_notices(site.settings)
+        self._resolver, self._outward = resolver, outward  # what is under way by the old ones ends with them
         if self._policy_host is not None and context is not None:
             self._policy_host.adopt(policy_files(site.settings), context)
         control = site.settings.control

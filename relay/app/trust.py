@@ -102,7 +102,9 @@ class Outward:
 class Probes:
     """Looks at other domains' mail servers without any mail; implements ``relay.admin.tls.TlsDesk``."""
 
-    def __init__(self, outward: Outward, routes: Callable[[], RouteTable], received: ReceivedReports) -> None:
+    def __init__(
+        self, outward: Callable[[], Outward], routes: Callable[[], RouteTable], received: ReceivedReports
+    ) -> None:
         self._outward = outward
         self._routes = routes
         self._received = received
@@ -121,22 +123,22 @@ class Probes:
         Raises:
             StoreError: it cannot be read now.
         """
-        return self._outward.capabilities.known(frozenset(self._taken(one) for one in destinations))
+        return self._outward().capabilities.known(frozenset(self._taken(one) for one in destinations))
 
     async def probe(self, destinations: Sequence[str]) -> Mapping[str, str]:
         """Meet every server of these destinations; why those failed whose servers were not found."""
-        room = asyncio.Semaphore(_AT_ONCE)
+        room, outward = asyncio.Semaphore(_AT_ONCE), self._outward()
 
         async def meet(name: str) -> str:
             async with room:
                 try:
-                    await self._outward.connector.probe(self._taken(name))
+                    await outward.connector.probe(self._taken(name))
                 except ConnectError as error:
                     return error.failures[-1].detail
             return ""
 
         found = await asyncio.gather(*(meet(name) for name in destinations))
-        await self._outward.capabilities.settle()
+        await outward.capabilities.settle()
         return {name: why for name, why in zip(destinations, found, strict=True) if why}
 
     async def meet_known(self, *, older_than: float, pause: float, mine: Callable[[str], Awaitable[bool]]) -> None:
@@ -152,7 +154,7 @@ class Probes:
             StoreError: what is known cannot be read now.
         """
         last: dict[str, float] = {}
-        async for one in self._outward.capabilities.known():
+        async for one in self._outward().capabilities.known():
             last[one.domain] = max(one.seen_at, last.get(one.domain, 0.0))
         for domain, seen_at in last.items():
             if seen_at < older_than and await mine(domain):

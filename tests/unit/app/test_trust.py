@@ -97,7 +97,8 @@ async def test_destinations_nobody_met_for_long_are_probed_over_their_routes(out
     made = outward("")
     connector = Connector()
     routes = RouteTable((Route(name="partner", domains=("routed.example",)),))
-    probes = Probes(replace(made, connector=connector), lambda: routes, None)
+    probed = replace(made, connector=connector)
+    probes = Probes(lambda: probed, lambda: routes, None)
     made.capabilities._knowledge._clock.now = 1000.0
     for domain, host, at in (("old.example", "a", 10), ("mixed.example", "a", 10), ("mixed.example", "b", 900)):
         proof = Proof(level=Level.VERIFIED, host=host)
@@ -123,7 +124,8 @@ async def test_a_server_that_nobody_reaches_is_knocked_at_once_in_a_while_by_all
     proof = Proof(level=Level.VERIFIED, host="a")
     made.capabilities.saw(Observation(domain="gone.example", proof=proof, how="delivery", at=10))
     await made.capabilities.settle()
-    nodes = [Probes(replace(made, connector=Unreachable()), lambda: RouteTable(()), None) for _ in range(2)]
+    worlds = [replace(made, connector=Unreachable()) for _ in range(2)]
+    nodes = [Probes(lambda one=one: one, lambda: RouteTable(()), None) for one in worlds]
 
     async def mine(destination):
         return await store.count(f"tls-probe/{destination}", window=400, now=store._clock.now) == 1
@@ -131,4 +133,4 @@ async def test_a_server_that_nobody_reaches_is_knocked_at_once_in_a_while_by_all
     for store._clock.now in (1000.0, 1100.0, 1500.0):
         for node in nodes:
             await node.meet_known(older_than=500, pause=0, mine=mine)
-    assert [node._outward.connector.probed for node in nodes] == [["gone.example"] * 2, []]
+    assert [one.connector.probed for one in worlds] == [["gone.example"] * 2, []]
