@@ -102,6 +102,7 @@ def check(options: Options, file: Path | None, *, as_json: bool) -> None:
     policy, faults = _load(options.policy_file(file), options)
     results = _run_tests(policy, options) if policy else ()
     faults += [problem for result in results for problem in result.problems]
+    faults += _routes_that_are_missing(policy, options) if policy else []
     warnings = list(policy.warnings) if policy else []
     if as_json:
         _print_json(
@@ -226,6 +227,15 @@ def _run_tests(policy: "CompiledPolicy", options: Options) -> tuple["CaseResult"
     from relay.policy.selftest import run_tests
 
     return run_tests(policy, _scan(options)) if policy.tests else ()
+
+
+def _routes_that_are_missing(policy: "CompiledPolicy", options: Options) -> list[Problem]:
+    """Faults that only the configuration shows; without one nobody knows which routes there are."""
+    if options.settings is None:
+        return []
+    from relay.config.prove import missing_routes
+
+    return list(missing_routes(policy.rules, options.settings))
 
 
 def _scan(options: Options) -> "Callable[[bytes, str], ScanReport]":

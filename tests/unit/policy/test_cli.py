@@ -68,6 +68,21 @@ def test_the_methods_are_those_of_the_configuration(cli, tmp_path, monkeypatch):
     assert named.exit_code == 0, named.output
 
 
+def test_a_rule_whose_route_the_configuration_does_not_have_could_not_go_live(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text("policy: p\nrules:\n  - { id: all, deliver: {}, route: smart-host }\n")
+    listener = "{ name: a, kind: relay, address: '::1', tls: none, networks: ['::1/128'] }"
+    plain = f"policy: p.yaml\nlisteners: [{listener}]\n"
+    (tmp_path / "none.yml").write_text(plain)
+    (tmp_path / "routed.yml").write_text(plain + "routes: [{ name: smart-host, hosts: [mx.clinic.example] }]\n")
+    missing = CliRunner().invoke(main, ["policy", "--config", "none.yml", "check", "--json"])
+    told = json.loads(missing.output)
+    assert (missing.exit_code, told["sound"]) == (1, False)
+    assert "the rule all takes the route smart-host" in told["errors"][0]["what"]
+    there = CliRunner().invoke(main, ["policy", "--config", "routed.yml", "check"])
+    assert (there.exit_code, there.output.startswith("p: sound")) == (0, True), there.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
