@@ -26,6 +26,8 @@ SP800_52R2: Final = (
 """Suites of NIST SP 800-52 rev. 2 section 3.3.1 with forward secrecy and authenticated encryption. Choosing from them
 is not a FIPS 140 validation: that is a matter of the cryptographic library that runs."""
 _MAX_NAMES: Final = 20
+_USUAL: Final = 8192
+"""Octets of a certificate that is remembered; those of large services, with a hundred names, have half as many."""
 _MAX_CHAIN: Final = 10
 
 
@@ -149,7 +151,7 @@ def judge(
         fault = "" if level is Level.AUTHENTICATED else "nobody vouches for the host's name"
     der = tls.getpeercert(binary_form=True) or b""
     cipher = tls.cipher()
-    leaf = _certificate(der) if der else _Leaf()
+    leaf = _Leaf() if not der else _known(der) if len(der) <= _USUAL else _certificate(der)
     return Proof(
         level=level,
         vouched_by=assurance.voucher if checked_by else Voucher.NOBODY,
@@ -206,7 +208,6 @@ class _Leaf:
     names: tuple[str, ...] = ()
 
 
-@functools.lru_cache(maxsize=4096)
 def _certificate(der: bytes) -> _Leaf:
     """Fingerprint, issuer (RFC 4514), expiry and names; what does not parse is empty, its fingerprint stands."""
     fingerprint = _fingerprint(der)
@@ -220,6 +221,10 @@ def _certificate(der: bytes) -> _Leaf:
         )
     except Exception:  # noqa: BLE001  a stranger's bytes: OpenSSL takes what this parser has many exceptions for
         return _Leaf(fingerprint=fingerprint)
+
+
+_known: Final = functools.lru_cache(maxsize=4096)(_certificate)
+"""For certificates of a usual size: the octets are kept, and a hostile server makes a new one for each connection."""
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from relay.core.level import Level, Voucher
 from relay.net.assurance import Assurance
 from relay.net.memory import UnverifiedHosts
 from relay.net.resolver import Resolver
-from relay.net.tls import TlsOptions, judge, make_contexts
+from relay.net.tls import TlsOptions, _known, judge, make_contexts
 from relay.trust.sessions import Fault
 from relay.trust.tlsrpt import ResultType
 
@@ -115,6 +115,20 @@ def test_a_certificate_writes_no_lines_of_its_own_into_a_proof():
     proof = judge(Live(make_contexts().encrypting, der=der), host="mx.x.example", address="192.0.2.1")
     assert proof.issuer.replace("\\", "") == "CN=x\ufffd  travelled    authenticated\ufffd\ufffd[2J\ufffd\ufffd"
     assert proof.names == ("a\ufffdb\ufffd[2J",)
+
+
+def test_certificates_of_an_unusual_size_are_read_and_not_kept():
+    kept = []
+    for size in (300, 60_000):
+        der = _certificate(
+            b"\x30\x82" + (size + 4).to_bytes(2, "big") + b"\x82\x82" + size.to_bytes(2, "big") + b"a" * size
+        )
+        before = _known.cache_info().currsize
+        proof = judge(Live(make_contexts().encrypting, der=der), host="mx.x.example", address="192.0.2.1")
+        assert proof.issuer == "CN=mx.x.example"
+        assert proof.names == ("a" * 255,)
+        kept.append(_known.cache_info().currsize - before)
+    assert kept == [1, 0]
 
 
 def test_unverified_hosts_are_forgotten_in_time_and_bounded():
