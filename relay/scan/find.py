@@ -176,16 +176,11 @@ class Finder:
             if probes is not None and why & PROBES:
                 search.at_word(probes, place, place + len(word), following)
             if why & SIGN:
-                table_end = self._sign(data, word, place, table_end, marked, cells)
+                if word in zones.MARKS:
+                    marked.append((place, word))
+                if word in tables.ANCHORS and place >= table_end:
+                    table_end = self._cells(data, place, cells)
         return cells
-
-    def _sign(
-        self, data: bytes, word: bytes, place: int, table_end: int, marked: list[tuple[int, bytes]], cells: list[Hit]
-    ) -> int:
-        """Note a mark, take the table that begins here; where the last table ends."""
-        if word in zones.MARKS:
-            marked.append((place, word))
-        return self._cells(data, place, cells) if word in tables.ANCHORS and place >= table_end else table_end
 
     def _cells(self, data: bytes, place: int, cells: list[Hit]) -> int:
         """Take the table whose head has its label at this place; where it ends."""

@@ -84,6 +84,7 @@ class WordProbes(NamedTuple):
         near, far: how far before and behind the word the digit may stand that every shape of ``told`` needs.
         told: those that need a digit.
         free: those that need none.
+        capital: whether all of these want a capital before the word.
         signed: those that want a certain word behind it, and for which a sign will do.
         signs: their signs.
     """
@@ -92,6 +93,7 @@ class WordProbes(NamedTuple):
     far: int
     told: tuple[Probe, ...]
     free: tuple[Probe, ...]
+    capital: bool
     signed: tuple[Probe, ...]
     signs: frozenset[int]
 
@@ -100,12 +102,14 @@ class WordProbes(NamedTuple):
         """Sorted by what they need."""
         anywhere = [probe for probe in probes if not probe.follows and not probe.shape.led]
         told = [probe for probe in anywhere if probe.told]
+        free = tuple(probe for probe in anywhere if not probe.told)
         signed = tuple(probe for probe in probes if probe.follows and probe.shape.sign)
         return cls(
             max((probe.near for probe in told), default=0),
             max((probe.far for probe in told), default=0),
             tuple(told) if len(told) != 1 else (told[0]._replace(told=False),),  # asked once is enough
-            tuple(probe for probe in anywhere if not probe.told),
+            free,
+            bool(free) and all(probe.shape.capital for probe in free),
             signed,
             frozenset().union(*(probe.shape.sign for probe in signed)),
         )
@@ -272,7 +276,7 @@ class ShapeSearch:
 
     def at_word(self, probes: WordProbes, place: int, end: int, following: bytes | None) -> None:
         """Try shapes at the anchor word from ``place`` to ``end``; at the text's end an empty one follows."""
-        near, far, told, free, signed, signs = probes
+        near, far, told, free, _, signed, signs = probes
         if told and self._outline.find(b"9", place - near if place > near else 0, place + far) >= 0:
             for probe in told:
                 self._around(probe, place)

@@ -6,7 +6,8 @@ what stands around them has to tell a person: a relation, a label, a verb of per
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -34,6 +35,11 @@ _RUN: Final = re.compile(
     + rb"{3,}+(?:-" + _UPPER + rb"{2,}+)?,[ ](?:" + _WORD + rb"|" + _UPPER + rb"{3,}+|" + _UPPER + rb"\b\.)(?:[ ]"
     + _UPPER + rb"\b\.?)?)(?![\w@])"
 )  # fmt: skip
+_JOINED: Final = bytes(code for code in range(128) if chr(code).isalnum() or chr(code) in "_.@/'-")
+_BEGINNINGS: Final = bytes(
+    ord("A") if 65 <= code <= 90 else ord("a") if code in _JOINED else ord(" ") for code in range(256)
+)  # fmt: skip
+"""Octet of ASCII to ``A`` for a capital, to ``a`` for what else no run begins behind, or to a space."""
 _PART: Final = re.compile(_WORD + rb"|" + _ALOUD)
 _FOLDED: Final = re.compile(rb"[a-z\xdf-\xff'-]{2,}")
 _INITIAL: Final = re.compile(rb"(?<![\w'-])" + _UPPER + rb"\.")
@@ -164,9 +170,10 @@ class StrangerFinder:
             marks: of each character, whether something was found there.
         """
         data = tokens.data
+        runs = _runs(data)
         found = 0
         for start, end in _near(health, len(data)):
-            for run in _RUN.finditer(data, start, end):
+            for run in runs(start, end):
                 if marks.find(1, *run.span()) < 0 and may_be(tokens, run) and (hit := self._judged(tokens, run)):
                     yield hit
                     found += 1
@@ -249,9 +256,30 @@ class StrangerFinder:
         return 0 if not table.nobody.isdisjoint(parts) or all(part in self._words for part in parts) else 2
 
 
+def _runs(data: bytes) -> Callable[[int, int], Iterator["re.Match[bytes]"]]:
+    """What finds the runs of capitals between two places, as ``finditer`` does.
+
+    A pattern that begins with one of many asks at each character. Where no letter is beyond ASCII, the places at which
+    a run may begin are found as fast as octets are.
+    """
+    if not data.isascii():
+        return partial(_RUN.finditer, data)
+    beginnings = b" " + data.translate(_BEGINNINGS)
+
+    def runs(start: int, end: int) -> Iterator["re.Match[bytes]"]:
+        place = beginnings.find(b" A", start, end + 1)
+        while place >= 0:
+            run = _RUN.match(data, place, end)
+            if run is not None:
+                yield run
+            place = beginnings.find(b" A", run.end() if run is not None else place + 1, end + 1)
+
+    return runs
+
+
 def _near(health: Sequence[Hit], size: int) -> Iterator[tuple[int, int]]:
     """The stretches of a text of this size that lie near to health context, in order."""
-    start = end = -1
+    start, end = 0, -1
     for hit in health:
         if hit.start - _REACH > end:
             if end >= 0:

@@ -19,7 +19,20 @@ from relay.scan.names import (
     name_lists,
 )
 from relay.scan.shapes import PairProbes, ShapeFinder
-from relay.scan.word_tables import FREE, KNOWN, NAME, NAMED, SIGN, TERM, TOLD, Rows, Terms, WordTables, open_tables
+from relay.scan.word_tables import (
+    CAPITAL,
+    FREE,
+    KNOWN,
+    NAME,
+    NAMED,
+    SIGN,
+    TERM,
+    TOLD,
+    Rows,
+    Terms,
+    WordTables,
+    open_tables,
+)  # fmt: skip
 
 LEXICONS: Final = (
     "public.txt",
@@ -61,7 +74,7 @@ class Sources(NamedTuple):
         """Of all that the tables depend on; how they are made is :data:`relay.scan.compiled.VERSION`."""
         anchors = (
             [
-                (word, one.near, one.far, bool(one.told), bool(one.free), bool(one.signed), sorted(one.signs))
+                (word, one.near, one.far, one.capital, *map(bool, (one.told, one.free, one.signed)), sorted(one.signs))
                 for word, one in sorted(self.shapes.words.items())
             ],
             [(word, sorted(pair.before), sorted(pair.after)) for word, pair in sorted(self.shapes.pairs.items())],
@@ -167,7 +180,7 @@ class _Maker:
         probes = self._shapes.words.get(word)
         if probes is None:
             return traits, 0, 0, 0
-        traits |= (TOLD if probes.told else 0) | (FREE if probes.free else 0)
+        traits |= (TOLD if probes.told else 0) | (FREE if probes.free else 0) | (CAPITAL if probes.capital else 0)
         signs = self._signs.index(bytes(sorted(probes.signs))) + 1 if probes.signed else 0
         return traits, probes.near, probes.far, signs
 

@@ -16,7 +16,7 @@ from relay.scan.way import NATIVE
 if NATIVE:
     from relay.scan import _native
 
-KNOWN, TERM, SIGN, NAME, NAMED, TOLD, FREE = (1 << bit for bit in range(7))
+KNOWN, TERM, SIGN, NAME, NAMED, TOLD, FREE, CAPITAL = (1 << bit for bit in range(8))
 """What a word is, as bits; as native.h has them."""
 Told = tuple[str, float, str]
 """A term: kind, weight, specially protected kind."""

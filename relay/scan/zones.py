@@ -46,6 +46,7 @@ _CLOSES: Final = re.compile(
     rb"|thanks|thank you|cheers|respectfully|best|yours truly|saludos|atentamente)(?:[ \t]yours)?[ \t]?[,.!]?[ \t]*",
     re.IGNORECASE,
 )
+_CLOSES_WITHIN: Final = 40  # characters of a line in which the last word of a closing begins
 _DASH: Final = b"\n--"
 _DASHES: Final = (b"\n-- \n", b"\n--\n")
 _GOES_ON: Final = (b">", b"P.S", b"p.s", b"PS", b"Ps:", b"ps:")
@@ -236,7 +237,10 @@ def _reminders(data: bytes, places: list[int], hits: list[Hit]) -> Iterator[tupl
 
 def _signatures(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
     for place in places:
-        start = data.rfind(b"\n", 0, place) + 1
+        first = place - _CLOSES_WITHIN
+        start = data.rfind(b"\n", max(0, first), place) + 1
+        if not start and first > 0:
+            continue  # the word stands too far behind in its line
         end = data.find(b"\n", place)
         if end >= 0 and _CLOSES.fullmatch(data, start, end):
             yield end, _signed_until(data, end)

@@ -3,6 +3,7 @@
 
 #define SIGN_REACH 4   /* characters behind a word in which its sign stands */
 #define CAPITALS_END 91
+#define LONG_WORD 40 /* characters before a word in which the one before it begins */
 
 /* The number of a word of a text, from 1; 0: it is not of the vocabulary. */
 static inline uint32_t find_word(const Vocabulary *self, const Words *words, Py_ssize_t index)
@@ -84,6 +85,17 @@ static int is_signed(const Pass *pass, uint32_t end, const Entry *entry)
     return 0;
 }
 
+/* Whether the word before the one at ``place`` begins with a capital; as ShapeSearch has it, a space will do. */
+static int follows_capital(const Pass *pass, uint32_t place)
+{
+    uint32_t first = place > 2 ? place - 2 : 0, least = place > LONG_WORD ? place - LONG_WORD : 0;
+    while (first > least && pass->data[first - 1] != ' ')
+        first--;
+    uint8_t octet = pass->data[first > least ? first : 0];
+    return (octet >= 'A' && octet <= 'Z') || (octet >= 0xc0 && octet <= 0xde) || octet == ' ' ||
+           (octet >= '\t' && octet <= '\r');
+}
+
 /* Why the word at ``index`` matters by itself, or beside another as a pair. */
 static int reasons(const Pass *pass, Py_ssize_t index, const Entry *entry, const Beside *before, const Beside *after)
 {
@@ -92,7 +104,8 @@ static int reasons(const Pass *pass, Py_ssize_t index, const Entry *entry, const
     int why = 0;
     if ((before && before->pairs & PAIR_BEFORE) || (after && after->pairs & PAIR_AFTER))
         why |= BECAUSE_PAIR;
-    if (entry->traits & FREE || (entry->traits & TOLD && holds_digit(pass, place, entry)) ||
+    if ((entry->traits & FREE && (!(entry->traits & CAPITAL) || follows_capital(pass, place))) ||
+        (entry->traits & TOLD && holds_digit(pass, place, entry)) ||
         (entry->signs && is_signed(pass, word->end - 1, entry)))
         why |= BECAUSE_PROBES;
     if (entry->traits & TERM)

@@ -32,7 +32,7 @@ typedef struct {
 } Words;
 
 /* What a word of the vocabulary is (traits), as relay/scan/vocabulary.py has it. */
-enum { KNOWN = 1, TERM = 2, SIGN = 4, NAME = 8, NAMED = 16, TOLD = 32, FREE = 64 };
+enum { KNOWN = 1, TERM = 2, SIGN = 4, NAME = 8, NAMED = 16, TOLD = 32, FREE = 64, CAPITAL = 128 };
 /* Why a word is an event. */
 enum { BECAUSE_TERM = 1, BECAUSE_SIGN = 2, BECAUSE_NAME = 4, BECAUSE_PROBES = 8, BECAUSE_PAIR = 16 };
 /* Beside which words the shapes of a word stand. */

@@ -82,6 +82,10 @@ TEXTS = st.lists(
 @example("patient Jane Roe, name")
 @example("diabetes " * 40)
 @example("a" * 100_000 + " MRN 4471829")
+@example("seen at Mercy clinic, at mercy clinic, at  clinic; St. Anne hospital\n" + "x" * 50 + " clinic, \xc9 clinic")
+@example("Clinic")
+@example("A clinic")
+@example("https://intranet.clinic.example/ Intranet.clinic")
 @example("Patient\xa0Jane\xadRoe \xff\xfe MRN\x004471829")
 def test_both_ways_find_the_same(finders, text):
     plain, native = (finder.find(text) for finder in finders)
@@ -522,7 +526,7 @@ def _native_words():
 
 
 @pytest.mark.parametrize(("is_native", "version", "told"), [
-    (True, 9, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+    (True, 10, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
 ])  # fmt: skip
 def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)

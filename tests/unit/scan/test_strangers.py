@@ -1,9 +1,12 @@
 """Persons on no list, and whom a text is about."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from relay.core.phi import FindingGroup, Phi
 from relay.extract.engine import ScanEngine, load_judge
+from relay.scan import strangers
 from relay.scan.words import SIZE, Words, places_of
 
 
@@ -141,3 +144,23 @@ def test_words_are_known_with_their_endings():
     known = (b"insure", b"insured", b"insuring", b"berries", b"walks", b"walked", b"walker", b"cards", b"card's")
     assert [word for word in known if word not in words] == []
     assert [word for word in (b"zorvka", b"wiecelsky", b"insurance", b"ca", b"s") if word in words] == []
+
+
+RUNS = st.lists(
+    st.sampled_from(
+        ["Jane", "Roe", "ROE", "McFee", "O'Hara", "de", "la", "St.", "J.", "x", "9", "_", "@", "-", "'s", "\xc9va",
+         "\xdf", "\n", " ", " ", ",", "(", '"', "/", "."]
+    ),
+    max_size=14,
+).map("".join)  # fmt: skip
+
+
+@given(RUNS, st.integers(0, 40), st.integers(0, 60))
+@example("Roe", 0, 3)
+@example("xJane Roe ROE, Jane", 1, 19)
+@example("Jane Roe\xc9va Roe", 0, 17)
+def test_runs_of_capitals_are_those_of_the_pattern(text, start, size):
+    data = text.encode("latin-1")
+    end = min(start + size, len(data))
+    found = [run.span() for run in strangers._runs(data)(start, end)]
+    assert found == [run.span() for run in strangers._RUN.finditer(data, start, end)]

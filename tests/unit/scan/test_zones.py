@@ -44,7 +44,9 @@ def test_who_signs_and_what_the_notice_says_is_no_patient(judged, text):
     assert judged(text).phi < Phi.LIKELY
 
 
-@pytest.mark.parametrize("closing", ["Kind regards,", "Thanks", "-- ", "Sincerely,", "Saludos,"])
+@pytest.mark.parametrize(
+    "closing", ["Kind regards,", "Thanks", "-- ", "Sincerely,", " " * 8 + "Respectfully kind respectfully yours,"]
+)
 def test_the_lines_of_a_signature_hardly_weigh(judged, closing):
     text = f"Asthma class is at noon.\n\n{closing}\nDana Whitfield\n(212) 736-5000\n"
     verdict = judged(text)
