@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
+from relay.cli.answer import encoded
 from relay.cli.options import config_option
 from relay.core.errors import Problem, ProblemsError
 
@@ -33,7 +33,7 @@ def command(config: Path, *, as_json: bool, print_schema: bool, print_example: b
     errors, warnings = _check(config)
     if as_json:
         shown = {"ok": not errors, "errors": plain(errors), "warnings": plain(warnings)}
-        click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
+        click.echo(encoded(shown, indent=True))
     else:
         tell("error", errors, "red")
         tell("warning", warnings, "yellow")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from relay.cli import tables
+from relay.cli.answer import encoded
 from relay.cli.options import Group, config_option, only_asks
 from relay.core.errors import Problem, ProblemsError
 
@@ -99,7 +99,7 @@ def add(
 def _tell_secret(name: str, secret: str, path: Path, *, as_json: bool, until: str = "") -> None:
     if as_json:
         told = {"name": name, "secret": secret, "file": str(path), "previous_until": until or None}
-        click.echo(orjson.dumps(told))
+        click.echo(encoded(told))
         return
     click.echo(f"client:   {name}\nsecret:   {secret}\nfile:     {path}")
     if until:
@@ -116,7 +116,7 @@ def list_(directory: Path, *, as_json: bool) -> None:
 
     clients = list(load_clients(directory))
     if as_json:
-        click.echo(orjson.dumps([_shown(client) for client in clients]))
+        click.echo(encoded([_shown(client) for client in clients]))
         return
     if not clients:
         click.echo("No clients yet: add one with `postern client add`.")
@@ -146,7 +146,7 @@ def show(directory: Path, name: str, *, as_json: bool) -> None:
 
     shown = _shown(load_client(client_path(directory, name)))
     if as_json:
-        click.echo(orjson.dumps(shown))
+        click.echo(encoded(shown))
         return
     width = max(len(key) for key in shown)
     for key, value in shown.items():

@@ -296,9 +296,9 @@ def _facts(
 
 
 def _print_json(value: Any) -> None:
-    import orjson
+    from relay.cli.answer import encoded
 
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    click.echo(encoded(value, indent=True))
 
 
 def _problem(one: Problem) -> dict[str, str]:

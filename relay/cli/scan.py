@@ -10,6 +10,7 @@ import click
 import orjson
 
 from relay.cli import tables
+from relay.cli.answer import encoded
 from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def command(
         source = _load(name)
         reading, verdict = _judged(engine, source.content, client, is_text=form == "text")
         if rows:
-            sys.stdout.buffer.write(orjson.dumps(_row(source.id, verdict)) + b"\n")
+            sys.stdout.buffer.write(encoded(_row(source.id, verdict)) + b"\n")
         else:
             _explain(verdict, reading)
 
@@ -149,7 +150,7 @@ def _scan_rows(engine: "ScanEngine", names: tuple[str, ...], client: str) -> Non
                 if line.strip():
                     identity, text = _parse_row(line, f"{name}:{number}", number)
                     row = _row(identity, engine.scan_text(text, client))
-                    sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
+                    sys.stdout.buffer.write(encoded(row) + b"\n")
 
 
 def _open(name: str) -> BinaryIO:

@@ -1,6 +1,8 @@
 """``postern scan`` as people call it."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -47,6 +49,13 @@ def test_a_folder_of_messages(tmp_path):
         (str(tmp_path / "a.eml"), "certain"),
         (str(tmp_path / "sub" / "b.eml"), "none"),
     ]
+
+
+def test_a_file_whose_name_is_no_utf_8_does_not_end_the_rest(tmp_path):
+    for name in (b"a.eml", b"caf\xe9.eml", b"z.eml"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"Subject: Hi\r\n\r\nHi\r\n")
+    rows = [json.loads(line) for line in scan("--json", tmp_path).output.splitlines()]
+    assert [row["id"].rpartition("/")[2] for row in rows] == ["a.eml", "caf?.eml", "z.eml"]
 
 
 @pytest.mark.parametrize(
