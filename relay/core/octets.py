@@ -22,7 +22,7 @@ except ImportError:  # no compiler where it was installed
 else:
     _VERSION = _octets.VERSION
 
-_WANTED: Final = 1  # VERSION of the C part that this code is written for
+_WANTED: Final = 2  # VERSION of the C part that this code is written for
 NATIVE: Final = _VERSION == _WANTED
 """Whether the C part is there, and of this version."""
 

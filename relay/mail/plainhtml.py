@@ -3,8 +3,10 @@
 import html
 import re
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
+from relay.core.markup import cut
 from relay.mail.weight import FOREIGN, TAG
 
 _BLOCKS: Final = frozenset(
@@ -17,19 +19,13 @@ _RAW: Final = frozenset(("style", "title"))
 _OTHERWISE: Final = frozenset((*FOREIGN, "frameset", "object", "pre")) - _RAW
 """Elements whose content is read by other rules, or not shown."""
 _COMMENT: Final = re.compile(r"<!--(?!-?>).*?-->", re.DOTALL)
+_NUL: Final = "\0"
 _NOTHING: Final = "!"
 """The declaration that stands in the place of a comment, between its angle brackets."""
 _DECLARATION: Final = re.compile(r"!|[!?][^-][^<>]*+")
 _SPOKEN: Final = re.compile(
     r"""(?<=\s)(?:alt|title|value|aria-label)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]++))""", re.IGNORECASE
 )
-# (?>X*), not X*+: see relay.mail.weight.
-_RUN: Final = re.compile(r"(<[^>]*+>(?>(?:\s*+<[^>]*+>)*))")
-"""Tags with nothing but white space between them. What is no tag is found when its run is read."""
-_APART: Final = re.compile(
-    r"(<(?:/?(?:style|title)\b[^>]*+>|[^>]*+>(?>(?:\s*+<(?!/?(?:style|title)\b)[^>]*+>)*)))", re.IGNORECASE
-)
-"""The same, but a tag of a style or a title stands alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,7 @@ def plain_text(source: str) -> str | None:
     Each ``<`` must begin a well-formed tag, a declaration or a comment, and no element may have rules of parsing of its
     own. Then each distinct run of tags is looked at once: a table has few, and as many rows as you like.
     """
-    if "\0" in source:
+    if _NUL in source:
         return None
     comments: list[str] = []
     if "<!--" in source:
@@ -67,36 +63,31 @@ def plain_text(source: str) -> str | None:
         source = _COMMENT.sub(f"<{_NOTHING}>", source)
     if source.rfind("<") > source.rfind(">"):
         return None  # a tag without an end: as with comments
-    parts = _RUN.split(source)
-    runs = _read_all(parts)
-    if runs is not None and (mixed := {text for text, run in runs.items() if run.raw}):
-        parts = [piece for part in parts for piece in (_APART.split(part)[1:-1] if part in mixed else (part,))]
-        runs = _read_all(parts)
-    if runs is None:
+    found = cut(source)
+    runs = _read_all(found.runs) if found is not None else None
+    if found is None or runs is None:
         return None
-    texts, found = parts[::2], parts[1::2]
     in_style = not any("</style" in comment.lower() for comment in comments)
-    if not _drop_styles(texts, found, runs, comments=in_style):
+    dropped = _styles(found.order, runs, comments=in_style)
+    if dropped is None:
         return None
-    if "&" in source:
-        texts = [html.unescape(text) if "&" in text else text for text in texts]
-    parts[::2] = texts
-    parts[1::2] = [runs[text].mark for text in found]
-    speaking = {text: run.spoken for text, run in runs.items() if run.spoken}
-    spoken = [value for text in found if text in speaking for value in speaking[text]] if speaking else []
-    return "\n".join(["".join(parts), *spoken])
+    is_coded = "&" in source  # an entity ends where a tag begins, also one that leaves nothing
+    text = found.joined([run.mark or (_NUL if is_coded else "") for run in runs], dropped)
+    if is_coded:
+        text = html.unescape(text).replace(_NUL, "")
+    speaking = {number: run.spoken for number, run in enumerate(runs) if run.spoken}
+    spoken = [value for number in found.order for value in speaking.get(number, ())] if speaking else []
+    return "\n".join([text, *spoken])
 
 
-def _read_all(parts: list[str]) -> dict[str, _Run] | None:
-    """The distinct runs, of texts and runs in turn; ``None`` as for one."""
-    if "<" in "".join(parts[::2]):
-        return None
-    runs: dict[str, _Run] = {}
+def _read_all(texts: list[str]) -> list[_Run] | None:
+    """What runs of tags mean; ``None`` as for one."""
+    runs: list[_Run] = []
     tags: dict[str, _Run] = {}
-    for text in set(parts[1::2]):
+    for text in texts:
         if (run := _read_run(text, tags)) is None:
             return None
-        runs[text] = run
+        runs.append(run)
     return runs
 
 
@@ -124,7 +115,7 @@ def _read_tag(text: str) -> _Run | None:
     found = TAG.fullmatch(text)
     if found is None or (name := found["name"].lower()) in _OTHERWISE:
         return None
-    values = () if found["slash"] else (next(filter(None, one), "") for one in _SPOKEN.findall(text))
+    values = () if found["slash"] or "=" not in text else (next(filter(None, one), "") for one in _SPOKEN.findall(text))
     return _Run(
         mark="\n" if name in _BLOCKS else "\t" if name in _CELLS else "",
         spoken=tuple(html.unescape(value) for value in values if value),
@@ -132,25 +123,23 @@ def _read_tag(text: str) -> _Run | None:
     )
 
 
-def _drop_styles(texts: list[str], found: list[str], runs: dict[str, _Run], *, comments: bool) -> bool:
-    """Empty styles of their content; ``False``: a style or a title has no end, or something like a tag in it.
+def _styles(order: list[int], runs: list[_Run], *, comments: bool) -> list[int] | None:
+    """The runs behind which a style's content stands; ``None``: a style or a title has no end, or a tag in it.
 
     Args:
-        texts: changed in place; the one behind a run has its number and one.
-        found: the runs in order.
-        runs: what each run means.
+        order: of each run in the text which one it is.
+        runs: what each different one means.
         comments: whether what looks like a comment may stand in a style: none of them has its end in it.
     """
-    raw = {text for text, run in runs.items() if run.raw}
-    if not raw:
-        return True
-    places = iter([number for number, text in enumerate(found) if text in raw])
+    raw = {number for number, run in enumerate(runs) if run.raw}
+    dropped: list[int] = []
+    places = compress(range(len(order)), map(raw.__contains__, order)) if raw else iter(())
     for place in places:
-        name, end = runs[found[place]].raw, place + 1
-        while comments and name == "style" and end < len(found) and runs[found[end]].is_nothing:
+        name, end = runs[order[place]].raw, place + 1
+        while comments and name == "style" and end < len(order) and runs[order[end]].is_nothing:
             end += 1
-        if next(places, None) != end or runs[found[end]].raw != f"/{name}":
-            return False
+        if next(places, None) != end or runs[order[end]].raw != f"/{name}":
+            return None
         if name == "style":
-            texts[place + 1 : end + 1] = [""] * (end - place)
-    return True
+            dropped += range(place, end)
+    return dropped

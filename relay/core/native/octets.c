@@ -1,16 +1,11 @@
-/* What is in the octets of a message, all of it in one pass. Stable ABI of Python 3.11, as the scan's C part.
+/* What is in the octets of a message, all of it in one pass; and the module.
  *
  * Nothing is allocated and nothing recurses; no octet before the first or behind the last is looked at.
  */
 #define _GNU_SOURCE /* memrchr */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "native.h"
 
-#define VERSION 1
+#define VERSION 2
 #define NEAR 16384 /* octets that stay in the processor's nearest cache for the second look */
 
 /* As relay/core/octets.py has them. */
@@ -144,6 +139,8 @@ static PyObject *octets_end_of_data(PyObject *self, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"traits", octets_traits, METH_VARARGS, "What is in the content, and whether a line is longer than so many octets."},
     {"end_of_data", octets_end_of_data, METH_VARARGS, "Where CRLF, dot, CRLF first stand from a place on, or -1."},
+    {"cut", markup_cut, METH_O, "The different runs of tags, of each run which it is, where they stand."},
+    {"joined", markup_joined, METH_VARARGS, "The text with marks in the place of runs of tags."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -153,3 +153,16 @@ def test_comments_without_an_end_are_left_to_the_parser(source):
 def test_tags_without_an_end_are_left_to_the_parser(unit):
     """Each was looked for to the end of the text: a quarter of a megabyte of them took twenty seconds."""
     assert plain_text("<p>a</p>" + unit.rpartition(">")[2] * 1_000_000) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("<p>1 &lt<b>;2", "\n1 <;2"),
+        ("<i>&am</i>p; &<b>amp;</b>", "&amp; &amp;"),
+        ("<i>&not</i>in; &#65<b>1;", "\xacin; A1;"),
+        ("<p>a&nbsp;<br>b", "\na\xa0\nb"),
+    ],
+)
+def test_an_entity_ends_where_a_tag_begins(source, text):
+    assert plain_text(source) == text
