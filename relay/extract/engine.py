@@ -14,11 +14,14 @@ from relay.core.ports import ScanReport
 from relay.extract.budget import Budget, Contents
 from relay.extract.formats.image import is_picture_of_something
 from relay.extract.inline import read_text_format, shown
+from relay.extract.opaque import holds_pgp_message, is_signature
 from relay.extract.sniff import TEXT, sniff
 from relay.extract.tables import damaged, load_tables, mapped, read_sources
+from relay.mail.charset import decode
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
 from relay.mail.text import normalise, text_of
+from relay.mail.uuencode import holds_yenc, uuencoded
 from relay.scan.compiled import DamagedTablesError
 from relay.scan.detector import Detector
 from relay.scan.endings import EndingFinder
@@ -39,9 +42,6 @@ from relay.scan.word_tables import WordTables
 from relay.scan.words import Words
 
 _SPOKEN_HEADERS: Final = frozenset({"comments", "keywords", "thread-topic", "content-description"})
-_SIGNATURES: Final = frozenset(
-    {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
-)
 _ENCRYPTED: Final = frozenset({"application/pgp-encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"})
 
 
@@ -235,10 +235,10 @@ class ScanEngine:
     def read(self, content: bytes) -> Reading:
         """Read a message without judging it."""
         tree = read_message(content, self._limits.mime)
-        subject = next((value for name, value in tree.headers if name == "subject"), "")
+        subjects = [value for name, value in tree.headers if name == "subject" and value]
         gathered = _Gathered(self._extractor)
-        if subject:
-            gathered.text(SUBJECT, subject)
+        if subjects:  # of several some programs show the first, others the last
+            gathered.text(SUBJECT, "\n".join(subjects))
         for name, value in tree.headers:
             if name in _SPOKEN_HEADERS:
                 gathered.text(f"header:{name}", value)
@@ -247,7 +247,7 @@ class ScanEngine:
         for part, text in tree.notes:
             gathered.text(part, text)
         return Reading(
-            subject=subject,
+            subject=subjects[0] if subjects else "",
             headers=tree.headers,
             passages=tuple(gathered.passages),
             structures=tuple(gathered.structures),
@@ -324,12 +324,13 @@ class _Gathered:
 
     def _read(self, leaf: Leaf) -> tuple[str, str]:
         kind = sniff(leaf.data, leaf.content_type, leaf.filename)
-        if leaf.content_type in _SIGNATURES or not leaf.data:
+        if not leaf.data or is_signature(leaf.data, leaf.content_type):
             return "unknown", ""
         if leaf.content_type in _ENCRYPTED:
             return "unknown", self._fault(leaf, "encrypted")
         if kind in _BODY and not _is_file(leaf):
             self.passages.append(Passage(leaf.number, shown(leaf.data, kind, leaf.content_type, leaf.charset)))
+            self._inside(leaf)
             return kind, ""
         if kind in TEXT and (kind != "text" or self._extractor is None):
             found = read_text_format(leaf.data, kind, leaf.content_type, leaf.charset)
@@ -350,6 +351,22 @@ class _Gathered:
         self.structures += contents.structures
         self.faults += contents.faults
         return contents.type, contents.faults[0][1] if contents.faults else ""
+
+    def _inside(self, leaf: Leaf) -> None:
+        """What stands in a text and is no text: files, an encrypted message."""
+        for number, (name, data) in enumerate(uuencoded(leaf.data), 1):
+            file = Leaf(
+                number=f"{leaf.number}:{number}",
+                content_type="application/octet-stream",
+                data=data,
+                filename=decode(name, leaf.charset),
+                attached=True,
+            )
+            self.leaf(file)
+        if holds_yenc(leaf.data):
+            self._fault(leaf, "encoding")
+        if holds_pgp_message(leaf.data):
+            self._fault(leaf, "encrypted")
 
     def _fault(self, leaf: Leaf, reason: str) -> str:
         self.faults.append((leaf.number, reason))

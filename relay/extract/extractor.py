@@ -1,6 +1,7 @@
 """A file to its text: by format, and through the files inside it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from relay.extract.budget import AttachmentLimits, Budget, Contents, Extracted, Piece, UnreadableError
@@ -15,6 +16,7 @@ from relay.extract.formats.rtf import read_rtf
 from relay.extract.formats.tnef import read_tnef
 from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
 from relay.extract.inline import read_text_format
+from relay.extract.opaque import holds_pgp_message
 from relay.extract.sniff import TEXT, sniff
 from relay.mail.leaf import Leaf
 
@@ -33,7 +35,7 @@ class Extractor:
     def read(self, leaf: Leaf, kind: str, budget: Budget) -> Contents:
         """Read a part and what is inside it. Never raises :class:`UnreadableError`: it is in ``faults``."""
         walk = _Walk(budget)
-        found = walk.file(leaf.number, leaf.data, leaf.content_type, kind, 1)
+        found = walk.file(leaf.number, leaf.data, leaf.content_type, kind, 1, leaf.charset)
         return Contents(
             type=found or kind,
             pieces=tuple(walk.pieces),
@@ -51,11 +53,11 @@ class _Walk:
         self.structures: list[tuple[str, str, bool]] = []
         self.faults: list[tuple[str, str]] = []
 
-    def file(self, part: str, data: bytes, content_type: str, kind: str, depth: int) -> str:
+    def file(self, part: str, data: bytes, content_type: str, kind: str, depth: int, charset: str = "") -> str:
         """Read a file and those inside it; what it is."""
         try:
             self.budget.file(depth)
-            extracted = read_as(data, kind, content_type, self.budget)
+            extracted = read_as(data, kind, content_type, self.budget, charset)
         except UnreadableError as error:
             self.faults.append((part, error.reason))
             return ""
@@ -79,7 +81,7 @@ class _Walk:
         return extracted.type
 
 
-def read_as(data: bytes, kind: str, content_type: str, budget: Budget) -> Extracted:
+def read_as(data: bytes, kind: str, content_type: str, budget: Budget, charset: str = "") -> Extracted:
     """Read one file as what :func:`~relay.extract.sniff.sniff` took it for.
 
     Raises:
@@ -91,7 +93,8 @@ def read_as(data: bytes, kind: str, content_type: str, budget: Budget) -> Extrac
     if kind in TEXT:
         if kind == "text" and is_message(data):
             return read_message_file(data, budget)
-        return read_text_format(data, kind, content_type, "")
+        found = read_text_format(data, kind, content_type, charset)
+        return replace(found, faults=(*found.faults, "encrypted")) if holds_pgp_message(data) else found
     if kind == "image":
         return _read_image(data, budget) if is_picture_of_something(data) else Extracted(type="image")
     raise UnreadableError("format")

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from relay.mail.charset import decode
+from relay.mail.charset import decode, wide_codec
 
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF-", "pdf"),
@@ -43,6 +43,8 @@ _X12: Final = re.compile(rb"\s{0,8}ISA([^\w\s])(?:[^\r\n]{0,15}\1){15}")
 _FHIR: Final = re.compile(rb'"resourceType"\s*:\s*"[A-Z][A-Za-z]+"')
 _CONTROL: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x0b\x1b\x1c\x1d\x1e"))
 _SAMPLE: Final = 8192
+_FEW_CONTROLS: Final = 0.05  # of all octets: what no text in octets has
+_BOMS: Final = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 TEXT: Final = frozenset({"text", "html", "hl7v2", "x12", "fhir"})
 """Formats that are text and are read on the spot; all others are the helper's."""
@@ -76,19 +78,21 @@ def sniff(data: bytes, content_type: str, name: str = "") -> str:
 
 
 def _is_text(data: bytes, content_type: str) -> bool:
-    if content_type.startswith("text/"):
-        return True
     sample = data[:_SAMPLE]
+    if content_type.startswith("text/"):
+        return _is_legible(sample)
     if not sample.translate(None, _CONTROL) or content_type.startswith(("image/", "audio/", "video/", "font/")):
         return False
     if len(sample.translate(None, _CONTROL)) == len(sample):
         return True
-    return sample.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_wide(sample)
+    return sample.startswith(_BOMS) or bool(wide_codec(sample))
 
 
-def _looks_wide(sample: bytes) -> bool:
-    zeros = sample[1::2].count(0), sample[0::2].count(0)
-    return max(zeros) > 0.4 * len(sample) / 2 and min(zeros) < 0.1 * len(sample) / 2
+def _is_legible(sample: bytes) -> bool:
+    """Whether what is called text may be that: a picture that is called so is saved and opened all the same."""
+    if len(sample) - len(sample.translate(None, _CONTROL)) <= len(sample) * _FEW_CONTROLS:
+        return True
+    return sample.startswith(_BOMS) or bool(wide_codec(sample))
 
 
 def _text_format(data: bytes, content_type: str, *, is_named_html: bool) -> str:

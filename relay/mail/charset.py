@@ -12,6 +12,8 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _ESCAPED: Final = ("iso2022", "utf_7", "hz")  # codecs whose text is ASCII on the wire
+_WIDE: Final = ("utf-16", "utf-32")
+_WIDE_CODECS: Final = ("utf-16-le", "utf-16-be")
 _SINGLE_BYTE: Final = frozenset({"ascii", "iso8859-1", "cp1252", "latin_1"})
 _SAMPLE: Final = 4096  # bytes looked at for the pattern of UTF-16 without a mark
 
@@ -30,9 +32,10 @@ def codec_name(label: str) -> str:
 def decode(data: bytes, label: str) -> str:
     """Text of ``data``, whose charset is said to be ``label``. Never raises, and never loses a byte's place.
 
-    The order: a byte-order mark; UTF-16 told by its zero bytes; well-formed UTF-8, which almost nothing else happens
-    to be; the label; Windows-1252, with U+FFFD for what that cannot read either. Charsets that escape into ASCII
-    (ISO-2022, UTF-7) go by their label.
+    The order: a byte-order mark; UTF-16 and UTF-32 told by their zero bytes; well-formed UTF-8, which almost nothing
+    else happens to be; the label; Windows-1252, with U+FFFD for what that cannot read either. Charsets that escape into
+    ASCII (ISO-2022, UTF-7) go by their label. Where programs differ in what they show, the readings follow one another:
+    UTF-7, which many do not know, and UTF-16 that only its label tells.
     """
     name = codec_name(label) if label else ""
     if data.isascii() and b"\0" not in data and not name.startswith(_ESCAPED):
@@ -41,19 +44,24 @@ def decode(data: bytes, label: str) -> str:
         if data.startswith(mark):
             return data.decode(codec, "replace")
     if name.startswith(_ESCAPED):
-        text = data.decode(name, "replace")
-        return text.encode("utf-8", "replace").decode("utf-8")  # UTF-7 can spell lone surrogates
-    wide = _wide(data)
+        text = (
+            data.decode(name, "replace").encode("utf-8", "replace").decode("utf-8")
+        )  # UTF-7 can spell lone surrogates
+        plain = data.decode("cp1252", "replace")
+        return text if text == plain or name.startswith("iso2022") else f"{text}\n{plain}"
+    wide = wide_codec(data)
     if wide:
         return data.decode(wide, "replace")
     candidates = ["utf-8"]
-    if name and name not in _SINGLE_BYTE and not name.startswith(("utf-8", "utf-16", "utf-32")):
+    if name and name not in _SINGLE_BYTE and not name.startswith(("utf-8", *_WIDE)):
         candidates.append(name)
     for codec in candidates:
         read = _strictly(data, codec)
         if read is not None:
             return read
-    return data.decode("cp1252", "replace")
+    plain = data.decode("cp1252", "replace")
+    readings = [_strictly(data, codec) for codec in _WIDE_CODECS] if name.startswith(_WIDE) else []
+    return "\n".join((*filter(None, readings), plain))
 
 
 def _strictly(data: bytes, codec: str) -> str | None:
@@ -63,8 +71,8 @@ def _strictly(data: bytes, codec: str) -> str | None:
         return None
 
 
-def _wide(data: bytes) -> str:
-    """``utf-16-le`` or ``-be`` when every other byte of the beginning is mostly zero, else empty."""
+def wide_codec(data: bytes) -> str:
+    """``utf-16-le``, ``utf-32-be`` and so on when the zero bytes of the beginning tell of it, else empty."""
     sample = data[:_SAMPLE]
     half = len(sample) // 2
     if half < 2 or b"\0" not in sample:
@@ -74,4 +82,9 @@ def _wide(data: bytes) -> str:
         return "utf-16-le"
     if even > half * 0.4 and odd < half * 0.1:
         return "utf-16-be"
+    zeros = [sample[place : 4 * (half // 2) : 4].count(0) for place in range(4)]
+    if min(zeros[2:]) > half * 0.45 and zeros[0] < half * 0.05:
+        return "utf-32-le"
+    if min(zeros[:2]) > half * 0.45 and zeros[3] < half * 0.05:
+        return "utf-32-be"
     return ""

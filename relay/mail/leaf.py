@@ -1,12 +1,15 @@
 """What reading a message gives, and the bookkeeping that both readers share."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 from relay.mail.charset import decode
 from relay.mail.transfer import decode_transfer
 from relay.mail.words import decode_value
 
+_NAME: Final = re.compile(r"""name\*?\d*\*?\s*=\s*("[^"]*"|[^;\s]*)""", re.IGNORECASE)
 _USUAL_PREAMBLE: Final = 200  # characters; "This is a multi-part message in MIME format."
 
 
@@ -103,6 +106,14 @@ class TreeBuilder:
             if len(text.strip()) > usual:
                 self.notes.append((number or "1", decode(text, "")))
 
+    def describe(
+        self, number: str, description: str, content_type: str, disposition: str, *, holds_parts: bool
+    ) -> None:
+        """Note what programs may show of a part beside its file name: see :func:`spoken_fields`."""
+        text = spoken_fields(description if number else "", content_type, disposition, holds_parts=holds_parts)
+        if text:
+            self.notes.append((number or "1", text))
+
     def add(self, leaf: Leaf) -> None:
         """Keep a leaf unless the decoded octets run over."""
         self.octets += len(leaf.data)
@@ -114,6 +125,23 @@ class TreeBuilder:
     def tree(self, headers: tuple[tuple[str, str], ...]) -> MailTree:
         """What was gathered."""
         return MailTree(headers=headers, leaves=tuple(self.leaves), notes=tuple(self.notes), faults=tuple(self.faults))
+
+
+def spoken_fields(description: str, content_type: str, disposition: str, *, holds_parts: bool) -> str:
+    """A part's description (RFC 2045 section 8), the names of one that is no file, and names that differ.
+
+    Args:
+        description: the field as it stands; the others too.
+        content_type: may name the part as well, and some programs take that name.
+        disposition: may name it twice (RFC 2231 section 4), and programs differ in which they take.
+        holds_parts: it is a multipart or a message: nothing else is known of its name.
+    """
+    said = [decode_value(description)] if description else []
+    if "name" in content_type.lower() or "name" in disposition.lower():
+        names = [name.strip('" ') for value in (content_type, disposition) for name in _NAME.findall(value)]
+        if names and (holds_parts or len(set(names)) > 1):
+            said.append(decode_value(unquote(" ".join(names))))
+    return "\n".join(said)
 
 
 def make_leaf(

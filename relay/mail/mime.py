@@ -14,6 +14,7 @@ from typing import Any, Final
 from relay.core.labour import BOUNDED, has_many_parameters, labour
 from relay.mail.leaf import Leaf, MailTree, MimeLimits, TreeBuilder, make_leaf
 from relay.mail.split import DECISIVE, plain_fields, read_split
+from relay.mail.transfer import IDENTITY, decode_transfer
 from relay.mail.words import decode_value
 
 __all__ = ["MimeLimits", "read_message", "read_reference"]
@@ -62,16 +63,27 @@ def _walk(part: "Message[str, str]", number: str, depth: int, builder: TreeBuild
         return
     if _hides_fields(part) or _hides_parameters(part) or _is_ambiguous(part):
         builder.fault(number or "1", "malformed")
+    kind = part.get_content_maintype()
+    builder.describe(
+        number,
+        str(part.get("content-description", "")),
+        str(part.get("content-type", "")),
+        str(part.get("content-disposition", "")),
+        holds_parts=kind in {"multipart", "message"},
+    )
     if part.is_multipart():  # asking for the payload of a leaf would decode it, and fail for some charsets
         payload: Any = part.get_payload()
-        if part.get_content_maintype() == "message":
+        if kind == "message":
             _inner_message(part, payload, number or "1", depth, builder)
             return
         builder.outside(number, _octets(part.preamble), _octets(part.epilogue))
         for index, child in enumerate(payload, 1):
             _walk(child, f"{number}.{index}" if number else str(index), depth + 1, builder)
         return
-    builder.add(_leaf(part, number or "1"))
+    leaf = _leaf(part, number or "1")
+    if kind == "multipart" and leaf.data.strip():  # its boundary is missing: programs differ in what they make of it
+        builder.fault(leaf.number, "malformed")
+    builder.add(leaf)
 
 
 def _hides_fields(part: "Message[str, str]") -> bool:
@@ -92,19 +104,40 @@ def _hides_parameters(part: "Message[str, str]") -> bool:
 
 def _is_ambiguous(part: "Message[str, str]") -> bool:
     """Whether it says twice, and not the same, how it is read: some programs take the first field, some the last."""
-    return any(len({" ".join(str(value).split()) for value in part.get_all(name, ())}) > 1 for name in DECISIVE)
+    if any(len({" ".join(str(value).split()) for value in part.get_all(name, ())}) > 1 for name in DECISIVE):
+        return True
+    names = [name.lower() for name, _ in part.get_params(())]
+    return any(names.count(name) > 1 for name in ("boundary", "charset"))
 
 
 def _inner_message(
     part: "Message[str, str]", payload: list[Any], number: str, depth: int, builder: TreeBuilder
 ) -> None:
     """A message (or delivery report) inside: its header is a note, its body parts are numbered below it."""
+    encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+    if payload and encoding not in IDENTITY:
+        payload = [_decoded(payload[0], encoding, number, builder)]
     for index, child in enumerate(payload, 1):
         builder.notes.append((f"{number}.HEADER", "\n".join(f"{name}: {value}" for name, value in _headers(child))))
         inner = number if child.is_multipart() else f"{number}.{index}"
         _walk(child, inner, depth + 1, builder)
     if part.get_content_type() != "message/rfc822" and not payload:
         builder.fault(number, "malformed")
+
+
+def _decoded(coded: "Message[str, str]", encoding: str, number: str, builder: TreeBuilder) -> "Message[str, str]":
+    """A message that is encoded as a whole: lawful in message/global (RFC 6532 section 3.7), and met in others."""
+    content, fault = decode_transfer(coded.as_bytes(unixfrom=False), encoding)
+    builder.octets += len(content)
+    if fault:
+        builder.fault(number, fault)
+    elif builder.octets > builder.limits.bytes:
+        builder.fault(number, "size")
+    elif labour(content) > builder.limits.labour:
+        builder.fault(number, "depth")
+    else:
+        return _PARSER.parsebytes(plain_fields(content))
+    return coded
 
 
 def _leaf(part: "Message[str, str]", number: str) -> Leaf:

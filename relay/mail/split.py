@@ -88,7 +88,15 @@ def _part(
     fields = {name: value for name, value in reversed(headers)}  # noqa: C416 - the first of equal names counts
     if len(fields) < len(headers) and _says_twice(headers):
         raise _UnusualError
-    content_type, parameters = _content_type(fields.get("content-type"))
+    label = fields.get("content-type")
+    content_type, parameters = _content_type(label)
+    builder.describe(
+        number,
+        fields.get("content-description", ""),
+        label or "",
+        fields.get("content-disposition", ""),
+        holds_parts=content_type.startswith("multipart/"),
+    )
     if content_type.startswith("multipart/"):
         _multipart(place, content_type, parameters, fields, number, depth, builder, boundaries)
     elif content_type.startswith("message/"):

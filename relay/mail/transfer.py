@@ -11,7 +11,7 @@ _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 _PADDING: Final = re.compile(rb"=+")
 _GOES_ON: Final = re.compile(rb"=[^=]")
 """An octet behind the padding, which pybase64 takes into account and the standard library does not."""
-_IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
+IDENTITY: Final = frozenset({"", "7bit", "8bit", "binary"})
 
 
 def decode_transfer(raw: bytes, label: str) -> tuple[bytes, str]:
@@ -22,7 +22,7 @@ def decode_transfer(raw: bytes, label: str) -> tuple[bytes, str]:
         that could be decoded, followed by the raw bytes, so that a scan sees both.
     """
     encoding = label.partition(";")[0].strip(" \t\r\n\"'").lower()
-    if encoding in _IDENTITY:
+    if encoding in IDENTITY:
         return raw, ""
     if encoding == "quoted-printable":
         return binascii.a2b_qp(raw), ""

@@ -256,3 +256,47 @@ def test_a_file_name_in_many_pieces_is_put_together():
     tree = read_message(b"Content-Disposition: attachment" + pieces + b"\r\n\r\nhello\r\n", LIMITS)
     assert tree.faults == ()
     assert tree.leaves[0].filename == "0123456789" * 4
+
+
+@pytest.mark.parametrize("kind", ["message/rfc822", "message/global", "message/news"])
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
+def test_a_message_that_is_encoded_as_a_whole_is_decoded_and_read(kind, encoding):
+    inside = b"Subject: in\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(b"hello")
+    coded = base64.encodebytes(inside) if encoding == "base64" else inside.replace(b"=", b"=3D")
+    tree = read_message(
+        f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode() + coded, LIMITS
+    )
+    assert tree.faults == ()
+    assert texts(tree) == [("1.1", "hello")]
+    assert tree.notes[0] == ("1.HEADER", "subject: in\ncontent-transfer-encoding: base64")
+
+
+def test_a_message_that_is_encoded_again_and_again_is_read_no_deeper_than_the_limit():
+    content = b"Subject: in\r\n\r\nhello"
+    for _ in range(8):
+        coded = base64.encodebytes(content)
+        content = b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + coded
+    assert texts(read_message(content, LIMITS)) == [("1.1", "hello")]
+    assert read_message(content, MimeLimits(depth=4)).faults == (("1", "depth"),)
+    assert "size" in {reason for _, reason in read_message(content, MimeLimits(bytes=len(content))).faults}
+
+
+@pytest.mark.parametrize("parameters", [b"", b"; boundary=x", b"; boundary=a; boundary=b"])
+def test_a_multipart_whose_boundary_is_not_there_or_not_one_is_a_fault(parameters):
+    tree = read_message(
+        b"Content-Type: multipart/mixed" + parameters + b"\r\n\r\n--r\r\n\r\nhello\r\n--r--\r\n", LIMITS
+    )
+    assert ("1", "malformed") in tree.faults
+    empty = read_message(b"Content-Type: multipart/mixed\r\n\r\n\r\n", LIMITS)
+    assert empty.faults == ()
+
+
+def test_what_is_said_of_a_part_beside_its_file_name_is_kept():
+    fields = b'Content-Type: text/plain; name="a.txt"\r\nContent-Disposition: attachment; filename="b.txt"\r\n'
+    both = (
+        b"Content-Type: multipart/mixed; boundary=q\r\n\r\n--q\r\nContent-Description: =?utf-8?q?c=20d?=\r\n" + fields
+    )
+    tree = read_message(both + b"\r\nhello\r\n--q--\r\n", LIMITS)
+    assert tree.notes == (("1", "c d\na.txt b.txt"),)
+    same = both.replace(b"b.txt", b"a.txt").replace(b"Content-Description: =?utf-8?q?c=20d?=\r\n", b"")
+    assert read_message(same + b"\r\nhello\r\n--q--\r\n", LIMITS).notes == ()
