@@ -39,12 +39,15 @@ class FetchOptions:
     Attributes:
         port: of the servers; another than 443 only makes sense in tests.
         timeout: seconds for everything, look-up to last octet (RFC 8461 section 3.3 suggests a minute).
+        connect: seconds for a connection to one address, its handshake included: one that says nothing, as where IPv6
+            leads nowhere, leaves time for another.
         max_size: octets of a document.
         addresses: addresses tried of one server.
     """
 
     port: int = 443
     timeout: float = 60.0
+    connect: float = 20.0
     max_size: int = 65_536
     addresses: int = 2
 
@@ -118,15 +121,18 @@ class HttpsFetcher:
     async def _from(self, address: str, request: _Request) -> bytes:
         host = request.host
         try:
-            reader, writer = await asyncio.open_connection(
-                address, request.port or self._options.port, ssl=self._context, server_hostname=host, limit=_CHUNK
-            )
+            async with asyncio.timeout(self._options.connect):
+                reader, writer = await asyncio.open_connection(
+                    address, request.port or self._options.port, ssl=self._context, server_hostname=host, limit=_CHUNK
+                )
         except ssl.SSLCertVerificationError as error:
             reason = (error.verify_message or "it does not verify")[:200]
             raise FetchError("certificate", f"the certificate of {host}: {reason}") from None
         except ssl.SSLError as error:
             reason = (error.reason or "protocol error").replace("_", " ").lower()
             raise FetchError("tls", f"the TLS handshake with {host} failed: {reason}") from None
+        except TimeoutError:
+            raise FetchError("connect", f"connecting to {host} took too long") from None
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             raise FetchError("connect", f"connecting to {host} failed: {reason}") from None

@@ -1,10 +1,11 @@
+import socket
 import ssl
 
 import pytest
 
 from relay.demo.dns import DnsServer, Trouble
 from relay.net.fetch import FetchError, FetchOptions, HttpsFetcher
-from relay.net.mx import HostFinder, MxOptions
+from relay.net.mx import Host, HostFinder, MxOptions
 from relay.net.resolver import Resolver, ResolverOptions
 from relay.net.tls import make_contexts
 from tests.support.net import LOOPBACK, contexts
@@ -132,6 +133,17 @@ async def test_another_address_is_tried_when_one_refuses(authority, verifying):
         it.dns.set(NAME, {"A": ["127.0.0.77"]})
         it.resolver.forget()
         assert (await it.fault()).kind == "connect"
+
+
+async def test_another_address_is_tried_when_one_says_nothing(authority, verifying):
+    class Finder:
+        async def named(self, name):
+            return Host(name=name, addresses=("127.0.0.77", "127.0.0.1"))
+
+    async with Fetching(policy_host(authority), verifying) as it:
+        it.fetcher = HttpsFetcher(Finder(), verifying, FetchOptions(port=it.host.port, connect=2.0))
+        with socket.create_server(("127.0.0.77", it.host.port)):  # takes connections, and never speaks
+            assert await it.get() == POLICY
 
 
 def test_a_context_that_verifies_nothing_is_refused():
