@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import orjson
 
-from relay.cli.options import Group, config_option, moment, only_asks
+from relay.cli.options import Group, address, config_option, moment, only_asks
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -74,22 +74,25 @@ def _day(text: str) -> str:
 
 @command.command(help="Show what happened, oldest first.")
 @click.option("--message", metavar="ID", help="Only this message.")
+@click.option("--recipient", metavar="ADDRESS", help="Only messages to this mailbox, and what else names it.")
 @click.option("--since", help="From 2026-11-22, 2026-11-22T10:00 (UTC) or 7d ago on.")
 @click.option("--until", help="Up to such a day, time or age.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a record.")
 @click.option("--mailboxes", is_flag=True, help="Show whole addresses, not only their domains.")
 @click.pass_obj
 def show(
-    places: _Places, message: str | None, since: str | None, until: str | None, *, as_json: bool, mailboxes: bool
-) -> None:
+    places: _Places, /, *, message: str | None, recipient: str | None, since: str | None, until: str | None,
+    as_json: bool, mailboxes: bool,
+) -> None:  # fmt: skip
     """Print records."""
-    if message is not None and not message.strip():  # an unset variable of a script would ask for the whole trail
-        raise click.BadParameter("it is empty; leave it out for all messages", param_hint="--message")
+    for option, given in (("--message", message), ("--recipient", recipient)):
+        if given is not None and not given.strip():  # an unset variable of a script would ask for the whole trail
+            raise click.BadParameter("it is empty; leave it out for all messages", param_hint=option)
     from relay.observe.trail import show as records
 
     found = records(
         places.audit, vault=places.vault(), message_id=message or "", since=moment(since), until=moment(until),
-        mailboxes=mailboxes,
+        recipient=address("--recipient", recipient) if recipient else None, mailboxes=mailboxes,
     )  # fmt: skip
     item: dict[str, Any] | None = None
     for item in found:
@@ -97,15 +100,20 @@ def show(
             click.echo(orjson.dumps(item).decode())
         else:
             facts = " ".join(
-                f"{key}={_plain(value)}" for key, value in item["facts"].items() if value not in ("", None)
+                f"{key}={_plain(key, value)}" for key, value in item["facts"].items() if value not in ("", None)
             )
-            when = datetime.fromtimestamp(item["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            click.echo(f"{when} {item['kind']:<10} {item['message_id'] or '-'} {facts}")
+            click.echo(f"{_moment(item['at'])} {item['kind']:<10} {item['message_id'] or '-'} {facts}")
     if item is None:
         click.echo("No record matches (what is new takes some seconds to come here).", err=True)
 
 
-def _plain(value: Any) -> str:
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plain(key: str, value: Any) -> str:
+    if key.endswith("_at") and isinstance(value, float):
+        return _moment(value)
     return value if isinstance(value, str) and value.isprintable() else orjson.dumps(value).decode()
 
 

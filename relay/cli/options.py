@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from relay.core.errors import Problem, ProblemsError
+from relay.core.errors import AddressError, Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from relay.core.address import Address
 
 DEFAULT_CONFIG: Final = Path("/etc/postern/postern.yaml")
 
@@ -78,6 +81,21 @@ def moment(text: str | None) -> float | None:
     except ValueError:
         what = "is neither a day, a time nor a duration"
         raise ProblemsError(Problem(where=text, what=what, hint="such as 2026-11-22, 2026-11-22T10:00 or 7d")) from None
+
+
+def address(option: str, text: str) -> "Address":
+    """The mailbox that an option names, with or without angle brackets.
+
+    Raises:
+        ProblemsError: it is none.
+    """
+    from relay.core.address import Address
+
+    try:
+        return Address.parse(text.removeprefix("<").removesuffix(">"))
+    except AddressError as error:
+        hint = "write it as in pat@mail.example"
+        raise ProblemsError(Problem(where=f"{option} {text}", what=str(error), hint=hint)) from None
 
 
 def one_form(*, as_json: bool, as_html: bool) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from relay.cli import tables
-from relay.cli.options import Group, config_option, moment, only_asks
+from relay.cli.options import Group, address, config_option, moment, only_asks
 from relay.cli.policy_history import history
 from relay.core.decision import MethodName
-from relay.core.errors import AddressError, Problem, ProblemsError
+from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -178,8 +178,8 @@ def run_inside(options: Options, file: Path | None, *, as_json: bool) -> None:
 @click.pass_obj
 def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | None, **given: Any) -> None:
     """Scan the message as Postern would, decide for each recipient and show every condition's value."""
-    recipients = [_address("--to", text) for text in given["recipients"]]
-    sender = _address("--from", given["sender"]) if given["sender"].strip("<>") else None
+    recipients = [address("--to", text) for text in given["recipients"]]
+    sender = address("--from", given["sender"]) if given["sender"].strip("<>") else None
     if given["network"]:
         _ip_address(given["network"])
     given["received"] = moment(given["received"])
@@ -246,16 +246,6 @@ def _scan(options: Options) -> "Callable[[bytes, str], ScanReport]":
 
     own = tuning(options.settings) if options.settings else None
     return ScanEngine(load_judge(_no_digest, tuning=own), extractor=Extractor()).scan
-
-
-def _address(option: str, text: str) -> "Address":
-    from relay.core.address import Address
-
-    try:
-        return Address.parse(text.removeprefix("<").removesuffix(">"))
-    except AddressError as error:
-        hint = "write it as in pat@mail.example"
-        raise ProblemsError(Problem(where=f"{option} {text}", what=str(error), hint=hint)) from None
 
 
 def _ip_address(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from relay.core.address import Address
 from relay.core.errors import CorruptError, Problem, ProblemsError, SealError
 from relay.core.ports import Vault
 from relay.observe.segment_files import (
@@ -261,18 +262,34 @@ def show(
     message_id: str = "",
     since: float | None = None,
     until: float | None = None,
+    recipient: Address | None = None,
     mailboxes: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Records as read, oldest first; of mailboxes only the domain unless ``mailboxes``.
+
+    Args:
+        directory: the audit directory.
+        vault: opens the segments.
+        message_id: only this message's.
+        since: only what happened from then on, unix seconds.
+        until: only what happened before.
+        recipient: only of messages to this mailbox, and what else names it.
+        mailboxes: show whole addresses.
 
     Raises:
         DamageError: a segment cannot be read on; what stood before has been given.
         SealError: a mailbox does not open.
     """
+    theirs: set[str] = set()
     for record in _records(directory, segment_days(directory), vault):
         item = orjson.loads(record)
         if message_id and item["message_id"] != message_id:
             continue
+        if recipient is not None and item["message_id"] not in theirs:
+            if not chain.names_recipient(item["facts"], recipient, vault):
+                continue
+            if item["message_id"]:
+                theirs.add(item["message_id"])
         if (since is not None and item["at"] < since) or (until is not None and item["at"] >= until):
             continue
         item["facts"] = chain.open_mailboxes(item["facts"], vault) if mailboxes else chain.hide_mailboxes(item["facts"])

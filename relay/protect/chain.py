@@ -20,8 +20,9 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from relay.core.address import Address
 from relay.core.change import AuditEvent
-from relay.core.errors import SealError
+from relay.core.errors import AddressError, SealError
 from relay.core.ports import Vault
 from relay.protect.keyring import KeyRing
 
@@ -111,6 +112,28 @@ def open_mailboxes(value: Any, vault: Vault) -> Any:
             return vault.open_address(base64.b64decode(value["sealed"]))
         return {key: open_mailboxes(one, vault) for key, one in value.items()}
     return [open_mailboxes(one, vault) for one in value] if isinstance(value, list) else value
+
+
+def names_recipient(value: Any, mailbox: Address, vault: Vault) -> bool:
+    """Whether a record's facts name this mailbox other than as a sender.
+
+    Tokens are opened only where the domain, which stands beside them, is the mailbox's.
+
+    Raises:
+        SealError: a token that does not open.
+    """
+    if isinstance(value, list):
+        return any(names_recipient(one, mailbox, vault) for one in value)
+    if not isinstance(value, dict):
+        return False
+    if value.keys() == {"domain", "sealed"}:
+        if value["domain"] != mailbox.domain:
+            return False
+        try:
+            return Address.parse(vault.open_address(base64.b64decode(value["sealed"]))).key == mailbox.key
+        except AddressError:
+            return False
+    return any(names_recipient(one, mailbox, vault) for key, one in value.items() if key != "sender")
 
 
 def hide_mailboxes(value: Any) -> Any:

@@ -283,6 +283,21 @@ def test_records_are_shown_by_domain(run, trail):
     assert "neither a day" in run("audit", "show", "--since", "yesterday", ok=False)
 
 
+def test_the_whole_story_of_a_mailbox_is_found_by_its_address(run, trail):
+    story = [
+        orjson.loads(line)
+        for line in run("audit", "show", "--recipient", "<Jane.Roe@PATIENTS.example>", "--json").splitlines()
+    ]
+    assert {record["message_id"] for record in story} == {"m1", "m2", "m3", "m4"}
+    assert len(story) == 8
+    assert run("audit", "show", "--recipient", "ehr@clinic.example").startswith("No record")  # it sent, and got none
+    assert run("audit", "show", "--recipient", "someone.else@patients.example").startswith("No record")
+    assert "--recipient jane.roe: the address has no domain" in run(
+        "audit", "show", "--recipient", "jane.roe", ok=False
+    )
+    assert "--recipient: it is empty" in run("audit", "show", "--recipient", " ", ok=False)
+
+
 def test_a_whole_trail_verifies_and_a_changed_one_says_where(run, trail):
     assert "The trail is whole." in run("audit", "verify")
     assert orjson.loads(run("audit", "verify", "--json"))["whole"] is True
