@@ -8,7 +8,7 @@ import pytest
 from relay.core.address import Address
 from relay.core.change import Keep, Note, Settle
 from relay.core.entry import EntryState
-from relay.core.errors import CorruptError, StoreError, StoreFullError
+from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import QueueFilter, QueueStore
 from relay.store import StoreOptions
@@ -501,3 +501,22 @@ async def test_an_entry_whose_row_cannot_be_found_is_set_aside_like_any_damaged_
     assert (row.events[0].kind, row.events[0].facts["entry"]) == ("alert", "m1.0")
     with pytest.raises(CorruptError):
         await store.acquire("m1.0")
+
+
+async def test_a_damaged_entry_that_cannot_be_set_aside_now_keeps_nobody_waiting(harness, store, monkeypatch):
+    await store.commit(keeping("m1", priority=1)[0])
+    await store.commit(keeping("m2")[0])
+    await harness.damage("details", "m1.0")
+    if harness.kind != "memory":  # which is never away
+
+        async def away(_entry_id):
+            raise StoreUnavailableError("away")
+
+        with monkeypatch.context() as once:
+            once.setattr(store, "_set_aside", away)
+            assert await claimed_ids(store) == ["m2.0"]
+        assert list(await store.outbox(limit=9)) == []
+        await store.release(["m2.0"])
+    assert await claimed_ids(store) == ["m2.0"]
+    (row,) = await store.outbox(limit=9)
+    assert (row.events[0].kind, row.events[0].facts["entry"]) == ("alert", "m1.0")

@@ -7,6 +7,7 @@ once: what is damaged in truth stays aside.
 
 from typing import Final
 
+from relay.store.damaged import Damaged
 from relay.store.postgres import tables
 from relay.store.postgres.line import Connection
 from relay.store.postgres.reader import Reader
@@ -21,9 +22,14 @@ _LOOK: Final = """
 
 
 class Aside:
-    """What was set aside by others and not yet tried by this process."""
+    """What was set aside by others and not yet tried by this process.
+
+    Attributes:
+        damaged: what this process could not open and is still to set aside.
+    """
 
     def __init__(self) -> None:
+        self.damaged = Damaged()
         self._failed: set[str] = set()
         self._untried: set[str] = set()
 

@@ -270,25 +270,24 @@ class PostgresStore:
     async def _take(self, take: Callable[[Connection, int], Any]) -> list[Claimed]:
         number = self._pulse.number
         rows: list[ClaimedRow] = await self._writer.submit(take)
-        claimed: list[Claimed] = []
+        claimed, damaged = list[Claimed](), list[str]()
         for row in rows:
             try:
-                entry = self._codec.open_entry(row.entry_id, row.entry)
                 message = self._codec.open_message(row.message_id, row.facts)
+                claimed.append(Claimed(entry=self._codec.open_entry(row.entry_id, row.entry), message=message))
             except CorruptError as error:
                 _log.error("entry_damaged", entry=row.entry_id, detail=str(error))
-                await self._set_aside(row.entry_id)
-            else:
-                claimed.append(Claimed(entry=entry, message=message))
+                damaged.append(row.entry_id)
         if number == self._pulse.number:
             self._pulse.took(*(each.entry.id for each in claimed))
+        await self._aside.damaged.put(damaged, self._set_aside)
         return claimed
 
     async def _set_aside(self, entry_id: str) -> None:
         self._aside.failed(entry_id)
         event = AuditEvent(kind="alert", at=self._clock(), facts={"alert": "entry-damaged", "entry": entry_id})
         await self._writer.submit_unit(prepare((Note(events=(event,)),), self._codec))
-        await self._writer.submit(lambda connection, _lease: tables.set_aside(connection, entry_id))
+        await self._writer.submit(lambda connection, lease: tables.set_aside(connection, lease, entry_id))
 
     async def release(self, entry_ids: Sequence[str]) -> None:
         """Give leases of this process back unchanged."""

@@ -378,9 +378,10 @@ async def reap(connection: Connection, dead: Sequence[str] = ()) -> int:
     return cursor.rowcount
 
 
-async def set_aside(connection: Connection, entry_id: str) -> None:
-    """Take a damaged entry out of every claim until the next start."""
-    await connection.execute("UPDATE entries SET lease = %b::int8 WHERE id = %b::text", (SET_ASIDE, entry_id))
+async def set_aside(connection: Connection, lease: int, entry_id: str) -> None:
+    """Take a damaged entry that this process leases out of every claim until the next start."""
+    query = "UPDATE entries SET lease = %b::int8 WHERE id = %b::text AND lease = %b::int8"
+    await connection.execute(query, (SET_ASIDE, entry_id, lease))
 
 
 async def retry_damaged(connection: Connection) -> None:

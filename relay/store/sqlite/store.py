@@ -14,6 +14,7 @@ from relay.core.envelope import Message
 from relay.core.errors import CorruptError, StoreError
 from relay.core.ports import Clock, Known, OutboxRow, QueueFilter, QueueStats, Seen, Vault
 from relay.store.codec import Codec
+from relay.store.damaged import Damaged
 from relay.store.options import StoreOptions
 from relay.store.sqlite.bodies import BodyFiles
 from relay.store.sqlite.faults import Fatal, exit_at_once
@@ -69,6 +70,7 @@ class SqliteStore:
         self._space = Space(directory, options.reserve_bytes, clock)
         self._wakes: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._damaged = Damaged()
         self._opened: OpenedQueue
         self._reader: Reader
         self._writer: GroupCommit
@@ -232,8 +234,7 @@ class SqliteStore:
         if not rows:
             return []
         claimed, damaged = await self._reader.run(lambda: self._decode(rows))
-        for entry_id in damaged:
-            await self._set_aside(entry_id)
+        await self._damaged.put(damaged, self._set_aside)
         return claimed
 
     def _decode(self, rows: list[ClaimedRow]) -> tuple[list[Claimed], list[str]]:
