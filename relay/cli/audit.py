@@ -16,6 +16,7 @@ from relay.cli.options import Group, address, config_option, moment, only_asks
 from relay.core.errors import PosternError, Problem, ProblemsError
 
 if TYPE_CHECKING:
+    from relay.observe.holds import Hold
     from relay.protect.keyring import KeyRing
     from relay.protect.sealing import RingVault
 
@@ -39,6 +40,13 @@ class _Places:
         from relay.protect.sealing import RingVault
 
         return RingVault(self.ring(), os.urandom)
+
+    def noted(self) -> "dict[str, Hold]":
+        """The legal holds that the trail had told of when it was last signed."""
+        from relay.observe.segment_files import load_state
+
+        state = load_state(self.audit, self.vault())
+        return state.holds if state is not None else {}
 
 
 def _directory(text: str) -> Callable[[_Command], _Command]:
@@ -225,43 +233,64 @@ def hold() -> None:
     """Place, list and release holds."""
 
 
+_by = click.option("--by", default=getpass.getuser, metavar="WHO", help="Who says so.  [default: you]")
+
+
 @hold.command(name="add", help="Keep the records of some days until the hold is released.")
 @click.argument("name")
 @click.option("--from", "first", required=True, metavar="DAY", help="First day (UTC).")
 @click.option("--to", "last", metavar="DAY", help="Last day (UTC); open when not given.")
 @click.option("--reason", required=True, help="The case; no patients' data.")
+@_by
 @click.pass_obj
-def hold_add(places: _Places, name: str, first: str, last: str | None, reason: str) -> None:
+def hold_add(places: _Places, name: str, first: str, last: str | None, reason: str, by: str) -> None:
     """Place a hold."""
     from relay.observe.holds import Hold, place_hold
 
     until = _day(last) if last else "9999-12-31"
-    who = getpass.getuser()
-    place_hold(places.audit, Hold(name=name, first=_day(first), last=until, reason=reason, by=who, at=time.time()))
+    placed = Hold(name=name, first=_day(first), last=until, reason=reason, by=by, at=time.time())
+    place_hold(places.audit, placed, places.noted())
     click.echo(f"Hold {name} keeps the records from {_day(first)} to {until}.")
 
 
-@hold.command(name="list", help="Show all holds.")
+@hold.command(name="list", help="Show the holds that stand.")
+@click.option("--all", "released", is_flag=True, help="Show released ones, too.")
 @click.pass_obj
-def hold_list(places: _Places) -> None:
-    """Print holds."""
-    from relay.observe.holds import load_holds
+def hold_list(places: _Places, *, released: bool) -> None:
+    """Print holds, and what is wrong with them; exit status 1 then."""
+    from relay.observe.holds import load_holds, standing
 
-    held = load_holds(places.audit)
-    if not held:
+    found = standing(places.noted(), in_file := load_holds(places.audit), places.vault())
+    if not found.holds:
         click.echo("No holds.")
-    for one in held:
-        placed = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d")
-        click.echo(f"{one.name}: {one.first} to {one.last}, placed {placed} by {one.by}: {one.reason}")
+    for one in found.holds:
+        click.echo(f"{one.name}: {one.first} to {one.last}, placed {_date(one.at)} by {one.by}: {one.reason}")
+    names = {one.name for one in found.holds}
+    for one in in_file if released else ():
+        if one.name not in names:
+            ended = f"released {_date(one.released_at)} by {one.released_by}: {one.release_reason}"
+            click.echo(f"{one.name}: {one.first} to {one.last}, {ended}")
+    for what in found.faults:
+        click.echo(what, err=True)
+    if found.faults:
+        raise SystemExit(1)
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 @hold.command(name="release", help="Release a hold; records past their retention expire soon after.")
 @click.argument("name")
+@click.option("--reason", required=True, help="Why it ends; no patients' data.")
+@_by
 @click.confirmation_option(prompt="Records past their retention will be deleted. Release?")
 @click.pass_obj
-def hold_release(places: _Places, name: str) -> None:
+def hold_release(places: _Places, name: str, reason: str, by: str) -> None:
     """Release a hold."""
     from relay.observe.holds import release_hold
 
-    released = release_hold(places.audit, name)
+    released = release_hold(
+        places.audit, name, by=by, reason=reason, at=time.time(), noted=places.noted(), vault=places.vault()
+    )
     click.echo(f"Released {released.name} ({released.first} to {released.last}).")

@@ -10,7 +10,7 @@ import os
 import syslog
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import structlog
 from relay.core.change import AuditEvent
 from relay.core.errors import StoreError
 from relay.core.ports import Clock, Metrics, QueueStore, Vault
-from relay.observe.holds import Hold, is_held, load_holds
+from relay.observe.holds import Hold, is_held, load_holds, standing
 from relay.observe.segment_files import day_of
 from relay.observe.segments import SegmentLog, SyncError
 from relay.protect.keyring import KeyRing
@@ -118,7 +118,8 @@ class Archiver:
         self._log = SegmentLog(options.directory, vault=vault, ring=ring, clock=clock)
         self._next_sign = 0.0
         self._next_expiry = 0.0
-        self._holds: tuple[Hold, ...] = ()
+        self._vault = vault
+        self._faults: tuple[str, ...] = ()
 
     @property
     def log(self) -> SegmentLog:
@@ -185,16 +186,26 @@ class Archiver:
         """
         self._next_expiry = self._clock() + 3600.0
         directory = self._options.directory
-        holds = await asyncio.to_thread(load_holds, directory)
-        if holds != self._holds:
-            facts = {"action": "legal holds changed", "holds": [asdict(hold) for hold in holds]}
-            await asyncio.to_thread(self._log.note, AuditEvent(kind="operator", at=self._clock(), facts=facts))
-            self._holds = holds
+        holds = await asyncio.to_thread(self._heed, directory)
         before = day_of(self._clock() - self._options.retention)
         removed = await asyncio.to_thread(self._log.expire, before, lambda day: is_held(holds, day))
         for day in removed:
             _log.warning("audit_segment_expired", day=day)
         return removed
+
+    def _heed(self, directory: Path) -> tuple[Hold, ...]:
+        """The legal holds that stand; what is new of them goes into the trail."""
+        found = standing(self._log.state.holds, load_holds(directory), self._vault)
+        for facts in found.news:
+            self._log.note(AuditEvent(kind="operator", at=self._clock(), facts=facts))
+        for what in found.faults:
+            if what not in self._faults:
+                self._log.note(AuditEvent(kind="alert", at=self._clock(), facts={"alert": "legal-hold", "why": what}))
+                if self._metrics is not None:
+                    self._metrics.count("postern_alerts_total", {"kind": "legal-hold"})
+            _log.error("legal_hold", why=what)
+        self._faults = found.faults
+        return found.holds
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set. The outbox keeps what cannot be archived now.

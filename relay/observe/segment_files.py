@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import orjson
 from relay.config.keyfiles import write_private
 from relay.core.errors import CorruptError, ProblemsError, SealError, StoreError
 from relay.core.ports import Vault
+from relay.observe.holds import Hold
 from relay.protect import chain
 from relay.protect.chain import SEGMENT_MAGIC, Frame, Link
 
@@ -52,6 +53,7 @@ class State:
         signed: records that the last head covers.
         recent: outbox rows that may still be in the outbox: number to digest.
         previous: day and frames of the segment before this one.
+        holds: the legal holds that the trail has told of, by name.
     """
 
     base: Link = field(default_factory=Link)
@@ -62,6 +64,7 @@ class State:
     signed: int = 0
     recent: dict[int, str] = field(default_factory=dict)
     previous: tuple[str, int] = ("", 0)
+    holds: dict[str, Hold] = field(default_factory=dict)
 
 
 def day_of(moment: float) -> str:
@@ -140,6 +143,7 @@ def load_state(directory: Path, vault: Vault) -> State | None:
         signed=plain["signed"],
         previous=(plain["previous"][0], plain["previous"][1]),
         recent={int(seq): digest for seq, digest in plain["recent"].items()},
+        holds={item["name"]: Hold(**item) for item in plain.get("holds", ())},
     )
 
 
@@ -166,6 +170,7 @@ def save_state(directory: Path, state: State, vault: Vault) -> None:
         "signed": state.signed,
         "previous": state.previous,
         "recent": {str(seq): digest for seq, digest in state.recent.items()},
+        "holds": [asdict(hold) for hold in state.holds.values()],
     }
     try:
         write_private(directory / STATE_NAME, vault.seal(_STATE_PURPOSE, "", orjson.dumps(plain)))

@@ -16,6 +16,7 @@ from relay.config.keyfiles import sync_directory
 from relay.core.change import AuditEvent
 from relay.core.errors import CorruptError, Problem, ProblemsError, SealError, StoreError
 from relay.core.ports import OutboxRow, Vault
+from relay.observe.holds import told
 from relay.observe.segment_files import (
     HINT,
     DamageError,
@@ -159,7 +160,7 @@ class SegmentLog:
         signed = frame.facts["count"] if frame.kind == "head" else self._state.signed
         self._state = replace(
             self._state, link=link, frames=place.number + 1, size=place.end, signed=signed,
-            recent={**self._state.recent, **recent},
+            recent={**self._state.recent, **recent}, holds=told(self._state.holds, frame.records),
         )  # fmt: skip
 
     # --- writing
@@ -217,7 +218,7 @@ class SegmentLog:
         self._enter_day()
         link, frame = chain.append(self._state.link, [(0, (event,), "")], self._vault)
         self._write(frame, link)
-        self._state = replace(self._state, link=link)
+        self._state = replace(self._state, link=link, holds=told(self._state.holds, frame.records))
 
     def sign(self) -> dict[str, Any] | None:
         """Sign the head and save the state; the head to send off the machine, ``None`` when nothing is new.

@@ -11,6 +11,7 @@ import orjson
 from relay.core.address import Address
 from relay.core.errors import CorruptError, Problem, ProblemsError, SealError
 from relay.core.ports import Vault
+from relay.observe.holds import HOLDS_NAME, Hold, load_holds, standing, told
 from relay.observe.segment_files import (
     STATE_NAME,
     DamageError,
@@ -79,6 +80,7 @@ class _Verifier:
         self.previous = ("", 0)
         self.records = self.heads = self.signed = 0
         self.signed_at: dict[int, str] = {}
+        self.holds: dict[str, Hold] = {}
 
     def fault(self, where: str | Path, what: str) -> None:
         self.faults.append(Fault(where=str(where), what=what))
@@ -112,6 +114,7 @@ class _Verifier:
             elif self.link is not None:
                 self.link = chain.extend(self.link, frame)
                 self.records += len(frame.records)
+                self.holds = told(self.holds, frame.records)
                 self.alerts(where, frame.records)
         except (SealError, ValueError, KeyError) as error:
             self.fault(where, str(error))
@@ -151,6 +154,18 @@ class _Verifier:
                 self.fault(f"{path}:{number}", what)
                 return  # all later ones would say the same
 
+    def legal_holds(self, state: State | None) -> None:
+        """Compare the holds of the file with what the trail told of them."""
+        path = self.directory / HOLDS_NAME
+        noted = {**(state.holds if state is not None else {}), **self.holds}
+        try:
+            faults = standing(noted, load_holds(self.directory), self.vault).faults
+        except CorruptError as error:
+            self.fault(path, str(error))
+            return
+        for what in faults:
+            self.fault(path, what)
+
     def alerts(self, where: str, records: tuple[bytes, ...]) -> None:
         for item in map(orjson.loads, records):
             if item["kind"] == "alert" and item["seq"] == 0 and "from" in item["facts"]:
@@ -160,6 +175,8 @@ class _Verifier:
 
 def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes], heads: Path | None = None) -> Report:
     """Check the whole trail: every frame, link, head and segment, and that nothing signed is missing at its end.
+
+    Legal holds too: none that the trail told of may be gone or changed without a release.
 
     A directory without any trail is a fault: who takes everything away must not be told that it is whole.
 
@@ -191,6 +208,7 @@ def verify(directory: Path, *, vault: Vault, keys: Mapping[str, bytes], heads: P
         found.fault(directory, f"records {found.link.count + 1} to {state.link.count} are missing at the end")
     if heads is not None:
         found.elsewhere(heads, sent, state.base.count if state else 0)
+    found.legal_holds(state)
     link = found.link or Link()
     return Report(
         faults=tuple(found.faults),

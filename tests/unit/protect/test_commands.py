@@ -334,8 +334,21 @@ def test_legal_holds(run, trail):
     assert "case-7: 2023-11-01 to 9999-12-31" in run("audit", "hold", "list")
     run("audit", "hold", "add", "case-7", "--from", "2023-11-01", "--reason", "inquiry", ok=False)
     run("audit", "hold", "add", "bad", "--from", "2023-11-02", "--to", "2023-11-01", "--reason", "x", ok=False)
-    assert "Released" in run("audit", "hold", "release", "case-7", given="y\n")
+    run("audit", "hold", "release", "case-7", given="y\n", ok=False)  # it wants a reason
+    said = ["--reason", "closed", "--by", "Ann Lee"]
+    assert "Released" in run("audit", "hold", "release", "case-7", *said, given="y\n")
     assert run("audit", "hold", "list") == "No holds.\n"
+    assert "by Ann Lee: closed" in run("audit", "hold", "list", "--all")
+
+
+def test_hold_list_says_what_is_wrong_with_the_file(run, trail):
+    run("audit", "hold", "add", "case-7", "--from", "2023-11-01", "--reason", "inquiry")
+    path = trail / "holds.json"
+    [item] = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps([{**item, "released_at": 1.0}]))
+    said = run("audit", "hold", "list", ok=False)
+    assert "case-7: 2023-11-01" in said
+    assert "not under our key ring" in said
 
 
 def test_signing_keys_name_what_they_are():

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from relay.core.change import AuditEvent
 from relay.core.errors import CorruptError, PosternError, ProblemsError, SealError, StoreError
 from relay.core.ports import OutboxRow
-from relay.observe import trail
+from relay.observe import holds, trail
 from relay.observe.archiver import Archiver, ArchiverOptions, heads_to_file
 from relay.observe.holds import Hold, load_holds, place_hold, release_hold
-from relay.observe.segment_files import read_places, segment_days, segment_path
+from relay.observe.segment_files import load_state, read_places, segment_days, segment_path
 from relay.observe.segments import SegmentLog, SyncError
 from relay.protect import chain
 from tests.unit.protect.test_sealing import make_ring, make_vault
@@ -544,15 +544,125 @@ def test_a_hold_keeps_its_days_and_all_after(tmp_path):
     log.close()
 
 
+def a_hold(name="case-7", first="2023-11-16", last="2023-11-16", **fields):
+    return Hold(**{"name": name, "first": first, "last": last, "reason": "inquiry", "by": "ann", "at": 0.0, **fields})
+
+
+def release(directory, name="case-7", noted=None, **fields):
+    said = {"by": "bob", "reason": "the inquiry is closed", "at": NOON, **fields}
+    return release_hold(directory, name, noted=noted or {}, vault=make_vault(), **said)
+
+
+def stands(directory, noted=None):
+    return holds.standing(noted or {}, load_holds(directory), make_vault())
+
+
 def test_holds_are_placed_and_released(tmp_path):
-    hold = Hold(name="case-7", first="2023-11-01", last="2023-11-30", reason="inquiry", by="root", at=NOON)
-    place_hold(tmp_path, hold)
-    assert load_holds(tmp_path) == (hold,)
-    with pytest.raises(ProblemsError):
-        place_hold(tmp_path, hold)
-    assert release_hold(tmp_path, "case-7") == hold
-    with pytest.raises(ProblemsError):
-        release_hold(tmp_path, "case-7")
+    place_hold(tmp_path, a_hold(), {})
+    assert stands(tmp_path).holds == load_holds(tmp_path) == (a_hold(),)
+    with pytest.raises(ProblemsError, match="of this name"):
+        place_hold(tmp_path, a_hold(), {})
+    with pytest.raises(ProblemsError, match="reason"):
+        release(tmp_path, reason=" ")
+    released = release(tmp_path)
+    assert (released.released_by, released.release_reason, released.released_at) == (
+        "bob", "the inquiry is closed", NOON,
+    )  # fmt: skip
+    assert (stands(tmp_path).holds, stands(tmp_path).faults) == ((), ())
+    for wrong in ("case-7", "case-8"):
+        with pytest.raises(ProblemsError):
+            release(tmp_path, wrong)
+    with pytest.raises(ProblemsError, match="of this name"):
+        place_hold(tmp_path, a_hold(), {})
+    with pytest.raises(ProblemsError, match="of this name"):
+        place_hold(tmp_path / "elsewhere", a_hold(), {"case-7": a_hold()})
+
+
+def rewrite(directory, change):
+    path = directory / "holds.json"
+    items = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps(change(items)))
+
+
+def called_released(items):
+    return [{**item, "released_at": NOON, "released_by": "ann", "release_reason": "so"} for item in items]
+
+
+def of_another(items):
+    """The seal of another hold's release."""
+    [seal] = [item["seal"] for item in items if item["seal"]]
+    return [{**item, "released_at": NOON, "seal": seal} for item in items if item["name"] == "case-7"]
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    (lambda _: [], "is missing"),
+    (called_released, "not under our key ring"),
+    (of_another, "not under our key ring"),
+    (lambda items: [{**item, "first": "2023-11-17", "last": "2023-11-17"} for item in items], "was changed"),
+])  # fmt: skip
+async def test_a_hold_is_not_taken_off_by_editing_the_file_and_the_trail_says_so(tmp_path, change, what):
+    written(tmp_path)
+    archiver = make_archiver(tmp_path, Outbox(), Clock(NOON + 102 * DAY), retention=30 * DAY)
+    place_hold(tmp_path, a_hold(), {})
+    place_hold(tmp_path, a_hold("other"), {})
+    release(tmp_path, "other")
+    await archiver.open()
+    assert await archiver.expire() == ("2023-11-15",)
+    assert verify(tmp_path).faults == ()
+    rewrite(tmp_path, change)
+    for _ in range(2):
+        assert await archiver.expire() == ()
+    faults = verify(tmp_path).faults
+    assert faults
+    assert all(fault.where.endswith("holds.json") for fault in faults)
+    assert any(what in fault.what for fault in faults)
+    await archiver.close()
+    again = make_archiver(tmp_path, Outbox(), Clock(NOON + 103 * DAY), retention=30 * DAY)
+    await again.open()
+    assert await again.expire() == (), "a start forgets nothing"
+    await again.close()
+    told = [item["facts"]["why"] for item in trail.show(tmp_path, vault=make_vault()) if item["kind"] == "alert"]
+    assert any(what in why for why in told)
+
+
+async def test_the_trail_tells_of_a_hold_and_its_release_once_with_who_and_why(tmp_path):
+    written(tmp_path)
+    clock = Clock(NOON + 3 * DAY)
+    archiver = make_archiver(tmp_path, Outbox(), clock)
+    await archiver.open()
+    place_hold(tmp_path, a_hold(), {})
+    await archiver.expire()
+    await archiver.close()
+    (tmp_path / "holds.json").unlink()  # the trail knows it all the same
+    release(tmp_path, noted=load_state(tmp_path, make_vault()).holds)
+    archiver = make_archiver(tmp_path, Outbox(), clock)
+    await archiver.open()
+    for _ in range(2):
+        await archiver.expire()
+    await archiver.close()
+    acts = [item["facts"] for item in trail.show(tmp_path, vault=make_vault()) if item["kind"] == "operator"]
+    assert [(act["action"], act["hold"]["name"]) for act in acts] == [
+        ("legal hold placed", "case-7"), ("legal hold released", "case-7"),
+    ]  # fmt: skip
+    assert (acts[0]["hold"]["by"], acts[0]["hold"]["reason"]) == ("ann", "inquiry")
+    assert (acts[1]["hold"]["released_by"], acts[1]["hold"]["release_reason"]) == ("bob", "the inquiry is closed")
+    assert verify(tmp_path).faults == ()
+
+
+async def test_holds_are_known_from_the_trail_where_its_state_was_lost(tmp_path):
+    written(tmp_path)
+    archiver = make_archiver(tmp_path, Outbox(), Clock(NOON + 102 * DAY), retention=30 * DAY)
+    place_hold(tmp_path, a_hold(first="2023-11-01"), {})
+    await archiver.open()
+    assert await archiver.expire() == ()
+    await archiver.close()
+    (tmp_path / "state").unlink()
+    (tmp_path / "holds.json").unlink()
+    archiver = make_archiver(tmp_path, Outbox(), Clock(NOON + 102 * DAY), retention=30 * DAY)
+    await archiver.open()
+    assert await archiver.expire() == ()
+    await archiver.close()
+    assert any("is missing, and was never released" in fault.what for fault in verify(tmp_path).faults)
 
 
 def test_unreadable_holds_expire_nothing(tmp_path):
@@ -680,10 +790,10 @@ async def test_retention_respects_holds(tmp_path):
     written(tmp_path)
     clock = Clock(NOON + 2 * DAY + 100 * DAY)
     archiver = make_archiver(tmp_path, Outbox(), clock, retention=30 * DAY)
-    place_hold(tmp_path, Hold(name="h", first="2023-11-16", last="2023-11-16", reason="r", by="b", at=0.0))
+    place_hold(tmp_path, a_hold("h"), {})
     await archiver.open()
     assert await archiver.expire() == ("2023-11-15",)
-    release_hold(tmp_path, "h")
+    release(tmp_path, "h")
     assert await archiver.expire() == ("2023-11-16", "2023-11-17")
     await archiver.close()
     assert verify(tmp_path).faults == ()
