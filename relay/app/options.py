@@ -136,7 +136,7 @@ def retry_options(settings: Settings) -> RetryOptions:
         longest=delivery.retry.max,
         jitter=delivery.retry.jitter,
         expire_after=delivery.expire,
-        warn_after=delivery.warn or delivery.expire,  # a warning at the expiry is none
+        warn_after=delivery.warn,
     )
 
 
