@@ -1,6 +1,8 @@
 """What operators can do to the queue. Each change is one unit of work together with the audit event that names them."""
 
+import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -40,7 +42,7 @@ from relay.core.change import AuditEvent, Change, Note, Settle
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import Claimed, EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Message, Origin
-from relay.core.errors import CorruptError, StoreError
+from relay.core.errors import CorruptError, StoreError, StoreFullError, StoreUnavailableError
 from relay.core.fate import Fate, FateKind
 from relay.core.ports import Clock, Metrics, QueueFilter, QueueStore, Suppressions
 from relay.delivery.schedule import RetryOptions
@@ -50,6 +52,8 @@ log = structlog.get_logger("operator")
 
 _UNSEALED: Final = 8 * 1024 * 1024
 """Octets of content that one unseal shows."""
+_AGAIN: Final = 1.0
+"""Seconds until a lease that could not be given back is offered again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,7 @@ class Operations:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def run(self, request: Request, operator: Operator) -> Result:
         """Do what is asked.
@@ -255,9 +260,28 @@ class Operations:
                 await self._parts.portal.leave(claimed, made.changes)
             await store.commit((*made.changes, Note(events=(note, *fate_events(claimed, made)))))
         except BaseException:
-            await store.release([entry_id])
+            await self._give_back(entry_id)
             raise
         return made.outcome
+
+    async def _give_back(self, entry_id: str) -> None:
+        """Free the lease; while the store is away later, for nobody else would as long as we live."""
+        try:
+            await self._parts.store.release([entry_id])
+        except (StoreUnavailableError, StoreFullError) as error:
+            log.warning("a lease is given back later", entry=entry_id, error=str(error))
+            task = asyncio.get_running_loop().create_task(self._give_back_later(entry_id))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _give_back_later(self, entry_id: str) -> None:
+        with contextlib.suppress(StoreError):  # closed: then it is free
+            while True:
+                await asyncio.sleep(_AGAIN)
+                try:
+                    return await self._parts.store.release([entry_id])
+                except (StoreUnavailableError, StoreFullError):
+                    continue
 
     async def _make(self, claimed: Claimed, request: ChangeRequest, operator: Operator) -> Outcome:
         entry, now = claimed.entry, self._parts.clock()

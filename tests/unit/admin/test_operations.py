@@ -1,10 +1,12 @@
 """What operators can do, over a real (in-memory) store: each with its audit event, none below a floor."""
 
+import asyncio
 import base64
 from dataclasses import replace
 
 import pytest
 
+from relay.admin import operations
 from relay.admin.wire import (
     ChangeRequest,
     ControlError,
@@ -19,6 +21,7 @@ from relay.core.change import Keep
 from relay.core.decision import Action, MethodName, Treatment
 from relay.core.entry import EntryState
 from relay.core.envelope import Origin, Recipient
+from relay.core.errors import StoreUnavailableError
 from relay.core.level import Level
 from tests.support.queue import BODY, NOW, a_message, an_entry
 from tests.unit.admin.conftest import ALICE, treatment
@@ -108,6 +111,30 @@ async def test_every_change_is_audited_with_who_and_why_in_the_same_unit(desk):
     assert (facts["operation"], facts["operator"], facts["uid"], facts["entry"]) == ("hold", "alice", 1000, "m1.0")
     assert "jane@" not in facts["reason"]
     assert "6789" not in facts["reason"]
+
+
+async def test_what_could_not_be_changed_is_free_again_once_the_store_is_back(desk, monkeypatch):
+    await desk.keep("m1")
+    monkeypatch.setattr(operations, "_AGAIN", 0.01)
+    back, tried = asyncio.Event(), asyncio.Event()
+    release = desk.store.release
+
+    async def away(_what):
+        if back.is_set():
+            return await release(_what)
+        tried.set()
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(desk.store, "commit", away)
+        monkeypatch.setattr(desk.store, "release", away)
+        assert "away" in (await change(desk, "hold", "m1")).refused[0].outcome
+    assert "in hand" in (await change(desk, "hold", "m1")).refused[0].outcome
+    tried.clear()
+    await asyncio.wait_for(tried.wait(), 60)
+    back.set()
+    await asyncio.wait_for(asyncio.gather(*desk.operations._returning), 60)
+    assert (await change(desk, "hold", "m1")).done[0].outcome == "held"
 
 
 async def test_retry_makes_it_due_now_unless_it_is_held(desk):
