@@ -19,12 +19,10 @@ class Rate:
 class Meter:
     """A token bucket in the form of the generic cell rate algorithm: one number of state (ITU-T I.371)."""
 
-    __slots__ = ("_rate", "_slack", "_spacing", "_theoretical")
+    __slots__ = ("_slack", "_spacing", "_theoretical")
 
     def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._spacing = 1 / rate.per_second
-        self._slack = self._spacing * (rate.burst - 1)
+        self.adopt(rate)
         self._theoretical = float("-inf")
 
     def take(self, now: float) -> float:
@@ -35,7 +33,6 @@ class Meter:
 
     def adopt(self, rate: Rate) -> None:
         """Take up another rate; places that were taken stay taken."""
-        self._rate = rate
         self._spacing = 1 / rate.per_second
         self._slack = self._spacing * (rate.burst - 1)
 

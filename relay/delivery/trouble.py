@@ -43,7 +43,6 @@ class Disposition:
         spends_within: whether it counts against the treatment's ``within`` (the level was not reached).
         reply: the server's answer, not yet scrubbed, for Diagnostic-Code.
         host: the host it happened with, or empty.
-        next_host: whether another host of the same destination is worth trying in this attempt.
         failure: what it answers; ``None`` where none happened (a copy that expired).
     """
 
@@ -53,7 +52,6 @@ class Disposition:
     spends_within: bool = False
     reply: Reply | None = None
     host: str = ""
-    next_host: bool = False
     failure: Failure | None = None
 
 
@@ -126,7 +124,6 @@ _DETAILED: Final = frozenset(
     }
 )
 """Troubles whose detail (our own words, without patients' data) tells more than their class."""
-_SAME_HOST_ONLY: Final = frozenset({Trouble.NO_DOMAIN, Trouble.NULL_MX, Trouble.LOOP, Trouble.LOCAL})
 
 
 def disposition(failure: Failure) -> Disposition:
@@ -177,7 +174,6 @@ def _of_rule(failure: Failure, trouble: Trouble) -> Disposition:
         reply=failure.reply,
         host=failure.host,
         failure=failure,
-        next_host=course is Course.RETRY and trouble not in _SAME_HOST_ONLY,
     )
 
 
@@ -191,7 +187,6 @@ def _of_reply(failure: Failure, reply: Reply) -> Disposition:
         reply=reply,
         host=failure.host,
         failure=failure,
-        next_host=not permanent,
     )
 
 

@@ -57,3 +57,36 @@ def test_another_rate_opens_nothing_by_itself():
     assert pacer.take("one.example", 0.0) == 7.0
     pacer.adopt(None)
     assert pacer.take("one.example", 0.0) == 0.0
+
+
+def test_each_destination_takes_up_its_own_other_rate_and_one_without_is_forgotten():
+    pacer = Pacer(Rate(per_second=1.0))
+    for name in ("own.example", "other.example"):
+        assert [pacer.take(name, 0.0) for _ in range(2)] == [0.0, 1.0]
+    pacer.adopt(None, {"own.example": Rate(per_second=0.25, burst=3)})
+    assert len(pacer) == 1
+    assert [pacer.take("other.example", 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert [pacer.take("own.example", 10.0) for _ in range(4)] == [0.0, 0.0, 0.0, 4.0]
+    pacer.adopt(Rate(per_second=1.0))
+    assert [pacer.take("new.example", 10.0) for _ in range(2)] == [0.0, 1.0]
+
+
+def test_who_is_idle_is_forgotten_before_who_waits_and_of_those_the_longest_unused():
+    pacer = Pacer(Rate(per_second=1.0), capacity=3)
+    for name, times in (("a", 5), ("idle", 1), ("b", 5)):
+        for _ in range(times):
+            pacer.take(f"{name}.example", 0.0)
+    pacer.take("c.example", 1.0)  # the idle one goes for it
+    assert len(pacer) == 3
+    assert pacer.take("a.example", 1.0) == 4.0
+    pacer.take("d.example", 1.0)  # nobody is idle: b, unused for the longest, goes
+    assert len(pacer) == 3
+    assert pacer.take("a.example", 1.0) == 5.0
+    assert pacer.take("b.example", 1.0) == 0.0
+
+
+def test_room_is_made_only_where_none_is_left():
+    pacer = Pacer(Rate(per_second=1.0), capacity=3)
+    for number in range(3):
+        pacer.take(f"{number}.example", 10.0 * number)
+        assert len(pacer) == number + 1

@@ -10,10 +10,14 @@ from relay.core.entry import EntryState, QueueEntry, RecipientState
 from relay.core.envelope import Recipient
 from relay.core.level import Level
 from relay.delivery.plan import (
+    LEVEL_NOT_REACHED,
+    NOT_CONFIGURED,
     Move,
     Plan,
+    fallback_cause,
     first_method,
     method_after,
+    parted,
     plan,
     switch,
     transport_floor,
@@ -76,6 +80,48 @@ def test_an_unavailable_method_gives_way_at_once():
     assert (got.move, got.method) == (Move.SWITCH, TLS)
     switched = switch(entry(tls_failures=2, due_at=5.0), PORTAL, now=7.0, why="late")
     assert (switched.method, switched.tls_failures, switched.due_at, switched.reason) == (PORTAL, 0, 7.0, "late")
+
+
+def test_a_notice_of_the_portal_that_missed_its_level_leaves_the_message_there():
+    one = entry(replace(PHI, otherwise=Otherwise.BOUNCE), method=PORTAL, tls_failures=3)
+    assert plan(one, now=5000.0, configured={TLS, PORTAL}) == Plan(move=Move.ATTEMPT, method=PORTAL)
+
+
+def test_a_switch_frees_the_entry_and_says_what_led_to_it():
+    late = plan(entry(tls_failures=1), now=5000.0, configured={TLS, PORTAL})
+    assert (late.cause, "level was not reached" in late.why) == (LEVEL_NOT_REACHED, True)
+    lacking = plan(entry(method=SMIME), now=1000.0, configured={TLS})
+    assert (lacking.cause, lacking.why) == (NOT_CONFIGURED, "not configured here: smime, portal")
+    held = entry(tls_failures=1, state=EntryState.HELD)
+    switched = switch(held, PORTAL, now=5000.0, why=late.why, cause=late.cause)
+    assert (switched.state, switched.fallback) == (EntryState.READY, LEVEL_NOT_REACHED)
+    assert fallback_cause(switched) == LEVEL_NOT_REACHED
+    unkeyed = unavailable(entry(), configured={TLS, PORTAL}, why="no key for it", cause="no-key")
+    assert (unkeyed.method, unkeyed.why, unkeyed.cause) == (PORTAL, "no key for it", "no-key")
+
+
+def test_an_entry_that_begins_under_a_later_method_tells_why():
+    assert fallback_cause(entry(method=SMIME)) == "rule"
+    assert fallback_cause(entry(method=TLS)) == NOT_CONFIGURED
+
+
+@pytest.mark.parametrize("otherwise", [Otherwise.HOLD, Otherwise.BOUNCE])
+def test_the_last_resort_names_the_methods_that_are_not_configured(otherwise):
+    late = entry(replace(PHI, otherwise=otherwise), tls_failures=1)
+    assert plan(late, now=5000.0, configured={TLS}).why.endswith("; not configured here: smime, portal")
+    alone = entry(replace(PHI, methods=(TLS,), otherwise=otherwise), tls_failures=1)
+    assert plan(alone, now=5000.0, configured={TLS}).why.endswith("in the time the rule gives")
+    waits = entry(replace(PHI, otherwise=Otherwise.DEFER), tls_failures=1)
+    assert "in the time the rule gives" in plan(waits, now=5000.0, configured={TLS}).why
+
+
+def test_parted_entries_keep_one_recipient_each_under_ids_of_their_own():
+    whole = entry()
+    parts = parted(whole)
+    assert [part.recipients for part in parts] == [(state,) for state in whole.recipients]
+    assert parts[0].id == whole.id
+    assert len({part.id for part in parts}) == 3
+    assert all(part.id.startswith("m.") for part in parts)
 
 
 @given(st.sampled_from(Level), st.sampled_from(Level), st.sampled_from(Level))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from relay.core.outcome import Failure, RecipientResult, Stage, Trouble
 from relay.core.reply import EnhancedStatus, Reply
-from relay.delivery.trouble import Course, disposition, of_result
+from relay.delivery.trouble import Course, belongs_in_next_transaction, disposition, of_result
 
 
 def said(code, enhanced="", *, stage=Stage.RCPT):
@@ -33,6 +34,14 @@ def said(code, enhanced="", *, stage=Stage.RCPT):
         (said(535, "5.7.8", stage=Stage.RCPT), Course.RETRY, "4.7.8"),
         (said(538, "5.7.11", stage=Stage.MAIL), Course.RETRY, "4.7.11"),
         (said(501, "5.1.3"), Course.FAIL, "5.1.3"),
+        (said(501), Course.RETRY, "4.1.0"),
+        (said(503, "5.0.0", stage=Stage.FINAL), Course.RETRY, "4.0.0"),
+        (said(504, "5.3.3", stage=Stage.MAIL), Course.RETRY, "4.3.3"),
+        (said(502, "5.4.0", stage=Stage.DATA), Course.RETRY, "4.4.0"),
+        (said(550, "5.5.1", stage=Stage.FINAL), Course.FAIL, "5.5.1"),
+        (said(552, "5.3.0"), Course.RETRY, "4.3.0"),
+        (said(552, "5.3.4"), Course.FAIL, "5.3.4"),
+        (said(554, stage=Stage.FINAL), Course.FAIL, "5.0.0"),
         (said(554, "5.3.2", stage=Stage.GREETING), Course.RETRY, "4.3.2"),
         (said(550, stage=Stage.EHLO), Course.RETRY, "4.5.0"),
         (said(535, "5.7.8", stage=Stage.AUTH), Course.RETRY, "4.7.8"),
@@ -44,7 +53,6 @@ def test_replies(failure, course, status):
     assert got.reply is failure.reply
     assert got.host == "mx.x.example"
     assert not got.spends_within
-    assert got.next_host is (course is Course.RETRY)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +79,76 @@ def test_other_troubles(trouble, course, status):
     assert got.spends_within is (trouble is Trouble.BELOW_FLOOR)
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "why"),
+    [
+        (Stage.MAIL, 550, "refused the sender"),
+        (Stage.RCPT, 550, "refused the recipient"),
+        (Stage.RCPT, 450, "put off the recipient"),
+        (Stage.DATA, 554, "refused the message"),
+        (Stage.FINAL, 451, "put off the message"),
+        (Stage.AUTH, 535, "put off our login"),
+        (Stage.TLS, 454, "put off TLS"),
+        (Stage.GREETING, 554, "put off the connection"),
+    ],
+)
+def test_a_reply_is_told_as_what_it_answered(stage, code, why):
+    assert disposition(said(code, stage=stage)).why == f"the recipient's mail server {why}"
+
+
+def test_a_permanent_reply_beside_another_trouble_does_not_return_the_mail():
+    refused = Reply.of(550, "5.1.1", "words")
+    lost = disposition(Failure(trouble=Trouble.NETWORK, stage=Stage.RCPT, reply=refused, host="mx.x.example"))
+    assert (lost.course, lost.reply, lost.host) == (Course.RETRY, refused, "mx.x.example")
+    unread = of_result(RecipientResult(number=0, reply=Reply.of(354, "", "go on")))
+    assert (unread.course, unread.reply.code) == (Course.RETRY, 354)
+
+
+@pytest.mark.parametrize(
+    ("failure", "belongs"),
+    [
+        (said(452, "4.5.3"), True),
+        (said(452), True),
+        (said(552), True),
+        (said(552, "5.5.3"), True),
+        (said(452, "4.2.2"), False),
+        (said(452, "4.3.1"), False),
+        (said(450, "4.5.3"), False),
+        (said(450), False),
+        (said(452, "4.5.3", stage=Stage.MAIL), False),
+        (said(452, stage=Stage.FINAL), False),
+        (Failure(trouble=Trouble.NETWORK, stage=Stage.RCPT), False),
+    ],
+)
+def test_one_recipient_too_many_is_known_from_a_full_mailbox_or_disk(failure, belongs):
+    got = disposition(failure)
+    assert belongs_in_next_transaction(got) is belongs
+
+
 def test_the_detail_is_told_where_it_says_more_than_the_class():
     failure = Failure(trouble=Trouble.BELOW_FLOOR, stage=Stage.TLS, detail="the certificate has expired")
     assert disposition(failure).why.endswith("needs: the certificate has expired")
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "detail", "why"),
+    [
+        (Stage.RENDER, (5, 6, 3), "a signed part has 8-bit lines", "a signed part has 8-bit lines"),
+        (Stage.RENDER, (5, 6, 3), "", "takes no 8-bit messages"),
+        (Stage.RENDER, (5, 6, 7), "at the domain of the third", "takes no internationalised addresses"),
+        (Stage.MAIL, (5, 6, 3), "BODY was refused", "takes no 8-bit messages"),
+    ],
+)
+def test_who_adapts_a_message_says_what_stands_in_the_way(stage, status, detail, why):
+    failure = Failure(trouble=Trouble.UNSUPPORTED, stage=stage, status=EnhancedStatus(*status), detail=detail)
+    assert why in disposition(failure).why
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NO_DOMAIN, Trouble.LOOP, Trouble.FORBIDDEN_ADDRESS])
+def test_the_detail_of_other_troubles_is_not_told(trouble):
+    failure = Failure(trouble=trouble, stage=Stage.CONNECT, detail="10.0.0.1", host="mx.x.example")
+    assert "10.0.0.1" not in disposition(failure).why
+    assert not disposition(replace(failure, trouble=Trouble.NETWORK, detail="")).why.endswith((":", " "))
 
 
 def test_the_page_for_operators_has_every_trouble_with_its_course_and_status():

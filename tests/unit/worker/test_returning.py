@@ -100,6 +100,31 @@ def test_a_memo_holds_what_a_notice_needs_and_nothing_of_the_text():
     )  # fmt: skip
 
 
+def test_a_notice_about_what_came_back_knows_whose_mail_it_was():
+    copy = claimed(stream="bulk")
+    message = copy.message
+    message = replace(
+        message,
+        session=replace(message.session, tenant="clinic"),
+        envelope=replace(message.envelope, envelope_id="QQ314", smtputf8=True),
+        message_id="<1@clinic.example>",
+    )
+    again = message_of(read_memo(memo_of(message, copy.entry, [1, 0], host="", now=NOW, lifetime=1.0)))
+    assert (again.session.tenant, again.stream, again.message_id) == ("clinic", "bulk", "<1@clinic.example>")
+    assert (again.envelope.envelope_id, again.envelope.smtputf8) == ("QQ314", True)
+    assert (again.received_at, again.size) == (message.received_at, 0)
+
+
+def test_a_memo_of_mail_without_a_sender_and_one_of_a_later_form():
+    copy = claimed(sender="")
+    memo = memo_of(copy.message, copy.entry, [0], host="", now=NOW, lifetime=1.0)
+    assert read_memo(memo).sender == NULL_SENDER
+    later = replace(memo, value=memo.value.replace(b'"form":1', b'"form":2'))
+    assert later != memo
+    with pytest.raises(CorruptError, match="does not know"):
+        read_memo(later)
+
+
 @pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b'{"form":2}', b'{"form":1,"sender":"@"}', b"\xff"])
 def test_octets_that_are_no_memo_are_told_apart(value):
     with pytest.raises(CorruptError):

@@ -41,3 +41,10 @@ def test_a_destination_has_the_floor_of_its_own_route_alone():
     assert table.floor("x.example") is Level.CLEAR
     assert table.floor("route:gone") is Level.CLEAR
     assert table.route_of("route:gone") is None
+
+
+def test_a_domain_that_is_called_like_a_route_is_not_that_route():
+    table = RouteTable((Route(name="mercy.example", domains=(), floor=Level.AUTHENTICATED),))
+    assert table.destination(Address("bob", "mercy.example")) == "mercy.example"
+    assert table.route_of("mercy.example") is None
+    assert table.floor("mercy.example") is Level.CLEAR
