@@ -1,5 +1,7 @@
 """Every condition on facts that meet it and facts that just do not."""
 
+from dataclasses import replace
+
 import pytest
 
 from relay.core.address import Address
@@ -15,6 +17,7 @@ PNG = Attachment(type="image/png", name="", size=1)
 SHUT = Attachment(type="pdf", name="", size=1, unreadable="password")
 HIV = finding("hiv-test", sensitive="hiv")
 SSN = finding("ssn", FindingGroup.IDENTIFIER)
+MIDNIGHT = NOW - (8 * 60 + 45) * 60
 TIMEOUT = finding("unreadable: timeout", FindingGroup.UNREADABLE)
 
 CASES = [
@@ -25,9 +28,11 @@ CASES = [
     ("{ client: { network: 10.1.0.0/16 } }", {"session": EHR}, {"session": ClientSession(network="10.2.0.1")}),
     ("{ client: { network: 10.1.0.0/16 } }", {"session": ClientSession(network="::ffff:10.1.0.9")}, {}),
     ('{ client: { network: "2001:db8::/32" } }', {"session": ClientSession(network="2001:db8::1")}, {"session": EHR}),
+    ("{ client: { network: [10.2.0.0/16, 10.1.2.3] } }", {"session": EHR}, {"session": ClientSession()}),
     ("{ sender: { address: EHR@clinic.example } }", {}, {"sender": "ehr@other.example"}),
     ("{ sender: { domain: clinic.example } }", {"sender": "x@CLINIC.example"}, {"sender": ""}),
     ("{ sender: { domain: clinic.example, address: a@clinic.example } }", {"sender": "a@clinic.example"}, {}),
+    ("{ sender: { address: ehr@clinic.example } }", {}, {"sender": ""}),
     ("{ recipient: { address: [pat@mail.example] } }", {"to": "Pat@MAIL.example"}, {"to": "pad@mail.example"}),
     ("{ recipient: { domain: mail.example } }", {}, {"to": "pat@sub.mail.example"}),
     ('{ recipient: { domain: "*.mail.example" } }', {"to": "a@x.y.mail.example"}, {"to": "a@mail.example"}),
@@ -36,10 +41,18 @@ CASES = [
     ("{ recipient: { domain: xn--bcher-kva.example } }", {"to": "a@BÜCHER.example"}, {}),
     ('{ subject: { tag: "[secure]" } }', {"subject": "Fw: [SeCure] x"}, {"subject": "secure x"}),
     ("{ subject: { tag: encrypt } }", {"subject": "Encrypt: x"}, {"subject": "unencrypted"}),
+    ("{ subject: { tag: encrypt } }", {"subject": "please (encrypt)"}, {"subject": "encrypts"}),
+    ("{ subject: { tag: encrypt } }", {"subject": "x encrypt"}, {"subject": "reencrypt now"}),
+    ("{ subject: { tag: +encrypt } }", {"subject": "x+encrypt y"}, {"subject": "+encrypted"}),
+    ("{ subject: { tag: 'phi:' } }", {"subject": "phi:x"}, {"subject": "graphi: x"}),
+    ("{ subject: { tag: '[a.b]' } }", {"subject": "x[a.b]y"}, {"subject": "[axb]"}),
     ("{ subject: { matches: '^res.?lt' } }", {"subject": "result"}, {"subject": "Result"}),
     ("{ subject: { matches: '(?i)strasse|straße' } }", {"subject": "STRASSE 1"}, {"subject": "a road"}),
     ("{ header: { name: x-class, contains: [TOP] } }", {"headers": [("x-class", "a"), ("X-Class", "stop")]}, {}),
     ("{ header: { name: X-C, matches: '^a$' } }", {"headers": [("x-c", "a")]}, {"headers": [("x-c", "aa")]}),
+    ("{ header: { name: X-C, contains: [a, b] } }", {"headers": [("x-c", "b")]}, {"headers": [("x-c", "c")]}),
+    ("{ header: { name: X-C, matches: [^a, ^b] } }", {"headers": [("x-c", "b")]}, {"headers": [("x-c", "c")]}),
+    ("{ header: { name: X-C, matches: ^a, contains: z } }", {"headers": [("x-c", "az")]}, {"headers": [("x-c", "ab")]}),
     ("{ header: { name: List-Id, present: true } }", {"headers": [("list-id", "")]}, {}),
     ("{ header: { name: List-Id, present: false } }", {}, {"headers": [("list-id", "x")]}),
     ("{ size: { over: 1KiB } }", {"size": 1025}, {"size": 1024}),
@@ -52,13 +65,24 @@ CASES = [
     ("{ finding: { kind: identifier, count: 2 } }", {"findings": [SSN, SSN]}, {"findings": [SSN, HIV]}),
     ("{ finding: { kind: [ssn, health], count: 3 } }", {"findings": [SSN, SSN, HIV]}, {"findings": [SSN, HIV]}),
     ("{ finding: { kind: [ssn, identifier], count: 2 } }", {"findings": [SSN, SSN]}, {"findings": [SSN]}),
+    ("{ finding: { kind: ssn, count: 3 } }", {"findings": [replace(SSN, more=2)]}, {"findings": [SSN, SSN]}),
+    ("{ finding: { kind: health, count: 2 } }", {"findings": [HIV, finding()]}, {"findings": [replace(SSN, more=5)]}),
     ("{ finding: { sensitive: hiv } }", {"findings": [HIV]}, {"findings": [SSN]}),
     ("{ finding: { sensitive: any, kind: health } }", {"findings": [HIV]}, {"findings": [finding()]}),
     ("{ finding: { kind: unreadable } }", {"findings": [TIMEOUT]}, {"findings": [SSN]}),
     ("{ finding: { kind: genetic } }", {"truncated": True, "findings": [SSN]}, {"findings": [SSN]}),
     ("{ attachment: { type: pdf } }", {"attachments": [PDF]}, {"attachments": [LOCKED]}),
     ("{ attachment: { name: '*.pdf' } }", {"attachments": [PDF]}, {"attachments": [LOCKED]}),
+    ("{ attachment: { name: 'letter.?df' } }", {"attachments": [PDF]}, {"attachments": [LOCKED]}),
+    ("{ attachment: { name: 'letter?' } }", {"attachments": [replace(PDF, name="letter1")]}, {"attachments": [PDF]}),
     ("{ attachment: { type: 'image/*' } }", {"attachments": [PNG]}, {"attachments": [PDF]}),
+    ("{ attachment: { type: [zip, pdf] } }", {"attachments": [PDF]}, {"attachments": [PNG]}),
+    ("{ attachment: { name: ['*.zip', '*.pdf'] } }", {"attachments": [PDF]}, {"attachments": [PNG]}),
+    ("{ attachment: { size: { under: 1KiB } } }", {"attachments": [LOCKED]}, {"attachments": [PDF]}),
+    ("{ attachment: { unreadable: false } }", {"attachments": [LOCKED, PDF]}, {"attachments": [LOCKED]}),
+    ("{ attachment: { unreadable: false } }", {"attachments": [PDF], "findings": [TIMEOUT]}, {"findings": [TIMEOUT]}),
+    ("{ attachment: { unreadable: true, name: '*.zip' } }", {"attachments": [LOCKED]}, {"findings": [TIMEOUT]}),
+    ("{ attachment: { unreadable: true, size: { over: 5B } } }", {"attachments": [LOCKED]}, {"attachments": [SHUT]}),
     ("{ attachment: { size: { over: 1KiB } } }", {"attachments": [PDF]}, {"attachments": [LOCKED]}),
     ("{ attachment: { unreadable: true } }", {"attachments": [PDF, LOCKED]}, {"attachments": [PDF]}),
     ("{ attachment: { unreadable: true } }", {"findings": [TIMEOUT]}, {}),
@@ -68,6 +92,14 @@ CASES = [
     ("{ time: { hours: 08:00-09:00 } }", {"received_at": NOW}, {"received_at": NOW + 900}),
     ("{ time: { hours: 09:30-10:00, zone: Europe/Berlin } }", {"received_at": NOW}, {"received_at": NOW + 900}),
     ("{ time: { days: [sun], hours: 18:00-09:00 } }", {"received_at": NOW}, {"received_at": NOW + 43200}),
+    ("{ time: { days: mon } }", {"received_at": MIDNIGHT}, {"received_at": MIDNIGHT - 1}),
+    ("{ time: { days: mon } }", {"received_at": MIDNIGHT + 86399}, {"received_at": MIDNIGHT + 86400}),
+    ("{ time: { hours: 08:45-08:46 } }", {"received_at": NOW}, {"received_at": NOW + 60}),
+    ("{ time: { hours: 08:46-08:50 } }", {"received_at": NOW + 60}, {"received_at": NOW}),
+    ("{ time: { days: mon, hours: 18:00-09:00 } }", {"received_at": MIDNIGHT + 18 * 3600}, {"received_at": NOW}),
+    ("{ time: { days: mon, hours: 18:00-09:00 } }", {"received_at": NOW + 86400}, {"received_at": NOW + 87300}),
+    ("{ time: { days: mon, hours: 18:00-08:59 } }", {"received_at": NOW + 87180}, {"received_at": NOW + 87240}),
+    ("{ time: { days: mon, hours: 18:00-09:00 } }", {"received_at": NOW + 43200}, {"received_at": NOW + 33240}),
     ("{ all: [ { phi: likely }, { stream: bulk } ] }", {"phi": Phi.LIKELY, "stream": "bulk"}, {"phi": Phi.LIKELY}),
     ("{ any: [ { phi: likely }, { stream: bulk } ] }", {"stream": "bulk"}, {}),
     ("{ not: { stream: bulk } }", {}, {"stream": "bulk"}),
@@ -128,6 +160,24 @@ def listed(when):
 )
 def test_lists(when, to, hit):
     assert rule_for(listed(when), to=to) == ("hit" if hit else "rest")
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("{ client: { network: clinic } }", "is not an IP address or network"),
+        ("{ time: { hours: 09:00-09:00 } }", "no time lies between these hours"),
+    ],
+)
+def test_a_condition_that_nothing_could_meet_is_refused(when, told):
+    with pytest.raises(ProblemsError, match=told):
+        one_rule(when)
+
+
+def test_mail_without_a_sender_is_in_no_list():
+    policy = listed("{ sender: { in: partners } }")
+    assert rule_for(policy, sender="x@mercy.example") == "hit"
+    assert rule_for(policy, sender="") == "rest"
 
 
 @pytest.mark.parametrize(

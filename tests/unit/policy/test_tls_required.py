@@ -40,6 +40,13 @@ def test_anything_but_one_plain_no_is_not_heeded(values):
     assert not treat(ALLOWING, *values).passes_over
 
 
+def test_another_header_with_a_no_is_not_it():
+    given = replace(facts(to=str(PAT)), headers=(("x-required", "No"),))
+    assert not ALLOWING.decide(given, PAT).treatment.passes_over
+    with_another = replace(given, headers=(*given.headers, ("tls-required", "No")))
+    assert ALLOWING.decide(with_another, PAT).treatment.passes_over
+
+
 def test_requiretls_goes_before_it():
     assert not treat(ALLOWING, "No", require_tls=True).passes_over
 
