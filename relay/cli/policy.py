@@ -11,6 +11,7 @@ import click
 from relay.cli import tables
 from relay.cli.options import Group, address, config_option, moment, only_asks
 from relay.cli.policy_history import history
+from relay.cli.policy_replay import replay
 from relay.core.decision import MethodName
 from relay.core.errors import Problem, ProblemsError
 
@@ -201,6 +202,7 @@ def explain(options: Options, /, message: Any, *, as_json: bool, file: Path | No
 
 
 command.add_command(history)
+command.add_command(replay)
 
 
 @command.command(name="schema", help="Print the JSON Schema of policy files, for editors.")

@@ -49,7 +49,7 @@ def list_command(settings: "Settings", *, as_json: bool) -> None:
 @click.pass_obj
 def show(settings: "Settings", version: str, *, as_json: bool) -> None:
     """Print its files."""
-    text = _text(settings, version)
+    text = text_of(settings, version)
     if as_json:
         _print_json(asdict(text))
         return
@@ -72,7 +72,7 @@ def diff(settings: "Settings", old: str, new: str | None) -> None:
         if not here:
             raise StoreError(f"no policy has run on {settings.node} yet: name two versions")
         new = here[-1]
-    texts = [_text(settings, version) for version in (old, new)]
+    texts = [text_of(settings, version) for version in (old, new)]
     before, after = ({file.name: _lines(file) for file in text.files} for text in texts)
     names = [f"{text.version[:12]}/" for text in texts]
     for name in sorted(before.keys() | after.keys()):
@@ -107,7 +107,12 @@ def _runs(settings: "Settings") -> "list[PolicyRun]":
     return sorted((run_of(known) for known in _known(settings, RUNS)), key=lambda run: run.since)
 
 
-def _text(settings: "Settings", version: str) -> "PolicyText":
+def text_of(settings: "Settings", version: str) -> "PolicyText":
+    """What a version said.
+
+    Raises:
+        StoreError: it is not known, or the beginning of several.
+    """
     from relay.app.stock import open_vault
     from relay.observe.policy_history import TEXTS, opened
 

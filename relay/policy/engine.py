@@ -111,6 +111,10 @@ class CompiledPolicy:
         """The floor the running policy gives this copy now; ``AUTHENTICATED`` when it cannot be decided."""
         return self.decide(facts, recipient).treatment.floor
 
+    def treatment(self, rule: CompiledRule, held: tuple[str, ...]) -> Treatment:
+        """What a rule makes of a copy for which these floors hold, apart from what depends on the message's headers."""
+        return self._combine(rule, held, (), passes_over=False, masks=False)
+
     def explain(self, facts: MessageFacts, recipient: Address) -> Explanation:
         """The decision with every condition's value: all floors, then the rules up to the one that decides.
 
