@@ -10,15 +10,19 @@ from relay.extract.formats.dicom import read_dicom
 from relay.extract.formats.image import is_picture_of_something
 from relay.extract.formats.message import is_message, read_message_file
 from relay.extract.formats.ocr import PictureReader
+from relay.extract.formats.office import flat
 from relay.extract.formats.ole import read_ole
 from relay.extract.formats.pdf import read_pdf
 from relay.extract.formats.rtf import read_rtf
 from relay.extract.formats.tnef import read_tnef
-from relay.extract.formats.xml import local, parse_xml, read_clinical_xml
+from relay.extract.formats.xml import labelled, local, parse_xml, read_clinical_xml
 from relay.extract.inline import read_text_format
 from relay.extract.opaque import holds_pgp_message
 from relay.extract.sniff import TEXT, sniff
 from relay.mail.leaf import Leaf
+
+_DOCUMENTS: Final = frozenset({"wordDocument", "package", "document", "Workbook", "svg"})
+"""Roots of XML that is shown as a page, its words in pieces: Word's, Excel's and OpenDocument's own, and drawings."""
 
 
 class Extractor:
@@ -112,14 +116,9 @@ def _read_image(data: bytes, budget: Budget) -> Extracted:
 def _read_xml(data: bytes, budget: Budget) -> Extracted:
     del budget
     root = parse_xml(data)
-    lines = []
-    for element in root.iter():
-        label = local(element)
-        values = [element.text or "", *element.attrib.values()]
-        lines += [f"{label}: {value.strip()}" for value in values if value.strip()]
-        if element.tail and element.tail.strip():
-            lines.append(element.tail.strip())
-    return Extracted(type="xml", text="\n".join(lines))
+    text = "\n".join(labelled(root))
+    is_document = local(root) in _DOCUMENTS or any(element.tail and element.tail.strip() for element in root.iter())
+    return Extracted(type="xml", text=f"{flat(root)}\n{text}" if is_document else text)
 
 
 def _refuse(reason: str) -> Callable[[bytes, Budget], Extracted]:

@@ -30,6 +30,8 @@ _STRONG: Final = frozenset({"date-of-birth", "mrn", "ssn", "member-number", "cla
 _DATES: Final = frozenset({"date-of-birth", "visit-date"})
 _NAME: Final = re.compile(rb"[A-Za-z\xc0-\xff][A-Za-z\xc0-\xff' .,-]{1,60}\Z")
 _SPLIT: Final = {b"\t": re.compile(rb"\t+"), b"|": re.compile(rb"\|"), b",": re.compile(rb","), b";": re.compile(rb";")}
+_SPLIT_HTML: Final = re.compile(rb"\t")
+"""Of HTML each cell has a tab before it and one behind: a row begins with one, and an empty cell is two."""
 _MAX_ROWS: Final = 300
 _LONGEST_LABEL: Final = 40
 _NEWLINE: Final = 10
@@ -79,7 +81,8 @@ def rows(data: bytes, start: int, end: int) -> tuple[list[tuple[str, int, int]],
     """
     line = data[start:end]
     delimiter = next((mark for mark in _SPLIT if mark in line), b"")
-    kinds = [_LABELS.get(b" ".join(cell.translate(FOLD).split()), "") for cell in _SPLIT[delimiter or b"|"].split(line)]
+    split = _SPLIT_HTML if line.lstrip(b" ").startswith(b"\t") else _SPLIT[delimiter or b"|"]
+    kinds = [_LABELS.get(b" ".join(cell.translate(FOLD).split()), "") for cell in split.split(line)]
     if sum(map(bool, kinds)) < 2 or _STRONG.isdisjoint(kinds):
         return [], end
     found: list[tuple[str, int, int]] = []
@@ -88,7 +91,7 @@ def rows(data: bytes, start: int, end: int) -> tuple[list[tuple[str, int, int]],
         stop = data.find(b"\n", place)
         stop = len(data) if stop < 0 else stop
         if data[place:stop].strip():
-            cells = list(_cells(data, place, stop, delimiter, kinds))
+            cells = list(_cells(data, place, stop, split, kinds))
             found += cells
             misses = 0 if cells else misses + 1
         place = stop + 1
@@ -97,10 +100,12 @@ def rows(data: bytes, start: int, end: int) -> tuple[list[tuple[str, int, int]],
     return found, place
 
 
-def _cells(data: bytes, start: int, stop: int, delimiter: bytes, kinds: list[str]) -> Iterator[tuple[str, int, int]]:
+def _cells(
+    data: bytes, start: int, stop: int, split: re.Pattern[bytes], kinds: list[str]
+) -> Iterator[tuple[str, int, int]]:
     place = start
     cells = []
-    for mark in _SPLIT[delimiter].finditer(data, start, stop):
+    for mark in split.finditer(data, start, stop):
         cells.append((place, mark.start()))
         place = mark.end()
     cells.append((place, stop))

@@ -66,6 +66,16 @@ def parse_xml(data: bytes) -> Element:
     return root
 
 
+def labelled(root: Element) -> Iterator[str]:
+    """All text and values, each behind the name of its element."""
+    for element in root.iter():
+        label = local(element)
+        values = [element.text or "", *element.attrib.values()]
+        yield from (f"{label}: {value.strip()}" for value in values if value.strip())
+        if element.tail and element.tail.strip():
+            yield element.tail.strip()
+
+
 def local(element: Element) -> str:
     """The element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
