@@ -14,7 +14,7 @@ class StoreOptions:
         max_batch: units of work from which on a commit takes up no more.
         top_destinations: destinations that ``stats`` names.
         max_known: things of one kind known of others; above it those of that kind that end first are forgotten.
-        max_memos: what is remembered of mail that left; above it the oldest is forgotten.
+        max_memos: what is remembered of mail that left: no more than so many of the last.
     """
 
     reserve_bytes: int = 256 * 1024 * 1024

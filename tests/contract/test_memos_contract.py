@@ -78,3 +78,15 @@ async def test_without_an_end_nothing_is_kept(harness):
     store = await harness.open()
     with pytest.raises(StoreError, match="no end"):
         await store.commit((a_memo(lasts=float("inf")),))
+
+
+async def test_what_went_before_makes_nothing_of_the_last_go(harness):
+    """Numbers that are free again, and those that a repeated name used up, are none of what is there."""
+    store = await harness.open()
+    await store.commit((a_memo("old"),))
+    for number in range(9):
+        await store.commit((a_memo("again"), a_memo(f"short/{number}", lasts=1)))
+    await store.commit((a_memo("new/0"), a_memo("new/1")))
+    harness.clock.now = NOW + 5
+    await store.checkpoint()
+    assert await store.recall("new/") == [a_memo("new/0"), a_memo("new/1")]

@@ -62,8 +62,8 @@ _MEMOS_AT_ONCE: Final = 20_000
 _MEMOS_OVER: Final = """
     DELETE FROM memos WHERE seq IN (SELECT seq FROM memos WHERE until <= %b::float8 ORDER BY until LIMIT %b::int8)"""
 _MEMOS_TOO_MANY: Final = """
-    DELETE FROM memos WHERE seq IN (SELECT seq FROM memos ORDER BY seq LIMIT least(%b::int8, greatest(0,
-        (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM memos) - %b::int8)))"""
+    DELETE FROM memos WHERE seq IN (SELECT seq FROM memos
+        WHERE seq <= (SELECT max(seq) FROM memos) - %b::int8 ORDER BY seq LIMIT %b::int8)"""
 
 
 async def tidy(connection: Connection, now: float, options: StoreOptions) -> None:
@@ -78,7 +78,7 @@ async def tidy(connection: Connection, now: float, options: StoreOptions) -> Non
     await connection.execute("DELETE FROM known WHERE until <= %b::float8", (float(now),))
     await connection.execute(_UNLEARN, (options.max_known, options.max_known))
     await connection.execute(_MEMOS_OVER, (float(now), _MEMOS_AT_ONCE))
-    await connection.execute(_MEMOS_TOO_MANY, (_MEMOS_AT_ONCE, options.max_memos))
+    await connection.execute(_MEMOS_TOO_MANY, (options.max_memos, _MEMOS_AT_ONCE))
 
 
 async def relax(connection: Connection) -> None:

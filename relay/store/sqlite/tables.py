@@ -318,9 +318,9 @@ class Tables:
             (now, _MEMOS_AT_ONCE),
         )
         self._execute(
-            "DELETE FROM memos WHERE seq IN (SELECT seq FROM memos ORDER BY seq LIMIT "
-            "min(?, max(0, (SELECT coalesce(max(seq) - min(seq) + 1, 0) FROM memos) - ?)))",
-            (_MEMOS_AT_ONCE, max_memos),
+            "DELETE FROM memos WHERE seq IN (SELECT seq FROM memos "
+            "WHERE seq <= (SELECT max(seq) FROM memos) - ? ORDER BY seq LIMIT ?)",
+            (max_memos, _MEMOS_AT_ONCE),
         )
         self._execute("DELETE FROM known WHERE until <= ?", (now,))
         self._execute(
