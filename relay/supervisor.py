@@ -96,29 +96,32 @@ class Supervisor:
         """
         # Until the loop hears signals: what changed since the configuration was read is taken up after the start.
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-        self._roster = self._load()
-        loop = asyncio.get_running_loop()
-        notices = channel.listen(self._socket_path)
-        loop.add_reader(notices, self._read_notices, notices)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        beat = loop.create_task(self._beat())
-        try:
-            with self._reloads:
+        # Before anything is written into run_dir, which may be that of another Postern; until nobody uses it any more.
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(self._reloads)
+            self._roster = self._load()
+            loop = asyncio.get_running_loop()
+            notices = channel.listen(self._socket_path)
+            loop.add_reader(notices, self._read_notices, notices)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+            beat = loop.create_task(self._beat())
+            try:
                 if await self._start_all():
                     await self._watch()
-        finally:
-            self._stop.set()
-            self._tell("STOPPING=1")
-            for role in reversed(Role):  # workers first, then those that serve them
-                await self._close([place for place in self._places if place.role is role])
-            await beat
-            loop.remove_reader(notices)
-            notices.close()
-            self._socket_path.unlink(missing_ok=True)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
+            finally:
+                self._stop.set()
+                self._tell("STOPPING=1")
+                for role in reversed(Role):  # workers first, then those that serve them
+                    await self._close([place for place in self._places if place.role is role])
+                await beat
+                loop.remove_reader(notices)
+                notices.close()
+                self._socket_path.unlink(missing_ok=True)
+                claim.close()  # while SIGHUP is heard: who asks for a reload signals whoever holds it
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    loop.remove_signal_handler(number)
         return 0
 
     # --- starting --------------------------------------------------------

@@ -5,6 +5,7 @@ kernel which process that is (``F_GETLK``): no file can name a stranger, and of 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -128,7 +129,9 @@ class Reloads:
             (self._run_dir / _RECORD).unlink(missing_ok=True)
         except OSError as error:
             self.__exit__(None, None, None)
-            what, hint = f"cannot be locked: {error.strerror}", "check run_dir, which no two Posterns may share"
+            what, hint = f"cannot be locked: {error.strerror}", "check run_dir"
+            if error.errno in {errno.EACCES, errno.EAGAIN}:  # fcntl(2): somebody holds it
+                what, hint = "another Postern uses this run_dir", "stop it first, or give this one a run_dir of its own"
             raise ProblemsError(Problem(where=str(path), what=what, hint=hint)) from error
         return self
 

@@ -240,6 +240,32 @@ async def test_a_configuration_that_cannot_be_used_at_all_starts_nothing(system)
     assert system.said.empty()
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from relay.app.reloads import Reloads
+with Reloads(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+async def test_in_the_run_dir_of_another_supervisor_it_touches_nothing(system):
+    pipe = asyncio.subprocess.PIPE
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(system.directory), cwd=ROOT, stdin=pipe, stdout=pipe
+    )
+    assert await other.stdout.readline() == b"held\n"
+    theirs = system.directory / "notify.sock"
+    theirs.write_text("its children tell it here")
+    system.start()
+    with pytest.raises(ProblemsError, match="another Postern uses this run_dir"):
+        await system.task
+    assert (theirs.read_text(), system.loads) == ("its children tell it here", 0)
+    other.stdin.close()
+    assert await other.wait() == 0
+
+
 async def test_a_run_dir_whose_path_is_too_long_is_one_clear_error(system):
     deep = system.directory / ("d" * 120)
     deep.mkdir()
