@@ -1,6 +1,7 @@
 """Random histories of two processes on one queue, checked step by step against a model of a few lines."""
 
 import asyncio
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +29,14 @@ class QueueMachine(RuleBasedStateMachine):
     """``self.model`` maps an entry's id to (entry, number of the process that leases it or ``None``)."""
 
     kind = "memory"
+    base: Path
 
     def __init__(self):
         super().__init__()
         self.runner = asyncio.Runner()
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = Path(tempfile.mkdtemp(dir=self.base))
         options = StoreOptions(reserve_bytes=0)
-        self.harness = HARNESSES[self.kind](Path(self.directory.name), ManualClock(), options)
+        self.harness = HARNESSES[self.kind](self.directory, ManualClock(), options)
         self.stores = [self.run(self.harness.open()) for _ in range(2)]
         self.model = {}
         self.made = 0
@@ -45,7 +47,7 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self):
         self.run(self.harness.end())
         self.runner.close()
-        self.directory.cleanup()
+        shutil.rmtree(self.directory)
 
     def pick(self, choice):
         return sorted(self.model)[choice % len(self.model)]
@@ -145,8 +147,8 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_histories_agree_with_the_model(kind):
-    machine = type("Machine", (QueueMachine,), {"kind": kind})
+def test_random_histories_agree_with_the_model(kind, tmp_path):
+    machine = type("Machine", (QueueMachine,), {"kind": kind, "base": tmp_path})
     run_state_machine_as_test(
         machine,
         settings=settings(

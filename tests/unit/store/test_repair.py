@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import struct
+from contextlib import closing
 
 import pytest
 
@@ -161,6 +162,11 @@ def page_size_of(directory):
     return page_size(directory / "data" / "queue.db")
 
 
+def sequences(directory):
+    with closing(sqlite3.connect(directory / "data" / "queue.db")) as connection:
+        return dict(connection.execute("SELECT * FROM sqlite_sequence"))
+
+
 def sql(directory, *statements):
     with sqlite3.connect(directory / "data" / "queue.db") as connection:
         for statement in statements:
@@ -234,8 +240,8 @@ def test_a_queue_that_is_not_there_is_one_clear_error(tmp_path):
 
 async def test_numbers_go_on_where_they_were(damaged):
     directory = damaged()
-    before = sqlite3.connect(directory / "data" / "queue.db").execute("SELECT * FROM sqlite_sequence").fetchall()
+    before = sequences(directory)
     mend(directory)
-    after = dict(sqlite3.connect(directory / "data" / "queue.db").execute("SELECT * FROM sqlite_sequence"))
-    for table, number in before:
+    after = sequences(directory)
+    for table, number in before.items():
         assert after[table] >= number
