@@ -140,6 +140,9 @@ class Drafts(Protocol):
     async def discard(self, draft_id: str) -> None:
         """Delete the draft and its files."""
 
+    async def discard_unreadable(self, deposit_id: str, kind: DraftKind) -> None:
+        """Delete the draft and its files if it cannot be opened; one that can stays."""
+
     async def sent(self, draft: Draft, onward: Callable[[Draft], Draft | None]) -> None:
         """Delete it with the files that it names, if it is still there.
 

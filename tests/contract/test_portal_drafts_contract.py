@@ -215,3 +215,20 @@ async def test_a_piece_that_was_moved_is_not_taken_for_another(portal, drafts):
     )
     with pytest.raises(CorruptError):
         await whole(drafts, "upload-1")
+
+
+@pytest.mark.parametrize("table", ["drafts", "uploads"])
+async def test_a_draft_goes_for_being_unreadable_alone(portal, drafts, table):
+    await drafts.save(a_draft())
+    await drafts.save(a_draft(id="draft-2", kind=DraftKind.FORWARD))
+    await drafts.add("draft-1", an_upload(), **BOUNDS)
+    await drafts.discard_unreadable("deposit-00000000000001", DraftKind.REPLY)
+    await drafts.discard_unreadable("deposit-00000000000009", DraftKind.REPLY)
+    assert (await drafts.of("deposit-00000000000001", DraftKind.REPLY)).uploads == (an_upload(),)
+    sql = f"UPDATE {table} SET sealed = ? WHERE id IN ('draft-1', 'upload-1')"
+    await portal.database.transact(lambda cursor: cursor.run(sql, b"damaged"))
+    with pytest.raises(CorruptError):
+        await drafts.of("deposit-00000000000001", DraftKind.REPLY)
+    await drafts.discard_unreadable("deposit-00000000000001", DraftKind.REPLY)
+    assert await drafts.of("deposit-00000000000001", DraftKind.REPLY) is None
+    assert await drafts.of("deposit-00000000000001", DraftKind.FORWARD) is not None

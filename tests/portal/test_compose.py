@@ -10,7 +10,7 @@ import pytest
 
 from relay.core.address import NULL_SENDER, Address
 from relay.core.portal import DepositState, PostKind
-from relay.core.portal_drafts import DraftKind
+from relay.core.portal_drafts import Draft, DraftKind, Upload
 from relay.portal.compose.desk import Desk
 from relay.portal.compose.people import typed
 from relay.portal.ledger import Ledger
@@ -703,3 +703,70 @@ async def test_words_kept_beside_are_bounded_and_the_newest_stay(tabs):
 def test_addresses_that_readers_type(text, expected):
     found, wrong = typed(text, 5)
     assert ([str(one) for one in found], wrong) == expected
+
+
+# --- a draft that cannot be opened
+
+
+async def damaged(site, deposit, kind=DraftKind.REPLY):
+    """A draft with a file, whose row was damaged."""
+    await site.drafts.save(Draft(id="draft-1", deposit_id=deposit.id, kind=kind, post_id="01J1", saved_at=site.clock()))
+    upload = Upload(id="upload-1", name="a.pdf", content_type="application/pdf", size=3)
+    assert await site.drafts.add("draft-1", upload, most=10, octets=100)
+    await site.drafts.append("upload-1", 0, b"abc")
+    await site.drafts._database.transact(lambda cursor: cursor.run("UPDATE drafts SET sealed = ?", b"damaged"))
+
+
+async def rows_of(site):
+    sql = "SELECT (SELECT count(*) FROM drafts), (SELECT count(*) FROM uploads), (SELECT count(*) FROM upload_pieces)"
+    return await site.drafts._database.read(lambda cursor: tuple(cursor.row(sql)))
+
+
+async def test_what_cannot_be_opened_is_thrown_away_by_a_button(site):
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/reply"
+    await damaged(site, deposit)
+    page = await browser.get(path)
+    assert page.status_code == 409
+    assert "cannot open what you had begun" in page.text
+    assert await rows_of(site) == (1, 1, 1), "nothing goes before the button is pressed"
+    page = await post(browser, path, action="anew")
+    assert (page.status_code, browser.path) == (200, path)
+    assert await rows_of(site) == (0, 0, 0)
+    await post(browser, path, text="planted-anew", action="send")
+    assert [parsed(one).get_content().strip() for one in await sent_of(site)] == ["planted-anew"]
+
+
+@pytest.mark.parametrize("file", [None, ("b.pdf", b"%PDF-1.4", "application/pdf")])
+async def test_what_was_written_since_is_kept_when_it_is_begun_anew(site, file):
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/forward"
+    page = await browser.get(path)
+    once = re.search(r'name="once" value="([^"]{22})"', page.text)[1]
+    await damaged(site, deposit, DraftKind.FORWARD)
+    words = {"text": "planted <words>", "to": "sam@mail.example", "once": once}
+    page = await post(browser, path, file=file, **words, action="send")
+    assert page.status_code == 409
+    assert "planted &lt;words&gt;" in page.text
+    assert await sent_of(site) == []
+    fields = dict(re.findall(r'name="(once|seen|to)"[^>]* value="([^"]*)"', page.text))
+    await post(browser, path, **fields, text="planted <words>", action="anew")
+    draft = await site.drafts.of(deposit.id, DraftKind.FORWARD)
+    assert (draft.text, draft.to, draft.uploads) == ("planted <words>", "sam@mail.example", ())
+
+
+async def test_a_script_goes_on_trying_to_save_beside_what_cannot_be_opened(site):
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/reply"
+    await browser.get(path)
+    await damaged(site, deposit)
+    assert (await post(browser, path, text="planted", action="autosave")).status_code == 503
+
+
+async def test_begin_anew_throws_nothing_away_that_can_be_opened(site):
+    browser, deposit = await reader(site)
+    path = f"/inbox/{deposit.id}/reply"
+    await browser.get(path)
+    await post(browser, path, text="planted-words", action="save")
+    await post(browser, path, action="anew")
+    assert (await site.drafts.of(deposit.id, DraftKind.REPLY)).text == "planted-words"

@@ -178,7 +178,7 @@ async def test_a_draft_that_cannot_be_opened_keeps_nobody_from_reading(site, cap
     page = await browser.get(f"/inbox/{deposit.id}")
     assert page.status_code == 200
     assert "planted-text" in (await browser.get(f"/inbox/{deposit.id}?view=text")).text
-    assert (await browser.get(f"/inbox/{deposit.id}/reply")).status_code == 503
+    assert (await browser.get(f"/inbox/{deposit.id}/reply")).status_code == 409
     told = capsys.readouterr().out
     assert "portal_draft_unreadable" in told
     assert "a newer version" in told

@@ -198,6 +198,12 @@ class Desk:
         if draft is not None:
             await self._drafts.discard(draft.id)
 
+    async def begin_anew(self, deposit: Deposit, kind: DraftKind, words: Written, window: Window) -> None:
+        """Throw away a draft that cannot be opened, and keep these words, if there are any, as a new one."""
+        await self._drafts.discard_unreadable(deposit.id, kind)
+        if words.text or words.to:
+            await self.save(deposit, kind, words, window)
+
     # --- files
 
     async def begin(self, draft: Draft, name: str, content_type: str, size: int) -> Upload:

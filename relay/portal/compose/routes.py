@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from relay.core.errors import CorruptError
 from relay.core.portal import Deposit, DepositState
 from relay.core.portal_drafts import Draft, DraftKind, Drafts
 from relay.portal.compose.desk import ComposeError, Desk, UploadSink, Written
@@ -21,6 +23,8 @@ from relay.portal.rooms import Rooms
 from relay.portal.sessions import CSRF_HEADER, RefusedError, SignInNeededError, check_csrf
 from relay.portal.tokens import new_token
 from relay.portal.words import Words, words
+
+log = structlog.get_logger("portal")
 
 _CHUNK: Final = 1024 * 1024  # octets of an upload that one request brings
 _MAX_NAME: Final = 400
@@ -115,7 +119,10 @@ class _ComposePages:
 
     async def _show(self, request: Request, kind: DraftKind) -> Response:
         deposit = (await self._admitted(request, kind)).deposit
-        draft = await self._desk.draft(deposit, kind)
+        try:
+            draft = await self._desk.draft(deposit, kind)
+        except CorruptError as error:
+            return self._unreadable(request, deposit, kind, Written(), error)
         to_all = draft.to_all if draft else bool(request.query_params.get("all"))
         if "all" in request.query_params:
             to_all = request.query_params["all"] == "1"
@@ -123,11 +130,29 @@ class _ComposePages:
 
     async def _posted(self, request: Request, kind: DraftKind) -> Response:
         admitted = await self._admitted(request, kind, also_locked=True)
+        typed: dict[str, str] = {}
+        try:
+            return await self._taken(request, admitted, kind, typed)
+        except CorruptError as error:
+            if typed.get("action") == "autosave" or await self._opens(admitted.deposit, kind):
+                raise  # a script tries again; and beginning anew mends nothing else
+            return self._unreadable(request, admitted.deposit, kind, _written(typed), error)
+
+    async def _opens(self, deposit: Deposit, kind: DraftKind) -> bool:
+        try:
+            await self._desk.draft(deposit, kind)
+        except CorruptError:
+            return False
+        return True
+
+    async def _taken(self, request: Request, admitted: Admitted, kind: DraftKind, typed: dict[str, str]) -> Response:
+        """Keep the form's words and files, then do what its button says; ``typed`` takes its fields as they come."""
         deposit = admitted.deposit
         sinks: list[UploadSink] = []
         clashes: list[Clash] = []
 
         async def kept(fields: Mapping[str, str]) -> Draft:
+            typed.update(fields)
             pressed = fields.get("action") != "autosave"
             draft, clash = await self._desk.save(deposit, kind, _written(fields), _window(fields), pressed=pressed)
             clashes.extend([clash] if clash else [])
@@ -141,7 +166,7 @@ class _ComposePages:
 
         try:
             fields = await FormReader(request, FormLimits(), take).read()
-            if answer := await self._left(request, deposit, kind, fields):
+            if answer := await self._anew(deposit, kind, fields) or await self._left(request, deposit, kind, fields):
                 return answer
             draft = await kept(fields)
             if answer := await self._left(request, deposit, kind, fields):  # it was sent meanwhile
@@ -162,6 +187,12 @@ class _ComposePages:
             for sink in sinks:
                 await sink.abandon()
             return Response(status_code=400)  # nobody is there to read it
+
+    async def _anew(self, deposit: Deposit, kind: DraftKind, fields: Mapping[str, str]) -> Response | None:
+        if fields.get("action") != "anew":
+            return None
+        await self._desk.begin_anew(deposit, kind, _written(fields), _window(fields))
+        return RedirectResponse(f"/inbox/{deposit.id}/{kind.value}", 303)
 
     async def _left(
         self, request: Request, deposit: Deposit, kind: DraftKind, fields: Mapping[str, str]
@@ -252,6 +283,21 @@ class _ComposePages:
             "compose.html",
             context,
             status=400 if problem else 200,
+            tenant=deposit.tenant,
+            language=deposit.language,
+        )
+
+    def _unreadable(
+        self, request: Request, deposit: Deposit, kind: DraftKind, words: Written, error: CorruptError
+    ) -> Response:
+        """What was begun cannot be opened: say so, and offer to begin anew, with what was written since."""
+        log.error("portal_draft_unreadable", deposit=deposit.id[:8], kind=kind.value, detail=str(error))
+        context = {"deposit": deposit, "kind": kind.value, "words": words, "once": new_token(self._rooms.entropy)[:22]}
+        return self._rooms.pages.render(
+            request,
+            "unopened_draft.html",
+            context | {"seen": mark(None)},
+            status=409,
             tenant=deposit.tenant,
             language=deposit.language,
         )

@@ -152,6 +152,18 @@ class StoredDrafts:
         """Delete the draft and its files."""
         await self._database.transact(lambda cursor: _delete(cursor, [draft_id]))
 
+    async def discard_unreadable(self, deposit_id: str, kind: DraftKind) -> None:
+        """Delete the draft and its files if it cannot be opened; one that can stays."""
+
+        def work(cursor: Cursor) -> None:
+            try:
+                self._find(cursor, deposit_id, kind, lock=" FOR UPDATE")
+            except CorruptError:
+                sql = "SELECT id FROM drafts WHERE deposit_id = ? AND kind = ?"
+                _delete(cursor, [row[0] for row in cursor.rows(sql, deposit_id, kind.value)])
+
+        await self._database.transact(work)
+
     async def sent(self, draft: Draft, onward: Callable[[Draft], Draft | None]) -> None:
         """Delete it with the files that it names; what ``onward`` makes of the rest is kept in its place."""
         named = {upload.id for upload in draft.uploads}
