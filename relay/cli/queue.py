@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from relay.admin.wire import ChangeResult, EntryView, Selection, ShowResult, Wire
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_DESTINATIONS: Final = 10
+"""Destinations of which `stats` asks for the oldest entry."""
+_NEXT: Final = {
+    "deferred": "is tried again by itself; now by: postern queue retry ID. Its servers: postern tls probe DOMAIN",
+    "held": "waits for you: postern queue release ID (as decided), redecide ID (by the running policy) or bounce ID",
+}
+"""What can be done about an entry, by its state."""
 
 
 @click.group(cls=Group, name="queue", help="Look at the queue and act on it.")
@@ -107,11 +114,15 @@ def show(id: str, *, as_json: bool) -> None:  # noqa: A002  the argument's name 
 @command.command(help="Figures of the queue.")
 @_json_option
 def stats(*, as_json: bool) -> None:
-    """Print counts, ages and the longest destinations."""
-    from relay.admin.wire import StatsRequest, StatsResult
+    """Print counts, ages and the longest destinations, each with its oldest entry."""
+    from relay.admin.wire import ListRequest, ListResult, Selection, StatsRequest, StatsResult
 
     with connected() as client:
         result = client.ask(StatsRequest(), StatsResult)
+        oldest: list[EntryView | None] = []
+        for destination, _ in () if as_json else result.destinations[:_DESTINATIONS]:
+            found = client.ask(ListRequest(where=Selection(destination=destination), limit=1), ListResult)
+            oldest.append(next(iter(found.entries), None))  # it may have left by now
     if as_json:
         _print_json(result)
         return
@@ -121,9 +132,9 @@ def stats(*, as_json: bool) -> None:
     table.add_row("oldest", "-" if result.oldest_age is None else _age(result.oldest_age))
     table.add_row("size", f"{result.bytes:,} octets")
     table.add_row("audit rows waiting", str(result.outbox))
-    for destination, number in result.destinations:
-        table.add_row(f"to {destination}", str(number))
     tables.show(table)
+    if oldest:
+        tables.show(_destinations_table(result.destinations, oldest))
 
 
 @command.command(help="Print a held message's content: audited with your name, and an alert.")
@@ -227,11 +238,26 @@ def _tell(result: "ChangeResult") -> None:
 # --- tables -----------------------------------------------------------
 
 
+def _destinations_table(counts: tuple[tuple[str, int], ...], oldest: list["EntryView | None"]) -> "Table":
+    now = dt.datetime.now(dt.UTC).timestamp()
+    table = tables.table("to", "entries", "of its oldest: state", "age", "next", "tries", "why")
+    for (destination, number), entry in zip(counts, oldest, strict=False):
+        told = ("-",) * 5
+        if entry is not None:
+            told = (entry.state, _age(now - entry.created_at), _due(entry, now), str(entry.attempts), entry.reason)
+        table.add_row(destination, str(number), *told)
+    return table
+
+
+def _due(entry: "EntryView", now: float) -> str:
+    """When an entry is tried next."""
+    return "-" if entry.state == "held" else "now" if entry.due_at <= now else f"in {_age(entry.due_at - now)}"
+
+
 def _entries_table(entries: tuple["EntryView", ...]) -> "Table":
     now = dt.datetime.now(dt.UTC).timestamp()
     table = tables.table("entry", "state", "to", "rcpt", "method", "floor", "rule", "age", "next", "tries", "why")
     for entry in entries:
-        due = "-" if entry.state == "held" else "now" if entry.due_at <= now else f"in {_age(entry.due_at - now)}"
         table.add_row(
             entry.id,
             entry.state,
@@ -241,7 +267,7 @@ def _entries_table(entries: tuple["EntryView", ...]) -> "Table":
             entry.floor,
             entry.rule,
             _age(now - entry.created_at),
-            due,
+            _due(entry, now),
             str(entry.attempts),
             entry.reason,
         )
@@ -269,6 +295,8 @@ def _show_message(result: "ShowResult") -> None:
         table.add_row(f"recipient {one.number}", f"{one.address} ({one.entry}){asked}")
     tables.show(table)
     tables.show(_entries_table(result.entries))
+    for state in sorted({entry.state for entry in result.entries} & _NEXT.keys()):
+        click.echo(f"{state}: {_NEXT[state]}")
 
 
 def _age(seconds: float) -> str:

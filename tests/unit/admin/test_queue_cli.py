@@ -72,6 +72,20 @@ async def test_stats(desk, postern):
     assert json.loads((await postern("stats", "--json")).output)["held"] == 1
 
 
+async def test_stats_say_of_each_destination_why_its_oldest_waits(desk, postern):
+    assert "why" not in (await postern("stats")).output
+    await desk.hold("m1")
+    await desk.keep("m2")
+    row = next(line.split() for line in (await postern("stats")).output.splitlines() if "example.org" in line)
+    assert row[:3] == ["example.org", "2", "held"]
+    assert row[-5:] == ["-", "0", "held", "by", "policy"]
+
+
+async def test_show_says_what_can_be_done(desk, postern):
+    await desk.hold("m1")
+    assert "\nheld: waits for you: postern queue release ID" in (await postern("show", "m1")).output
+
+
 async def test_changes_by_id_ask_nothing(desk, postern):
     await desk.hold("m1")
     result = await postern("release", "m1", "--reason", "looked at it")
