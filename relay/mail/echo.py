@@ -19,6 +19,11 @@ from relay.mail.text import text_of
 _WORD: Final = re.compile(r"[^\W_](?:[\w'-]*[^\W_])?")
 _SHORTEST: Final = 3  # letters; a shorter word says nothing of anybody
 _LOOKED_AT: Final = 262_144  # octets of the message's beginning
+_SEARCHED: Final = 200_000_000
+"""Characters of the message that are searched for words of answers, all together: a quarter of a second. Of words that
+come after it, each may be the message's: a server can answer each recipient with thousands of its own."""
+_KEPT: Final = 2000
+"""Characters of an answer that are kept: it can have 32,768, for as many recipients as a message has."""
 _LIMITS: Final = MimeLimits(parts=50, labour=500_000)
 _ENCODED: Final = ("base64", "quoted-printable", "=?")
 _WITHHELD: Final = "[withheld]"
@@ -68,9 +73,11 @@ class Echoes:
     def __init__(self, content: bytes | None) -> None:
         self._content = content
         self._said: dict[bool, str | None] = {}
+        self._known: dict[bool, dict[str, bool]] = {False: {}, True: {}}
+        self._left = _SEARCHED
 
     def withheld(self, result: RecipientResult) -> RecipientResult:
-        """A result, as the session gave it, whose server's answer repeats nothing of the message."""
+        """A result, as the session gave it, whose server's answer is short and repeats nothing of the message."""
         reply, failure = result.reply, result.failure
         if reply is not None:
             reply = self._unechoed(reply)
@@ -81,17 +88,40 @@ class Echoes:
         return replace(result, reply=reply, failure=failure)
 
     def _unechoed(self, reply: Reply) -> Reply:
+        reply = _shortened(reply)
         words = _words(reply.text) if self._content else frozenset()
         if words:
-            whole = not reply.is_positive
-            if whole not in self._said:
-                self._said[whole] = _readable(self._content or b"", whole=whole)
-            words = _found(words, self._said[whole])
+            words = self._repeated(words, whole=not reply.is_positive)
         if not words:
             return reply
         return replace(
             reply, lines=tuple(_WORD.sub(lambda match: _kept(match[0], words), line) for line in reply.lines)
         )
+
+    def _repeated(self, words: frozenset[str], *, whole: bool) -> frozenset[str]:
+        """Those of the words that the message says; each is looked for once."""
+        if whole not in self._said:
+            self._said[whole] = _readable(self._content or b"", whole=whole)
+        said, known = self._said[whole], self._known[whole]
+        if said is None:
+            return words
+        for word in sorted(words - known.keys()):
+            self._left -= len(said)
+            known[word] = self._left < 0 or word in said
+        return frozenset(word for word in words if known[word])
+
+
+def _shortened(reply: Reply) -> Reply:
+    if sum(map(len, reply.lines)) <= _KEPT:
+        return reply
+    lines: list[str] = []
+    left = _KEPT
+    for line in reply.lines:
+        if left <= 0:
+            break
+        lines.append(line[:left])
+        left -= len(line)
+    return replace(reply, lines=tuple(lines))
 
 
 def ordinary(text: str, *, limit: int = LIMIT) -> str:

@@ -82,3 +82,52 @@ def test_a_message_is_read_once_however_many_of_its_recipients_are_refused(monke
         assert made.failure.reply.text == f"No such user somebody{number}, about [withheld]"
         assert echoes.withheld(RecipientResult(number=number, reply=Reply.of(250, "2.0.0", "Ok: 4Z9KQ"))).reply.text
     assert len(read) == 1
+
+
+class Searched(str):
+    """A text that knows how often something was looked for in it."""
+
+    __slots__ = ()
+    times = 0
+
+    def __contains__(self, word):
+        Searched.times += 1
+        return super().__contains__(word)
+
+
+def test_a_server_with_thousands_of_words_for_each_recipient_costs_a_bounded_search(monkeypatch):
+    """A hundred recipients, each refused with 32 KB of words that nobody says, held a worker's loop for 107 s."""
+    read = echo._said
+    monkeypatch.setattr(echo, "_said", lambda *given, **more: Searched(read(*given, **more)))
+    monkeypatch.setattr(Searched, "times", 0)
+    content = PLAIN + b"x" * (262_144 - len(PLAIN))
+    echoes = Echoes(content)
+    for number in range(100):
+        lines = tuple(" ".join(f"w{number}q{line}q{word}" for word in range(30)) for line in range(120))
+        failure = Failure(trouble=Trouble.REPLY, stage=Stage.RCPT, reply=Reply(550, None, lines))
+        made = echoes.withheld(RecipientResult(number=number, failure=failure)).failure.reply
+    assert 0 < Searched.times * len(content) <= 200_000_000
+    assert set(made.text.split()) == {"[withheld]"}  # what could not be looked for may be the message's
+
+
+def test_words_that_come_again_are_looked_for_once(monkeypatch):
+    read = echo._said
+    monkeypatch.setattr(echo, "_said", lambda *given, **more: Searched(read(*given, **more)))
+    monkeypatch.setattr(Searched, "times", 0)
+    echoes = Echoes(PLAIN)
+    for number in range(1000):
+        reply = Reply.of(550, "5.1.1", "metformin zebra")
+        failure = Failure(trouble=Trouble.REPLY, stage=Stage.RCPT, reply=reply)
+        made = echoes.withheld(RecipientResult(number=number, failure=failure))
+        assert made.failure.reply.text == "[withheld] zebra"
+    assert Searched.times == 2
+
+
+@given(st.lists(st.text(max_size=700), min_size=1, max_size=40))
+def test_of_a_long_answer_the_beginning_is_kept(lines):
+    reply = Reply(550, None, tuple(lines))
+    failure = Failure(trouble=Trouble.REPLY, stage=Stage.RCPT, reply=reply)
+    kept = Echoes(None).withheld(RecipientResult(number=0, failure=failure)).failure.reply
+    assert kept.lines
+    assert "".join(kept.lines) == "".join(lines)[:2000]
+    assert kept == reply or sum(map(len, lines)) > 2000
