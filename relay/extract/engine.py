@@ -17,6 +17,7 @@ from relay.extract.inline import read_text_format, shown
 from relay.extract.opaque import holds_pgp_message, is_signature
 from relay.extract.sniff import TEXT, sniff
 from relay.extract.tables import damaged, load_tables, mapped, read_sources
+from relay.mail.card import card_files, is_card
 from relay.mail.charset import decode
 from relay.mail.leaf import Leaf, MimeLimits
 from relay.mail.mime import read_message
@@ -47,6 +48,7 @@ _ENCRYPTED: Final = frozenset({"application/pgp-encrypted", "application/pkcs7-m
 
 DEFERRED: Final = "deferred"
 """The fault of an attachment that only the helper may read."""
+_BINARY: Final = "application/octet-stream"
 _BODY: Final = frozenset({"text", "html"})
 _MESSAGE_NAMES: Final = (".eml", ".emlx", ".mht", ".mhtml", ".mbox")
 _UNNAMED: Final = frozenset({"text", "html", "unknown", "image"})  # the MIME type says more
@@ -354,15 +356,12 @@ class _Gathered:
 
     def _inside(self, leaf: Leaf) -> None:
         """What stands in a text and is no text: files, an encrypted message."""
-        for number, (name, data) in enumerate(uuencoded(leaf.data), 1):
-            file = Leaf(
-                number=f"{leaf.number}:{number}",
-                content_type="application/octet-stream",
-                data=data,
-                filename=decode(name, leaf.charset),
-                attached=True,
-            )
-            self.leaf(file)
+        files = [(decode(name, leaf.charset), data) for name, data in uuencoded(leaf.data)]
+        if is_card(leaf.data):
+            files += card_files(decode(leaf.data, leaf.charset))
+        for number, (name, data) in enumerate(files, 1):
+            inner = f"{leaf.number}:{number}"
+            self.leaf(Leaf(number=inner, content_type=_BINARY, data=data, filename=name, attached=True))
         if holds_yenc(leaf.data):
             self._fault(leaf, "encoding")
         if holds_pgp_message(leaf.data):

@@ -19,6 +19,8 @@ from relay.extract.formats.xml import labelled, local, parse_xml, read_clinical_
 from relay.extract.inline import read_text_format
 from relay.extract.opaque import holds_pgp_message
 from relay.extract.sniff import TEXT, sniff
+from relay.mail.card import card_files, is_card
+from relay.mail.charset import decode
 from relay.mail.leaf import Leaf
 
 _DOCUMENTS: Final = frozenset({"wordDocument", "package", "document", "Workbook", "svg"})
@@ -98,6 +100,8 @@ def read_as(data: bytes, kind: str, content_type: str, budget: Budget, charset: 
         if kind == "text" and is_message(data):
             return read_message_file(data, budget)
         found = read_text_format(data, kind, content_type, charset)
+        if is_card(data):
+            found = replace(found, children=tuple(card_files(decode(data, charset))))
         return replace(found, faults=(*found.faults, "encrypted")) if holds_pgp_message(data) else found
     if kind == "image":
         return _read_image(data, budget) if is_picture_of_something(data) else Extracted(type="image")

@@ -3,7 +3,9 @@
 from relay.extract.budget import Extracted, UnreadableError
 from relay.extract.formats.fhir import read_fhir
 from relay.extract.formats.hl7 import read_hl7v2, read_x12
-from relay.mail.text import text_of
+from relay.mail.card import card_text, is_card
+from relay.mail.charset import decode
+from relay.mail.text import normalise, text_of
 
 
 def read_text_format(data: bytes, kind: str, content_type: str, charset: str) -> Extracted:
@@ -26,6 +28,6 @@ def read_text_format(data: bytes, kind: str, content_type: str, charset: str) ->
 def shown(data: bytes, kind: str, content_type: str, charset: str) -> str:
     """The text of text or HTML. HTML that is called plain text is shown as either: it counts as both."""
     if kind != "html":
-        return text_of(data, content_type, charset)
+        return normalise(card_text(decode(data, charset))) if is_card(data) else text_of(data, content_type, charset)
     text = text_of(data, "text/html", charset)
     return "\n".join((text, text_of(data, content_type, charset))) if content_type == "text/plain" else text

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, cast
 
 from relay.extract.budget import Budget, Extracted, UnreadableError
 from relay.extract.formats.office import office_kind, read_office
+from relay.mail.charset import decode
 
 _ENCRYPTED_BIT: Final = 0x1
 _ERRORS: Final = (
@@ -41,15 +42,17 @@ def _members(archive: zipfile.ZipFile, budget: Budget) -> Extracted:
     for entry in archive.infolist():
         if entry.is_dir():
             continue
-        if entry.flag_bits & _ENCRYPTED_BIT:
-            faults.add("encrypted")
-            continue
         if len(children) >= budget.limits.files:
             faults.add("files")
             break
+        if entry.flag_bits & _ENCRYPTED_BIT:
+            faults.add("encrypted")
+            children.append((entry.filename, b""))  # its name is not encrypted
+            continue
         with archive.open(entry) as stream:
             children.append((entry.filename, budget.read(cast("BinaryIO", stream))))
-    return Extracted(type="zip", children=tuple(children), faults=tuple(sorted(faults)))
+    remark = decode(archive.comment, "")
+    return Extracted(type="zip", text=remark, children=tuple(children), faults=tuple(sorted(faults)))
 
 
 def read_tar(data: bytes, budget: Budget) -> Extracted:

@@ -8,6 +8,7 @@ import orjson
 from relay.extract.budget import Extracted, UnreadableError
 from relay.extract.formats.hl7 import us_date
 from relay.mail.charset import decode
+from relay.mail.transfer import decode_transfer
 
 _MAX_DEPTH: Final = 40
 _SUBJECTS: Final = frozenset({"subject", "patient", "beneficiary", "individual"})
@@ -33,7 +34,23 @@ def read_fhir(data: bytes) -> Extracted:
     for root in roots:
         patient = _names_patient(root) or patient
         lines += _flatten(root, "", 0)
-    return Extracted(type="fhir", structure="fhir", patient=patient, text="\n".join(lines))
+    files = [file for root in roots for file in _files(root)]
+    lines += [decode(data, "") for data, is_text in files if is_text]
+    faults = () if all(is_text for _, is_text in files) else ("format",)
+    return Extracted(type="fhir", structure="fhir", patient=patient, text="\n".join(lines), faults=faults)
+
+
+def _files(node: Any) -> Iterator[tuple[bytes, bool]]:
+    """(content, whether it is text) of attachments and binaries inside."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _files(item)
+    elif isinstance(node, dict):
+        kind, data = node.get("contentType"), node.get("data")
+        if isinstance(kind, str) and isinstance(data, str) and data:
+            yield decode_transfer(data.encode("ascii", "replace"), "base64")[0], kind.lower().startswith("text/")
+        for item in node.values():
+            yield from _files(item)
 
 
 def _lines(text: str) -> list[Any]:

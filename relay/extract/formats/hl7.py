@@ -8,7 +8,8 @@ from relay.mail.charset import decode
 
 _LINES: Final = re.compile(r"[\r\n\x0b\x1c]+")
 _ESCAPES: Final = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", "X0D": "\n", "X0A": "\n", ".br": "\n"}
-_ESCAPE: Final = re.compile(r"\\([A-Za-z.0-9]{1,8})\\")
+_ESCAPE: Final = re.compile(r"\\([A-Za-z.0-9]{1,512})\\")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 _PID: Final = {3: "MRN", 5: "Patient name", 7: "DOB", 11: "Address", 13: "Phone", 18: "Account number", 19: "SSN"}
 _PATIENT_FIELDS: Final = (3, 5, 7, 19)
@@ -59,7 +60,17 @@ def us_date(value: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], " "), text) if "\\" in text else text
+    return _ESCAPE.sub(_escaped, text) if "\\" in text else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """HL7 2.5 chapter 2.7: a mark, or octets in hexadecimal."""
+    code = match[1]
+    if code in _ESCAPES:
+        return _ESCAPES[code]
+    digits = code[1:]
+    is_octets = code[0] in "Xx" and len(digits) % 2 == 0 and _HEX.fullmatch(digits)
+    return bytes.fromhex(digits).decode("latin-1") if is_octets else " "
 
 
 def read_x12(data: bytes) -> Extracted:
