@@ -2,9 +2,8 @@
 
 import html
 import re
-from dataclasses import dataclass
 from itertools import compress
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.markup import cut
 from relay.mail.weight import FOREIGN, TAG
@@ -28,8 +27,7 @@ _SPOKEN: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class _Run(NamedTuple):
     """What a tag, or a run of tags, means.
 
     Attributes:

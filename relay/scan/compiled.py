@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of what the tables hold and how; whoever changes that raises it."""
 MAGIC: Final = b"\x89Postern"
 _ORDER: Final = 0x01020304

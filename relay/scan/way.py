@@ -14,7 +14,7 @@ except ImportError:  # no compiler where it was installed
 else:
     _VERSION = _native.VERSION
 
-_WANTED: Final = 10  # VERSION of the C part that this code is written for
+_WANTED: Final = 11  # VERSION of the C part that this code is written for
 NATIVE: Final = _VERSION == _WANTED
 """Whether the C part is there, and of this version."""
 

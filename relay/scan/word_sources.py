@@ -79,7 +79,8 @@ class Sources(NamedTuple):
             ],
             [(word, sorted(pair.before), sorted(pair.after)) for word, pair in sorted(self.shapes.pairs.items())],
         )
-        rules = (FOLD, sorted(COMMON), COMMONEST, sorted(SIGNS), sorted(TITLES))
+        closes = (sorted(zones.CLOSES), zones.CLOSES_WITHIN)
+        rules = (FOLD, sorted(COMMON), COMMONEST, sorted(SIGNS), sorted(TITLES), *closes)
         told = (VERSION, sorted(self.levels.items()), anchors, rules, sorted(NAMED_UNCAPITALISED))
         digest = blake2b(repr(told).encode(), digest_size=32)
         for source in (*self.lexicons, *self.lists):
@@ -171,18 +172,19 @@ class _Maker:
         return {**rows.tables(), **Index(self._every).tables(), "signs": signs_table, "terms": terms}
 
     def _traits(self, word: bytes) -> tuple[int, int, int, int]:
-        """What a word is, as bits; how far from it a digit must stand; which of the sets of signs it has."""
+        """What a word is, as bits; how far a digit must stand, or the ends of its line; which set of signs it has."""
         traits = NAMED if word in NAMED_UNCAPITALISED else 0
         traits |= KNOWN if word in self._known else 0
         traits |= TERM if word in self._lexicon.singles else 0
         traits |= SIGN if word in SIGNS else 0
         traits |= NAME if word in self._names else 0
         probes = self._shapes.words.get(word)
+        line = zones.CLOSES_WITHIN if word in zones.CLOSES and word not in tables.ANCHORS else 0
         if probes is None:
-            return traits, 0, 0, 0
+            return traits, line, 0, 0
         traits |= (TOLD if probes.told else 0) | (FREE if probes.free else 0) | (CAPITAL if probes.capital else 0)
         signs = self._signs.index(bytes(sorted(probes.signs))) + 1 if probes.signed else 0
-        return traits, probes.near, probes.far, signs
+        return traits, probes.near if probes.told else line, probes.far, signs
 
 
 def _sides(pairs: PairProbes | None) -> Iterator[tuple[bytes, int]]:

@@ -37,6 +37,8 @@ _REMINDS: Final = frozenset(
 )
 MARKS: Final = _NOTICE | _CLOSING | _REMINDS
 """Words at which such a place may be; whoever passes over the words gathers where they stand."""
+CLOSES: Final = _CLOSING - _NOTICE - _REMINDS
+"""Those of them that are marks of the end of a text alone."""
 _STANDING_WORDS: Final = 4  # different ones in a paragraph that make it a reminder
 _SAYS_WHAT_FOR: Final = 600  # characters around a reminder in which nothing may say what the appointment is for
 _GENERAL: Final = frozenset({"care", "exam", "age"})
@@ -46,7 +48,8 @@ _CLOSES: Final = re.compile(
     rb"|thanks|thank you|cheers|respectfully|best|yours truly|saludos|atentamente)(?:[ \t]yours)?[ \t]?[,.!]?[ \t]*",
     re.IGNORECASE,
 )
-_CLOSES_WITHIN: Final = 40  # characters of a line in which the last word of a closing begins
+CLOSES_WITHIN: Final = 40
+"""Characters of a line in which the last word of a closing begins, and blanks apart, ends."""
 _DASH: Final = b"\n--"
 _DASHES: Final = (b"\n-- \n", b"\n--\n")
 _GOES_ON: Final = (b">", b"P.S", b"p.s", b"PS", b"Ps:", b"ps:")
@@ -237,7 +240,7 @@ def _reminders(data: bytes, places: list[int], hits: list[Hit]) -> Iterator[tupl
 
 def _signatures(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
     for place in places:
-        first = place - _CLOSES_WITHIN
+        first = place - CLOSES_WITHIN
         start = data.rfind(b"\n", max(0, first), place) + 1
         if not start and first > 0:
             continue  # the word stands too far behind in its line

@@ -1,4 +1,5 @@
 /* One pass over a text: which of its words matter, and why. */
+#define _GNU_SOURCE /* memrchr */
 #include "native.h"
 
 #define SIGN_REACH 4   /* characters behind a word in which its sign stands */
@@ -85,6 +86,16 @@ static int is_signed(const Pass *pass, uint32_t end, const Entry *entry)
     return 0;
 }
 
+/* Whether a line of at most so many characters on either side of ``place`` may stand there, blanks at its end apart. */
+static int is_in_short_line(const Pass *pass, uint32_t place, uint32_t most)
+{
+    uint32_t first = place > most ? place - most : 0, end = pass->size - place > most ? place + most : pass->size;
+    if (memchr(pass->data + place, '\n', end - place) == NULL && end < pass->size && pass->data[end] != ' ' &&
+        pass->data[end] != '\t' && pass->data[end] != '\n')
+        return 0;
+    return first == 0 || memrchr(pass->data + first, '\n', place - first) != NULL;
+}
+
 /* Whether the word before the one at ``place`` begins with a capital; as ShapeSearch has it, a space will do. */
 static int follows_capital(const Pass *pass, uint32_t place)
 {
@@ -110,7 +121,7 @@ static int reasons(const Pass *pass, Py_ssize_t index, const Entry *entry, const
         why |= BECAUSE_PROBES;
     if (entry->traits & TERM)
         why |= BECAUSE_TERM;
-    if (entry->traits & SIGN)
+    if (entry->traits & SIGN && (entry->traits & TOLD || !entry->near || is_in_short_line(pass, place, entry->near)))
         why |= BECAUSE_SIGN;
     if (entry->traits & NAME) {
         uint32_t previous = pass->ids[index];

@@ -1,7 +1,7 @@
 /* The module: its types, and the version that the Python side wants. */
 #include "native.h"
 
-#define VERSION 10
+#define VERSION 11
 
 static PyTypeObject *added(PyObject *module, PyType_Spec *spec)
 {

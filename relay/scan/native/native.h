@@ -43,7 +43,7 @@ typedef struct {
     uint32_t at;               /* the word in the arena */
     uint32_t beside;           /* its neighbours, in order of their number */
     uint16_t size, besides;
-    uint16_t near, far;        /* how far before and behind it a digit must stand */
+    uint16_t near, far;        /* how far before and behind it a digit must stand; of a sign without, near: a line's ends */
     uint16_t term;             /* what it is as a term, from 1 */
     uint8_t traits, signs;     /* signs: which set of them, from 1; 0: none */
 } Entry;

@@ -84,6 +84,8 @@ TEXTS = st.lists(
 @example("a" * 100_000 + " MRN 4471829")
 @example("seen at Mercy clinic, at mercy clinic, at  clinic; St. Anne hospital\n" + "x" * 50 + " clinic, \xc9 clinic")
 @example("Clinic")
+@example(f"See you.\n{' ' * 8}respectfully kind respectfully yours ,{' ' * 50}\nJane Roe\n212-736-5000\n")
+@example("my asthma is best\nbest\n\nwith kind regards\t\nJane Roe\n" + "thanks " * 20 + "\nthanks\n")
 @example("A clinic")
 @example("https://intranet.clinic.example/ Intranet.clinic")
 @example("Patient\xa0Jane\xadRoe \xff\xfe MRN\x004471829")
@@ -526,7 +528,7 @@ def _native_words():
 
 
 @pytest.mark.parametrize(("is_native", "version", "told"), [
-    (True, 10, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
+    (True, 11, "compiled"), (False, 0, "its C part is not installed"), (False, 1, "its C part is of another version")
 ])  # fmt: skip
 def test_people_are_told_which_way_runs(monkeypatch, is_native, version, told):
     monkeypatch.setattr(way, "NATIVE", is_native)
