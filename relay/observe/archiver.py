@@ -31,6 +31,8 @@ SIX_YEARS: Final = 6 * 366 * 86_400.0
 HeadSink = Callable[[dict[str, Any]], None]
 """Sends a signed head off the machine; blocks; raises OSError when it cannot."""
 
+_EXPIRE: Final = 3600.0
+"""Seconds between two looks for segments past their retention."""
 _log = structlog.get_logger("audit")
 
 
@@ -184,7 +186,7 @@ class Archiver:
         Raises:
             StoreError: a segment could not be written.
         """
-        self._next_expiry = self._clock() + 3600.0
+        self._next_expiry = self._clock() + _EXPIRE
         directory = self._options.directory
         holds = await asyncio.to_thread(self._heed, directory)
         before = day_of(self._clock() - self._options.retention)
@@ -218,9 +220,9 @@ class Archiver:
             try:
                 if taken := await self.step():
                     wait = self._options.linger if taken < self._options.batch else 0.0
-                if self._clock() >= self._next_sign:
+                if self._is_due(self._next_sign, self._options.sign_interval):
                     await self.sign()
-                if self._clock() >= self._next_expiry:
+                if self._is_due(self._next_expiry, _EXPIRE):
                     await self.expire()
             except SyncError:
                 raise
@@ -233,6 +235,11 @@ class Archiver:
                 _log.exception("audit_failed_inside")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait)
+
+    def _is_due(self, at: float, every: float) -> bool:
+        """Whether a time has come; one that lies further off than it can was set before the clock was set back."""
+        now = self._clock()
+        return not now < at <= now + every
 
     def _count(self, result: str) -> None:
         if self._metrics is not None:

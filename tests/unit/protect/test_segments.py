@@ -761,6 +761,20 @@ async def test_it_runs_until_it_is_stopped(tmp_path):
     assert archived(tmp_path) == expected(5)
 
 
+async def test_heads_are_signed_on_when_the_clock_was_set_back(tmp_path):
+    clock, signed, loop = Clock(NOON + DAY), asyncio.Event(), asyncio.get_running_loop()
+    outbox, sinks = Outbox(rows(1, 5)), [lambda head: loop.call_soon_threadsafe(signed.set)]
+    read = outbox.outbox
+
+    async def outbox_read(*, limit):
+        clock.now = NOON
+        return await read(limit=limit)
+
+    outbox.outbox = outbox_read
+    await runs_until(signed, make_archiver(tmp_path, outbox, clock, sinks=sinks, sign_interval=60.0))
+    assert verify(tmp_path).faults == ()
+
+
 async def test_a_fault_of_ours_does_not_end_the_trail(tmp_path):
     outbox = Outbox(rows(1, 5))
     read, faults = outbox.outbox, [OSError(24, "Too many open files"), KeyError("x")]
