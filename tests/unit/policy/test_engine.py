@@ -117,6 +117,32 @@ def test_only_tags_that_decided_are_removed_from_the_subject():
     assert treat(policy, subject="nothing").strip_subject_tags == ()
 
 
+def test_tags_of_one_rule_are_not_removed_by_another():
+    policy = compile_text(
+        "policy: p\nrules:\n"
+        '  - { id: a, when: { all: [ { subject: { tag: "[secure]" } }, { stream: bulk } ] }, deliver: {} }\n'
+        '  - { id: b, when: { subject: { tag: "[plain]" } }, deliver: {} }\n' + REST
+    )
+    assert treat(policy, subject="[secure] [plain] x").strip_subject_tags == ("[plain]",)
+    assert treat(policy, subject="[secure] x").strip_subject_tags == ()
+
+
+def test_a_firm_floor_binds_a_rule_that_names_it_all_the_same():
+    policy = compile_text(FLOORS + CONSENT + REST)
+    firm = replace(policy, floors=tuple(replace(floor, overridable=False) for floor in policy.floors))
+    treatment = treat(firm, phi=Phi.LIKELY)
+    assert (treatment.floor, treatment.overridden, treatment.override_reason) == (Level.VERIFIED, (), "")
+
+
+def test_what_is_remembered_of_treatments_is_bounded():
+    words = [f"[{number}]" for number in range(13)]
+    policy = one_rule(f"{{ subject: {{ tag: {words} }} }}".replace("'", '"'))
+    for number in range(1, 4200):
+        asked = [word for place, word in enumerate(words) if number >> place & 1]
+        assert treat(policy, subject="".join(asked)).strip_subject_tags == tuple(asked)
+        assert len(policy._treatments) <= 4096
+
+
 @pytest.mark.parametrize(
     ("level", "subject_phi", "masked"),
     [("possible", Phi.POSSIBLE, True), ("likely", Phi.POSSIBLE, False), ("none", Phi.NONE, True)],
@@ -134,6 +160,7 @@ def test_a_subject_that_could_not_be_scanned_is_masked():
     unreadable = (finding("unreadable: timeout", FindingGroup.UNREADABLE),)
     assert treat(policy, subject="", findings=unreadable).mask_subject
     assert not treat(policy, subject="Lunch", findings=unreadable).mask_subject
+    assert not treat(policy, subject="").mask_subject
 
 
 def test_equal_decisions_are_one_treatment_so_that_recipients_can_share_an_entry():
@@ -182,8 +209,12 @@ def test_what_cannot_be_decided_is_held_at_the_highest_floor_without_a_word_of_t
     assert decision.treatment.action is Action.HOLD
     assert decision.treatment.floor is policy.floor(message, PAT) is Level.AUTHENTICATED
     assert decision.treatment.policy_version == policy.version
+    assert decision.treatment.tls is Level.AUTHENTICATED
+    assert decision.treatment.reason == f"the policy could not be evaluated: {decision.error}"
     explanation = policy.explain(message, PAT)
     assert explanation.decision == decision
+    failed = [trace for _, _, traces in explanation.steps for trace in traces if trace.detail.startswith("failed")]
+    assert not any(trace.value for trace in failed)
     assert "Jane" not in repr(explanation)
 
 

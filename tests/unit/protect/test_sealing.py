@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.core.errors import SealError
 from relay.core.ports import Vault
+from relay.protect import sealing
 from relay.protect.keyring import KeyRing
 from relay.protect.sealing import FRAME_SIZE, HEADER_SIZE, TAG_SIZE, RingVault, sealed_version
 
@@ -194,6 +195,33 @@ def test_what_another_process_sealed_after_a_rotation_opens_at_once():
         vault.open("body", "m1", make_vault(3).seal("body", "m1", b"text"))
 
 
+def test_a_version_that_was_retired_does_not_have_the_ring_read_again():
+    later = make_ring(2)
+    retired = KeyRing(id=later.id, versions=later.versions[1:], audit_keys=later.audit_keys)
+
+    def reload():
+        raise AssertionError("the ring in use knows every version up to its own")
+
+    vault = RingVault(retired, fixed_random("salt"), reload=reload)
+    with pytest.raises(SealError, match="version 1 is not in the key ring"):
+        vault.open("body", "m1", make_vault(1).seal("body", "m1", b"text"))
+
+
+def test_no_object_has_so_many_frames_that_a_nonce_would_come_again(monkeypatch):
+    vault = make_vault()
+    whole, more = bytes(3 * FRAME_SIZE), bytes(3 * FRAME_SIZE + 1)
+    sealed = vault.seal("body", "m1", more)
+    monkeypatch.setattr(sealing, "_MAX_FRAMES", 3)
+    assert vault.open("body", "m1", vault.seal("body", "m1", whole)) == whole
+    for opening in (
+        lambda: vault.seal("body", "m1", more),
+        lambda: list(vault.seal_frames("body", "m1", [more])),
+        lambda: vault.open("body", "m1", sealed),
+    ):
+        with pytest.raises(SealError, match="too many frames"):
+            opening()
+
+
 @given(text=st.text(max_size=80))
 def test_addresses_are_deterministic_and_open(text):
     vault = make_vault(2)
@@ -235,8 +263,10 @@ def test_digests_are_keyed():
 def test_what_was_never_sealed_is_refused(blob):
     vault = make_vault()
     for opening in (lambda: vault.open("a", "b", blob), lambda: list(vault.open_frames("a", "b", [blob]))):
-        with pytest.raises(SealError):
+        with pytest.raises(SealError, match="not a sealed object"):
             opening()
+    with pytest.raises(SealError, match="not a sealed address"):
+        vault.open_address(blob)
     assert sealed_version(blob) is None
 
 
