@@ -24,6 +24,7 @@ _SEARCHED: Final = 200_000_000
 come after it, each may be the message's: a server can answer each recipient with thousands of its own."""
 _KEPT: Final = 2000
 """Characters of an answer that are kept: it can have 32,768, for as many recipients as a message has."""
+_KEPT_LINES: Final = 20
 _LIMITS: Final = MimeLimits(parts=50, labour=500_000)
 _ENCODED: Final = ("base64", "quoted-printable", "=?")
 _WITHHELD: Final = "[withheld]"
@@ -112,11 +113,11 @@ class Echoes:
 
 
 def _shortened(reply: Reply) -> Reply:
-    if sum(map(len, reply.lines)) <= _KEPT:
+    if len(reply.lines) <= _KEPT_LINES and sum(map(len, reply.lines)) <= _KEPT:
         return reply
     lines: list[str] = []
     left = _KEPT
-    for line in reply.lines:
+    for line in reply.lines[:_KEPT_LINES]:
         if left <= 0:
             break
         lines.append(line[:left])

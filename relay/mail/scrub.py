@@ -4,6 +4,7 @@ A server may repeat the mailbox, the subject or a line of the message in its ans
 trouble it was; what could point to a patient is replaced by a word in brackets.
 """
 
+import functools
 import ipaddress
 import re
 import unicodedata
@@ -59,19 +60,25 @@ def scrub(text: str, *, hide: Collection[str] = (), limit: int = LIMIT) -> str:
         line = _SUBJECT.sub(f"subject {_WITHHELD}", line)
     if _QUOTE.search(line):
         line = _QUOTED.sub(_WITHHELD, line)
+    folded = _folded(line) if hide else ""
     for word in hide:
-        if len(word) > 1 and _may_hold(line, word):
-            line = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "[mailbox]", line, flags=re.IGNORECASE)
+        if len(word) > 1 and _folded(word) in folded:  # to look is cheaper than to compile a pattern for each word
+            line = _hidden(word).sub("[mailbox]", line)
     if len(line) >= _TOKEN_SIZE:
         line = _TOKEN.sub("[token]", line)
     line = _NUMBER.sub(_number, line)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
-def _may_hold(line: str, word: str) -> bool:
-    """Whether the word can stand in the line: to look is cheaper than to compile a pattern for each word."""
-    # Beyond ASCII, letters that differ in lower case can still be equal without regard to case.
-    return not (line.isascii() and word.isascii()) or word.lower() in line.lower()
+def _folded(text: str) -> str:
+    """The text in a form that is the same for all that a pattern takes for the same without regard to case."""
+    return text.lower() if text.isascii() else text.casefold().replace("\u0131", "i").replace("\u0307", "")
+
+
+@functools.lru_cache(maxsize=4096)
+def _hidden(word: str) -> re.Pattern[str]:
+    """Kept: a message has as many as it has recipients, each asked of each answer."""
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
 
 
 def _printable(text: str) -> str:
