@@ -17,6 +17,7 @@ from relay.extract.inline import read_text_format, shown
 from relay.extract.opaque import holds_pgp_message, is_signature
 from relay.extract.sniff import TEXT, sniff
 from relay.extract.tables import damaged, load_tables, mapped, read_sources
+from relay.mail.aside import data_files
 from relay.mail.card import card_files, is_card
 from relay.mail.charset import decode
 from relay.mail.leaf import Leaf, MimeLimits
@@ -332,7 +333,7 @@ class _Gathered:
             return "unknown", self._fault(leaf, "encrypted")
         if kind in _BODY and not _is_file(leaf):
             self.passages.append(Passage(leaf.number, shown(leaf.data, kind, leaf.content_type, leaf.charset)))
-            self._inside(leaf)
+            self._inside(leaf, kind)
             return kind, ""
         if kind in TEXT and (kind != "text" or self._extractor is None):
             found = read_text_format(leaf.data, kind, leaf.content_type, leaf.charset)
@@ -354,8 +355,16 @@ class _Gathered:
         self.faults += contents.faults
         return contents.type, contents.faults[0][1] if contents.faults else ""
 
-    def _inside(self, leaf: Leaf) -> None:
-        """What stands in a text and is no text: files, an encrypted message."""
+    def _inside(self, leaf: Leaf, kind: str) -> None:
+        """What stands in a text and is no text: files, pictures, an encrypted message."""
+        if ":" in leaf.number:  # inside another: what is inside that again could go on without end
+            if kind == "html" and any(data_files(leaf.data)):
+                self._fault(leaf, "depth")
+            return
+        if kind == "html":
+            for number, (label, data) in enumerate(data_files(leaf.data), 1):
+                as_type = "text/html" if label == "image/svg+xml" else label
+                self.leaf(Leaf(number=f"{leaf.number}:{number}", content_type=as_type, data=data, related=True))
         files = [(decode(name, leaf.charset), data) for name, data in uuencoded(leaf.data)]
         if is_card(leaf.data):
             files += card_files(decode(leaf.data, leaf.charset))

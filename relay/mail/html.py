@@ -11,11 +11,11 @@ from relay.mail.weight import is_light
 
 _BLOCK: Final = re.compile(
     r"<(?=/?(?:p|div|br|tr|li|h[1-6]|table|tbody|thead|ul|ol|dl|dt|dd|hr|blockquote|pre|section|article|header|footer|"
-    r"form|fieldset|option|center|body|caption|figure|address|textarea|button|title)\b)",
+    r"form|fieldset|option|center|body|caption|figure|address|textarea|text|button|title)\b)",
     re.IGNORECASE,
 )
 _CELL: Final = re.compile(r"<(?=/?t[dh]\b)", re.IGNORECASE)
-_DROPPED: Final = ["script", "style", "template", "noembed", "object"]
+_DROPPED: Final = ["script", "style", "template", "noembed"]
 _SPOKEN: Final = re.compile(r"\b(?:alt|title|value|placeholder|aria-label|content)\s*=", re.IGNORECASE)
 _ATTRIBUTES: Final = ("alt", "title", "value", "aria-label")
 _HEAVY: Final = 4_000_000

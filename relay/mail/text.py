@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from relay.mail.aside import aside
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
 
@@ -108,5 +109,5 @@ def text_of(data: bytes, content_type: str, charset: str) -> str:
     """Normalised text of a decoded text part, HTML converted. Never raises."""
     text = decode(data, charset)
     if content_type in {"text/html", "application/xhtml+xml"}:
-        text = html_to_text(text)
+        text = "\n".join((html_to_text(text), *aside(text)))
     return normalise(text)
