@@ -63,6 +63,7 @@ class Supervisor:
             Raises a ``PosternError`` when anything is wrong, which at a reload leaves the running roster in place.
         changed: whether a watched file was edited: then a reload is tried as if asked for.
         forsake: makes a ``load`` that is under way raise: called when we are told to stop meanwhile.
+        stay: told of the roster that stays although a newer one was loaded, and why.
         tell: passes a state line on to whoever started us (systemd), such as ``READY=1``.
     """
 
@@ -74,12 +75,14 @@ class Supervisor:
         *,
         changed: Callable[[], bool] = lambda: False,
         forsake: Callable[[], None] = lambda: None,
+        stay: Callable[[Roster, str], object] = lambda _roster, _why: None,
     ) -> None:
         self._options = options
         self._load = load
         self._tell = tell
         self._changed = changed
         self._forsake = forsake
+        self._stay = stay
         self._children: dict[int, Child] = {}
         self._places: list[Place] = []
         self._news = asyncio.Event()
@@ -324,7 +327,9 @@ class Supervisor:
         except (PosternError, TimeoutError) as error:
             self._roster = old
             log.error("the new workers do not run, the old ones stay", problems=str(error))
-            return Outcome.of(error)
+            outcome = Outcome.of(error)
+            self._stay(old, "; ".join(map(str, outcome.problems)))
+            return outcome
         troubles: list[Problem] = []
         if has_new:  # it reads its limits and the scan's tuning at its start alone
             troubles += await self._renew(Role.EXTRACT)

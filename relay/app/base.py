@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import structlog
 
 from relay.app import snapshot as snapshots
+from relay.app.current import CURRENT
 from relay.config.load import load
 from relay.config.operation import LogFormat
 from relay.config.settings import Settings
@@ -82,7 +83,7 @@ class Site:
         Raises:
             ProblemsError: all that is wrong in it.
         """
-        current = self.snapshot.parent / snapshots.CURRENT if self.snapshot is not None else None
+        current = self.snapshot.parent / CURRENT if self.snapshot is not None else None
         return self.of(snapshot=current, config=self.config)
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import structlog
 
+from relay.app.current import point_at
 from relay.config.stamps import Stamp, stamps
 from relay.core.errors import PosternError, Problem, ProblemsError
 from relay.crew import REFUSED, Roster
@@ -24,6 +26,8 @@ from relay.observe import notify
 from relay.privileges import become
 from relay.store.sqlite.lock import DirectoryLock
 from relay.supervisor import Supervisor, SupervisorOptions
+
+log = structlog.get_logger("supervisor")
 
 _PATIENCE: Final = 120.0
 """Seconds for each answer of a proof, which takes few: a file system that is away must not keep us from stopping."""
@@ -177,6 +181,17 @@ class Configuration:
         roster = answer["roster"]
         return Roster(**roster | {"snapshot": Path(roster["snapshot"])})
 
+    def stay(self, roster: Roster, why: str) -> None:
+        """An older roster stays in force: a process that is started again reads its snapshot, and it is not forgotten.
+
+        The file :data:`REFUSED` says why.
+        """
+        try:
+            point_at(roster.snapshot)
+            (Path(self.bearings["run_dir"]) / REFUSED).write_text(f"{why}\n", encoding="utf-8")
+        except OSError as error:
+            log.error("run_dir tells of a configuration that is not in force", problem=str(error))
+
     def _proved(self) -> dict[str, Any]:
         begun, self._proof = self._proof, None
         self._proving = proof = begun or _Proof(self._path, self._told)
@@ -260,6 +275,7 @@ async def _run(configuration: Configuration) -> int:
             notify.notify,
             changed=configuration.changed,
             forsake=configuration.forsake,
+            stay=configuration.stay,
         )
         return await supervisor.run()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from relay.app.current import point_at
 from relay.config.settings import Settings
 from relay.config.snapshot import from_snapshot, snapshot
 from relay.core.errors import Problem, ProblemsError
@@ -22,8 +23,6 @@ _POLICY: Final = "policy"
 _ROOT: Final = "policy-root"
 _TUNING: Final = "tuning.yaml"
 _KEPT: Final = 3
-CURRENT: Final = "current"
-"""Link to the snapshot in force, below :func:`home`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +70,7 @@ def write(
                 what, hint = "a policy file was edited while it was read", "reload again"
                 raise ProblemsError(Problem(where=str(settings.policy), what=what, hint=hint))
             fresh.replace(target)
-        os.utime(target)  # by age it is now the newest, also when it was in force before
-        link = base / f".{CURRENT}.{os.getpid()}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(digest)
-        link.replace(base / CURRENT)
+        point_at(target)
         _prune(base, keep=target)
     except OSError as error:
         what = f"the snapshot cannot be written: {error.strerror}"

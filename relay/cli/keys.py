@@ -70,8 +70,9 @@ class _Places:
         Raises:
             ProblemsError: its last reload was not taken up, or is not over: processes may not have heard of it.
         """
+        from relay.app.current import CURRENT
         from relay.app.reloads import last
-        from relay.app.snapshot import CURRENT, home
+        from relay.app.snapshot import home
 
         if self.settings is None or not _answers(self.settings.control.socket):
             return None

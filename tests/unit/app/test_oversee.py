@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from relay.app import oversee
+from relay.app.current import CURRENT
+from relay.app.snapshot import read
 from relay.core.errors import ProblemsError
 from relay.crew import REFUSED, Role, role_command
 from relay.supervisor import EX_CONFIG
@@ -149,6 +151,20 @@ def test_why_a_reload_was_not_taken_up_stands_there_until_one_is(configuration, 
     config.write_text(sound)
     configuration.load()
     assert not refused.exists()
+
+
+def test_an_older_roster_that_stays_is_what_all_live_by_however_many_newer_ones_fail(configuration, config):
+    run_dir, stays = Path(configuration.bearings["run_dir"]), configuration.load()
+    sound = config.read_text()
+    for limit in range(20, 26):
+        config.write_text(f"{sound}limits: {{ received_hops: {limit} }}\n")
+        newer = configuration.load()
+        configuration.stay(stays, "listeners: it does not run")
+        assert (run_dir / "config" / CURRENT).resolve() == stays.snapshot.resolve() != newer.snapshot.resolve()
+        assert "it does not run" in (run_dir / REFUSED).read_text()
+    assert read(stays.snapshot).settings.limits.received_hops not in range(20, 26)
+    configuration.load()
+    assert not (run_dir / REFUSED).exists()
 
 
 def test_a_reload_whose_proof_dies_is_told_by_the_metric_too(configuration, config, monkeypatch):

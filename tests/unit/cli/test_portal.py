@@ -10,9 +10,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from relay.app.current import CURRENT
 from relay.app.portal_store import open_portal
 from relay.app.reloads import Outcome, Reloads, Result
-from relay.app.snapshot import CURRENT, home
+from relay.app.snapshot import home
 from relay.cli import main
 from relay.config.keyfiles import load_portal_ring, load_ring, ring_path
 from relay.config.load import load

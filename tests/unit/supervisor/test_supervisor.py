@@ -40,7 +40,15 @@ class System:
         self.options = SupervisorOptions(**{**defaults, "command": self._command, **options})
         self.away = threading.Event()  # what a load waits for
         self.away.set()
-        self.supervisor = Supervisor(self.options, self._load, self._tell, changed=self._changed, forsake=self.away.set)
+        self.stayed = []
+        self.supervisor = Supervisor(
+            self.options,
+            self._load,
+            self._tell,
+            changed=self._changed,
+            forsake=self.away.set,
+            stay=lambda roster, why: self.stayed.append((roster, why)),
+        )
         self.task = None
 
     def _command(self, _role, name, snapshot):
@@ -405,6 +413,8 @@ async def test_new_workers_that_do_not_run_leave_the_old_ones_at_work(system, be
     os.kill(old["worker-1"], signal.SIGKILL)
     while (await system.hear("worker-1", "start"))[3] != "one":
         pass
+    ((stays, why),) = system.stayed
+    assert (stays.snapshot.name, bool(why)) == ("one", True)
 
 
 async def reloaded(system, roster):
