@@ -66,15 +66,24 @@ class SqliteShelf:
 
     async def messages(self, after: str, limit: int) -> list[KeepRows]:
         """The next messages in id order, each with its entries."""
-        return [self._message(*row) for row in self._rows(_MESSAGES, after, limit)]
+        while rows := self._rows(_MESSAGES, after, limit):
+            found = [kept for row in rows if (kept := self._message(*row)) is not None]
+            if found:
+                return found
+            after = rows[-1][0]
+        return []
 
     def _message(
         self, name: str, received: float, size: int, file: str | None, facts: bytes, body: bytes | None
-    ) -> KeepRows:
+    ) -> KeepRows | None:
+        """A message; ``None`` when it has left the queue since reading began, and its body file with it."""
         if file is not None:
             try:
                 body = self._bodies.read(file)
             except CorruptError:
+                still = self._opened.writing.execute("SELECT 1 FROM messages WHERE id = ?", (name,)).fetchall()
+                if not still:
+                    return None
                 body = None
         rows = tuple(EntryRow(*row) for row in self._rows(_ENTRIES, f"{name}.", f"{name}/"))
         return KeepRows(name, received, size, None, facts, body, rows, frozenset())

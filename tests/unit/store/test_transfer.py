@@ -1,11 +1,14 @@
 """A store is checked whole, and copied into the other kind and back without a change."""
 
+from dataclasses import replace
+
 import apsw
 import pytest
 
 from relay.core.change import Remember, Settle
 from relay.core.entry import EntryState
 from relay.core.errors import StoreError
+from relay.core.fate import Fate, FateKind
 from relay.core.ports import Known
 from relay.store import SqliteStore, StoreOptions
 from relay.store.codec import Codec
@@ -132,3 +135,21 @@ async def test_a_check_finds_what_is_wrong(tmp_path, kind):
     await shelf.close()
     assert tally.outbox == 4
     assert any(told in fault for fault in wrong), wrong
+
+
+async def test_a_check_of_a_queue_at_work_misses_nothing_that_was_delivered_meanwhile(tmp_path):
+    store = SqliteStore(tmp_path / "data", tmp_path / "run", FakeVault(), OPTIONS, ManualClock())
+    await store.open("at-work")
+    for number in range(3):
+        await store.commit(keeping(f"m{number}", content=BODY * 300)[0])
+    (damaged,) = [path for path in (tmp_path / "data/bodies").iterdir() if path.name.endswith("-3")]
+    damaged.unlink()
+    shelf = shelf_in(tmp_path)
+    assert await shelf.outbox(0, 1) == []  # reading has begun
+    for claimed in await store.claim(now=NOW, limit=2):
+        gone = {0: Fate(kind=FateKind.DELIVERED, at=NOW)}
+        await store.commit((Settle(entry=replace(claimed.entry, recipients=()), fates=gone),))
+    tally, wrong = await check(shelf, Codec(FakeVault()))
+    assert (tally.messages, wrong) == (1, ["m2: the body is missing"])
+    await shelf.close()
+    await store.close()
