@@ -9,7 +9,7 @@ once, and in base64, where most large content is, takes an eighth of the time.
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import re2
 
@@ -22,7 +22,7 @@ except ImportError:  # no compiler where it was installed
 else:
     _VERSION = _octets.VERSION
 
-_WANTED: Final = 2  # VERSION of the C part that this code is written for
+_WANTED: Final = 3  # VERSION of the C part that this code is written for
 NATIVE: Final = _VERSION == _WANTED
 """Whether the C part is there, and of this version."""
 
@@ -85,6 +85,16 @@ end_of_data: Final[Callable[[bytes | bytearray, int], int]] = _octets.end_of_dat
 """``end_of_data(content, start)``: where ``<CRLF>.<CRLF>`` first stands from ``start`` on; -1 where it does not."""
 
 
+def holds_plainly(content: str | bytes | bytearray, literal: str | bytes) -> bool:
+    """As :data:`holds`, in Python."""
+    return literal in content  # type: ignore[operator]  # both octets, or both text
+
+
+holds: Final[Callable[[Any, Any], bool]] = _octets.holds if NATIVE else holds_plainly
+"""``holds(content, literal)``: whether the literal stands in it, both octets or both text; a quarter of the time of
+``in`` where the content is large and its characters are those of the literal."""
+
+
 def octet_pattern(pattern: bytes) -> "re2._Regexp[bytes]":
     """A pattern of RE2 over octets, whatever they spell.
 
@@ -94,16 +104,6 @@ def octet_pattern(pattern: bytes) -> "re2._Regexp[bytes]":
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     return re2.compile(pattern, options)
-
-
-def holds(literal: bytes) -> Callable[[bytes | bytearray], bool]:
-    """What tells whether content holds these octets."""
-    search = octet_pattern(re.escape(literal)).search
-
-    def is_held(content: bytes | bytearray) -> bool:
-        return literal in content if len(content) < _LARGE else search(content) is not None
-
-    return is_held
 
 
 def finder(literal: bytes, octets: int) -> Callable[[bytes, int, int], int]:

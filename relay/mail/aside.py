@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from relay.core.octets import holds
 from relay.mail.html import html_to_text
 
 _IF: Final = "<!--[if"
@@ -28,13 +29,13 @@ def aside(source: str) -> Iterator[str]:
     Args:
         source: the HTML.
     """
-    if _IF in source and (shown := "\n".join(_conditional(source))):
+    if holds(source, _IF) and (shown := "\n".join(_conditional(source))):
         yield html_to_text(shown)
-    if "placeholder=" in source or "label=" in source or "summary=" in source:
+    if any(holds(source, name) for name in ("placeholder=", "label=", "summary=")):
         yield from _values(_SPOKEN, source)
-    if "srcdoc=" in source:
+    if holds(source, "srcdoc="):
         yield html_to_text("\n".join(_values(_DOCUMENT, source)))
-    if "content:" in source:
+    if holds(source, "content:"):
         yield from (first or second for first, second in _DRAWN.findall(source))
 
 
@@ -59,7 +60,7 @@ def _conditional(source: str) -> Iterator[str]:
 def data_files(source: bytes) -> Iterator[tuple[str, bytes]]:
     """(type, content) of what stands in ``data:`` URLs (RFC 2397), fonts and scripts left out."""
     found = 0
-    for kind, parameters, value in _DATA.findall(source) if b"data:" in source else ():
+    for kind, parameters, value in _DATA.findall(source) if holds(source, b"data:") else ():
         label = kind.lower()
         if not value or label.startswith(_UNSHOWN):
             continue

@@ -6,6 +6,7 @@ from itertools import compress
 from typing import Final, NamedTuple
 
 from relay.core.markup import cut
+from relay.core.octets import holds
 from relay.mail.weight import FOREIGN, TAG
 
 _BLOCKS: Final = frozenset(
@@ -52,7 +53,7 @@ def plain_text(source: str) -> str | None:
     if _NUL in source:
         return None
     comments: list[str] = []
-    if "<!--" in source:
+    if holds(source, "<!--"):
         if source.rfind("<!--") > source.rfind("-->"):
             return None  # a comment without an end: each that begins would be looked for to the end of the text
         comments = _COMMENT.findall(source)

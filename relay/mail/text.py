@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from relay.core.octets import holds
 from relay.mail.aside import aside
 from relay.mail.charset import decode
 from relay.mail.html import html_to_text
@@ -48,7 +49,7 @@ def normalise(text: str) -> str:
         text = _plain(text)
         if not text.isascii():
             text = _compatible(text)
-    if "-\n" in text or "- \n" in text:
+    if holds(text, "-\n") or holds(text, "- \n"):
         text = _SOFT_BREAK.sub("", text)
     return text
 

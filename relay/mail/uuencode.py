@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from relay.core.octets import holds
+
 _BEGIN: Final = re.compile(rb"^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,255})\r?\n", re.MULTILINE)
 _LINE: Final = re.compile(rb"([ -`][ -`]{0,90})\r?\n?")
 _YENC: Final = re.compile(rb"^=ybegin [^\r\n]*\bline=", re.MULTILINE)
@@ -14,9 +16,9 @@ _MOST: Final = 100
 
 def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(name, content) of each file; of a damaged one what comes before the damage."""
-    place = 0
+    place, is_there = 0, holds(text, b"begin")
     for _ in range(_MOST):
-        begin = _BEGIN.search(text, place) if b"begin" in text else None
+        begin = _BEGIN.search(text, place) if is_there else None
         if begin is None:
             return
         content, place = _content(text, begin.end())
@@ -26,7 +28,7 @@ def uuencoded(text: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def holds_yenc(text: bytes) -> bool:
     """Whether a file in yEnc stands in it, which is not read."""
-    return b"=ybegin " in text and _YENC.search(text) is not None
+    return holds(text, b"=ybegin ") and _YENC.search(text) is not None
 
 
 def _content(text: bytes, place: int) -> tuple[bytes, int]:

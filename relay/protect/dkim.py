@@ -38,8 +38,6 @@ SIGNED: Final = frozenset((
 
 _WSP_RUN: Final = re.compile(rb"[ \t]+")
 _FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
-_has_two_spaces: Final = holds(b"  ")
-_has_trailing_space: Final = holds(b" \r\n")
 _ALGORITHM_TAG: Final = {"rsa": b"rsa-sha256", "ed25519": b"ed25519-sha256"}
 _PADDING: Final = PKCS1v15()
 _SHA256: Final = hashes.SHA256()
@@ -119,11 +117,11 @@ def relaxed_body(body: bytes) -> bytes:
     """The body in relaxed form (RFC 6376 section 3.4.4)."""
     if b"\t" in body:
         body = body.replace(b"\t", b" ")
-    while _has_two_spaces(body):
+    while holds(body, b"  "):
         body = body.replace(b"  ", b" ")
     if body and not body.endswith(b"\r\n"):
         body += b"\r\n"
-    if _has_trailing_space(body):
+    if holds(body, b" \r\n"):
         body = body.replace(b" \r\n", b"\r\n")
     end = len(body)
     while body.endswith(b"\r\n\r\n", 0, end):

@@ -5,7 +5,7 @@
 #define _GNU_SOURCE /* memrchr */
 #include "native.h"
 
-#define VERSION 2
+#define VERSION 3
 #define NEAR 16384 /* octets that stay in the processor's nearest cache for the second look */
 
 /* As relay/core/octets.py has them. */
@@ -108,6 +108,51 @@ static Py_ssize_t end_of_data(const uint8_t *octets, size_t size, size_t start)
     return -1;
 }
 
+/* Whether a literal stands in the octets: looked for by its first and last, a block at a time. */
+static int holds(const uint8_t *octets, size_t size, const uint8_t *literal, size_t length)
+{
+    if (length == 0 || length > size)
+        return length == 0;
+    const uint8_t *at = octets, *last = octets + (size - length);
+    Block first = {0}, end = {0};
+    first |= literal[0];
+    end |= literal[length - 1];
+    for (; last - at >= BLOCK; at += BLOCK)
+        if (is_any((Block)(block_at(at) == first) & (Block)(block_at(at + length - 1) == end)))
+            for (ptrdiff_t place = 0; place < BLOCK; place++)
+                if (memcmp(at + place, literal, length) == 0)
+                    return 1;
+    for (; at <= last; at++)
+        if (memcmp(at, literal, length) == 0)
+            return 1;
+    return 0;
+}
+
+static PyObject *octets_holds(PyObject *self, PyObject *arguments)
+{
+    PyObject *text, *some;
+    Py_buffer content, literal;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "OO", &text, &some))
+        return NULL;
+    if (PyUnicode_Check(text) != PyUnicode_Check(some)) {
+        PyErr_SetString(PyExc_TypeError, "text in octets, or octets in text");
+        return NULL;
+    }
+    if (PyUnicode_Check(text) &&
+        (PyUnicode_AsUTF8AndSize(text, NULL) == NULL || PyUnicode_AsUTF8AndSize(some, NULL) == NULL)) {
+        PyErr_Clear(); /* half of a pair of surrogates */
+        int is_there = PyUnicode_Contains(text, some);
+        return is_there < 0 ? NULL : PyBool_FromLong(is_there);
+    }
+    if (!PyArg_ParseTuple(arguments, "s*s*", &content, &literal))
+        return NULL;
+    int found = holds(content.buf, (size_t)content.len, literal.buf, (size_t)literal.len);
+    PyBuffer_Release(&content);
+    PyBuffer_Release(&literal);
+    return PyBool_FromLong(found);
+}
+
 static PyObject *octets_traits(PyObject *self, PyObject *arguments)
 {
     Py_buffer content;
@@ -139,6 +184,7 @@ static PyObject *octets_end_of_data(PyObject *self, PyObject *arguments)
 static PyMethodDef methods[] = {
     {"traits", octets_traits, METH_VARARGS, "What is in the content, and whether a line is longer than so many octets."},
     {"end_of_data", octets_end_of_data, METH_VARARGS, "Where CRLF, dot, CRLF first stand from a place on, or -1."},
+    {"holds", octets_holds, METH_VARARGS, "Whether a literal stands in the content, both octets or both text."},
     {"cut", markup_cut, METH_O, "The different runs of tags, of each run which it is, where they stand."},
     {"joined", markup_joined, METH_VARARGS, "The text with marks in the place of runs of tags."},
     {NULL, NULL, 0, NULL},

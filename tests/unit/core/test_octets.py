@@ -8,7 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.core.octets import NATIVE, end_of_data, end_of_data_plainly, finder, holds, traits, traits_plainly
+from relay.core.octets import (
+    NATIVE,
+    end_of_data,
+    end_of_data_plainly,
+    finder,
+    holds,
+    holds_plainly,
+    traits,
+    traits_plainly,
+)
 
 LITERALS = [b"  ", b" \r\n", b"\r\n."]
 PIECES = st.sampled_from([b" ", b"\r", b"\n", b".", b"\r\n", b"a", b"\xe9", b"\0"])
@@ -18,7 +27,7 @@ PIECES = st.sampled_from([b" ", b"\r", b"\n", b".", b"\r\n", b"a", b"\xe9", b"\0
 @given(st.lists(PIECES, max_size=8).map(b"".join), st.integers(0, 70_000), st.sampled_from([b"x", b"\xff", b" x"]))
 def test_they_are_found_wherever_they_are(literal, piece, before, filler):
     for content in (piece, filler * before + piece, filler * before + piece + filler * (70_000 - before)):
-        assert holds(literal)(content) == holds(literal)(bytearray(content)) == (literal in content)
+        assert holds(content, literal) is holds(bytearray(content), literal) is (literal in content)
 
 
 @given(
@@ -116,3 +125,25 @@ def test_what_is_no_content_is_refused():
     with pytest.raises(ValueError, match="fewer than no octets"):
         _octets.traits(b"a", -1)
     assert _octets.end_of_data(b"\r\n.\r\n", -1) == 0
+
+
+TEXT = st.text("ab<\u00e9\u0416\U0001f600\ud800", max_size=60)
+
+
+@needs_native
+@given(TEXT, st.text("ab<\u00e9\u0416\ud800", max_size=4), st.integers(0, 40))
+@example("", "", 0)
+@example("a", "a" * 20, 0)
+@example("\ud800" + "b" * 40 + "a<", "a<", 0)
+def test_text_is_told_the_same_both_ways(text, literal, before):
+    for content in (text, "x" * before + text + literal, text + "a" * before):
+        assert holds(content, literal) is holds_plainly(content, literal)
+        octets, some = content.encode("utf-8", "surrogatepass"), literal.encode("utf-8", "surrogatepass")
+        assert holds(octets, some) is holds_plainly(octets, some)
+
+
+@needs_native
+@pytest.mark.parametrize(("content", "literal"), [("a", b"a"), (b"a", "a"), (1, b"a"), (b"a", None)])
+def test_only_octets_in_octets_and_text_in_text_are_looked_for(content, literal):
+    with pytest.raises(TypeError):
+        holds(content, literal)
