@@ -1,5 +1,6 @@
 """``postern check``: the configuration, and what only running would show."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def command(config: Path, *, as_json: bool, print_schema: bool, print_example: b
 
     Proves that ports can be listened on, keys are private and fit their certificates, certificates are valid,
     directories can be written to, space is left, nameservers answer, the policy loads, the scan's tuning passes its
-    tests and every client's file is right; says which compiled parts the installation lacks.
+    tests and every client's file is right; says which compiled parts the installation lacks. Root is asked for all this
+    as the user to whom `data_dir` belongs, with the right to listen on ports below 1024, as the service has it.
     Tells everything at once; the exit status is 1 when something is wrong, 0 when there are warnings at most.
     """
     if print_schema or print_example:
@@ -61,10 +63,29 @@ def _check(config: Path) -> tuple[Sequence[Problem], Sequence[Problem]]:
         loaded = load_with_places(config)
     except ProblemsError as error:
         return error.problems, ()
+    _as_service(loaded.settings)
     proof = prove(loaded, now=datetime.now(UTC))
     slower, broken = problems()
     found = dict.fromkeys((*proof.errors, *broken, *_untrue(loaded.settings)))  # each told once
     return tuple(found), (*proof.warnings, *slower)
+
+
+def _as_service(settings: "Settings") -> None:
+    """Let root look as the service does: what that may not open or listen on is no fault of root's, and the reverse.
+
+    Where ``user`` is set, root is who starts Postern.
+    """
+    import os
+    import pwd
+
+    from relay.privileges import become
+
+    if os.geteuid() == 0 and settings.user is None and settings.data_dir.is_dir():
+        owner = settings.data_dir.stat().st_uid
+        # A number without a name, as of a container, or a root that may become nobody: root looks itself.
+        with contextlib.suppress(KeyError, ProblemsError):
+            if owner:
+                become(pwd.getpwuid(owner).pw_name)
 
 
 def _untrue(settings: "Settings") -> Sequence[Problem]:

@@ -189,6 +189,32 @@ def test_every_link_and_every_file_that_a_page_names_exists():
     assert missing == []
 
 
+def places(page: Path) -> set[str]:
+    """What a link may name behind its ``#``: each heading, as GitHub writes it."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+)$", FENCED.sub("", page.read_text()), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
+        place = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.add(next(one for one in (place, *(f"{place}-{n}" for n in range(1, 99))) if one not in found))
+    return found
+
+
+def test_every_link_into_a_page_leads_to_a_heading():
+    more = [ROOT / "CHANGELOG.md", *sorted((ROOT / "bench").glob("*.md"))]
+    links = [
+        (page, to, place)
+        for page in [*PAGES, *more]
+        for to, place in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text())
+    ]
+    assert len(links) > 20
+    missing = [
+        (page.name, f"{to}#{place}")
+        for page, to, place in links
+        if place not in places((page.parent / to).resolve() if to else page)
+    ]
+    assert missing == []
+
+
 SOURCES = [
     *ROOT.glob("*.py"),
     *(file for room in ("relay", "tests", "bench", "tools") for file in sorted((ROOT / room).rglob("*.py"))),

@@ -254,6 +254,22 @@ async def test_check_says_all_is_right(etc, monkeypatch):
         assert result.output.endswith(f"{path}: 1 warning.\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize(("user", "becomes"), [("", ["nobody"]), ("user: nobody", [])])
+async def test_root_is_told_what_the_service_would_meet(etc, monkeypatch, user, becomes):
+    became = []
+    monkeypatch.setattr("relay.privileges.become", became.append)  # these tests stay root
+    async with DnsServer({"": {"NS": ["a.root.example."]}}) as server:
+        path = configure(etc, dns=server.port)
+        path.write_text(f"{path.read_text()}{user}\n")
+        data = load_with_places(path).settings.data_dir
+        await asyncio.to_thread(check, "--config", path)
+        assert became == []  # all of it is root's own
+        os.chown(data, pwd.getpwnam("nobody").pw_uid, -1)
+        await asyncio.to_thread(check, "--config", path)
+    assert became == becomes
+
+
 async def test_check_says_what_the_installation_lacks(etc, monkeypatch):
     lacking = Problem(where="octets", what="plain Python", hint=""), Problem(where="words", what="damaged", hint="")
     monkeypatch.setattr(parts, "problems", lambda: (lacking[:1], lacking[1:]))
