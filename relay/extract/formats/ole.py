@@ -1,17 +1,20 @@
 """OLE containers: Outlook messages, Word, Excel and PowerPoint of 97 to 2003, and encrypted Office documents."""
 
 import io
+import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import olefile
 import xlrd
 
 from relay.extract.budget import Budget, Extracted, UnreadableError
+from relay.extract.formats.image import is_picture_of_something
 from relay.extract.formats.rtf import rtf_text, unpack_rtf
 from relay.mail.charset import decode
-from relay.mail.html import html_to_text
+from relay.mail.text import text_of
 
 _PROPERTY: Final = "__substg1.0_"
 _ATTACHMENT: Final = "__attach_version1.0_"
@@ -24,6 +27,17 @@ _TEXT_ATOMS: Final = {
     0x0FA8: "cp1252",
     0x0FBA: "utf-16-le",
 }  # [MS-PPT] TextChars, TextBytes, CString
+_PICTURES: Final = ("Data", "Pictures", "Workbook", "WordDocument")
+"""Streams in which pictures lie ([MS-DOC] 2.1.6, [MS-PPT] 2.1.3, [MS-XLS] 2.4.170)."""
+_PICTURE: Final = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xdb\xe0\xe1]")
+_PICTURE_HEAD: Final = 65_536
+_MOST_PICTURES: Final = 500
+_DOCUMENTS: Final = frozenset(
+    {"WordDocument", "Workbook", "Book", "PowerPoint Document", "CONTENTS", "\x01Ole10Native"}
+)
+"""Streams of documents inside others, which are not put together again."""
+_STRINGS: Final = re.compile(rf"{_PROPERTY}(?:8[0-9A-F]{{3}}|3A[0-9A-F]{{2}})001[FE]\Z")
+"""Named properties and those of contacts: where a meeting is, what is known of a person."""
 _PPT_CONTAINER: Final = 0xF
 
 
@@ -49,12 +63,30 @@ def _read(container: Any, data: bytes, budget: Budget) -> Extracted:
     if "__properties_version1.0" in streams:
         return _message(container, streams, "", budget)
     if "WordDocument" in streams:
-        return Extracted(type="doc", text=_word(container, streams))
-    if "PowerPoint Document" in streams:
-        return Extracted(type="ppt", text="\n".join(_slides(_stream(container, streams, "PowerPoint Document"))))
-    if {"Workbook", "Book"} & streams.keys():
-        return Extracted(type="xls", text=_sheets(data))
-    raise UnreadableError("format")
+        kind, text = "doc", _word(container, streams)
+    elif "PowerPoint Document" in streams:
+        kind, text = "ppt", "\n".join(_slides(_stream(container, streams, "PowerPoint Document")))
+    elif {"Workbook", "Book"} & streams.keys():
+        kind, text = "xls", _sheets(data)
+    else:
+        raise UnreadableError("format")
+    faults = {"image"} if any(_shows_something(_stream(container, streams, name)) for name in _PICTURES) else set()
+    children = []
+    for name in streams:
+        _, _, inside = name.rpartition("/")
+        if inside == "Package":
+            content = _stream(container, streams, name)
+            budget.spend(len(content))
+            children.append(("", content))
+        elif inside != name and inside in _DOCUMENTS:
+            faults.add("format")
+    return Extracted(type=kind, text=text, children=tuple(children), faults=tuple(sorted(faults)))
+
+
+def _shows_something(stream: bytes) -> bool:
+    """Whether a picture larger than an icon stands in it."""
+    found = islice(_PICTURE.finditer(stream), _MOST_PICTURES)
+    return any(is_picture_of_something(stream[picture.start() : picture.start() + _PICTURE_HEAD]) for picture in found)
 
 
 def _stream(container: Any, streams: dict[str, list[str]], name: str) -> bytes:
@@ -78,8 +110,9 @@ def _message(container: Any, streams: dict[str, list[str]], prefix: str, budget:
 
     html = _stream(container, streams, f"{prefix}{_PROPERTY}10130102")
     lines = [f"{label}: {text(tag)}" for label, tag in _MAIL if text(tag)]
-    lines += [text("1000"), html_to_text(decode(html, "")) if html else ""]
-    has_body = bool("".join(lines[-2:]).strip())
+    lines += [text("1000"), text("1013"), text_of(html, "text/html", "") if html else ""]
+    others = (name[len(prefix) :] for name in streams if name.startswith(prefix))
+    lines += [text(name[len(_PROPERTY) :][:4]) for name in others if _STRINGS.match(name)]
     children = []
     faults: list[str] = []
     for folder in sorted(
@@ -97,7 +130,7 @@ def _message(container: Any, streams: dict[str, list[str]], prefix: str, budget:
             children += nested.children
             faults += nested.faults
     rich = _stream(container, streams, f"{prefix}{_PROPERTY}10090102")
-    if rich and not has_body:
+    if rich:
         try:
             lines.append(rtf_text(unpack_rtf(rich, budget)))
         except UnreadableError as error:
@@ -152,11 +185,14 @@ def _sheets(data: bytes) -> str:
         book = xlrd.open_workbook(file_contents=data, on_demand=True, logfile=io.StringIO())
     except xlrd.XLRDError as error:
         raise UnreadableError("encrypted" if "encrypt" in str(error).lower() else "malformed") from error
-    return "\n".join(
-        "\t".join(_value(cell, book.datemode) for cell in sheet.row(row))
-        for sheet in book.sheets()
-        for row in range(sheet.nrows)
-    )
+    lines: list[str] = []
+    for sheet in book.sheets():
+        lines.append(sheet.name)
+        lines += (
+            "\t".join(_value(cell, book.datemode) or " " for cell in sheet.row(row)) for row in range(sheet.nrows)
+        )
+        lines += (note.text for note in sheet.cell_note_map.values())
+    return "\n".join(lines)
 
 
 def _value(cell: Any, datemode: int) -> str:

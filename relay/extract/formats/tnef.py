@@ -8,7 +8,7 @@ from typing import Final
 from relay.extract.budget import Budget, Extracted, UnreadableError
 from relay.extract.formats.rtf import rtf_text, unpack_rtf
 from relay.mail.charset import decode
-from relay.mail.html import html_to_text
+from relay.mail.text import text_of
 
 _SIGNATURE: Final = b"\x78\x9f\x3e\x22"
 _ATTRIBUTE: Final = struct.Struct("<BII")  # 2.1.3.2: level, identifier, length; the data and a checksum follow
@@ -25,6 +25,8 @@ _SIZES: Final = {
 _VARIABLE: Final = frozenset({_STRING8, _UNICODE, _OBJECT, _BINARY})
 _MANY: Final = 0x1000
 _NAMED: Final = 0x8000
+_CONTACT: Final = 0x3A  # the first octet of the tags of what is known of a person ([MS-OXPROPS])
+_TEXTS: Final = frozenset({_STRING8, _UNICODE})
 
 _LINES: Final = {0x0037: "Subject", 0x0C1A: "From", 0x0E04: "To", 0x0E03: "Cc"}
 _BODY_TEXT, _BODY_HTML, _BODY_RTF = 0x1000, 0x1013, 0x1009
@@ -139,6 +141,8 @@ def _take_properties(message: _Message, value: bytes) -> None:
             message.html = content if kind == _BINARY else _typed(kind, content, message.charset).encode()
         elif tag == _BODY_RTF:
             message.rtf = content
+        elif kind in _TEXTS and (tag >= _NAMED or tag >> 8 == _CONTACT):
+            message.lines.append(_typed(kind, content, message.charset))
 
 
 def _take_file_properties(file: _File, value: bytes, charset: str) -> None:
@@ -206,15 +210,11 @@ def _string(value: bytes, charset: str) -> str:
 
 
 def _body(message: _Message, budget: Budget) -> str:
-    """The body in its plainest form; rich text only where there is nothing else."""
-    if message.text.strip():
-        return message.text
-    if message.html:
-        return html_to_text(decode(message.html, ""))
-    if not message.rtf:
-        return ""
-    try:
-        return rtf_text(unpack_rtf(message.rtf, budget))
-    except UnreadableError as error:
-        message.faults.append(error.reason)
-        return ""
+    """The body in all its forms: programs differ in which they show."""
+    lines = [message.text, text_of(message.html, "text/html", "") if message.html else ""]
+    if message.rtf:
+        try:
+            lines.append(rtf_text(unpack_rtf(message.rtf, budget)))
+        except UnreadableError as error:
+            message.faults.append(error.reason)
+    return "\n".join(line for line in lines if line.strip())
