@@ -6,6 +6,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from relay.core.octets import holds
 from relay.scan.body import BODY
 from relay.scan.context import CONTEXT
 from relay.scan.icd import IcdTable
@@ -264,7 +265,7 @@ def _by(anchored: Iterable[tuple[Probe, tuple[bytes, ...]]]) -> dict[bytes, tupl
 class ShapeSearch:
     """The search of one text; values gather in it."""
 
-    __slots__ = ("_anchors", "_data", "_found", "_lower", "_native", "_outline")
+    __slots__ = ("_anchors", "_data", "_found", "_lower", "_native", "_outline", "_sought")
 
     def __init__(self, anchors: _Anchors, native: "_native.Anchors | None", data: bytes, lower: bytes) -> None:
         self._anchors = anchors
@@ -273,6 +274,7 @@ class ShapeSearch:
         self._lower = lower
         self._outline = data.translate(_OUTLINE)
         self._found: dict[tuple[int, int], Found] = {}
+        self._sought: dict[int, tuple[int, int]] = {}  # from where to where all values of a shape were met
 
     def at_word(self, probes: WordProbes, place: int, end: int, following: bytes | None) -> None:
         """Try shapes at the anchor word from ``place`` to ``end``; at the text's end an empty one follows."""
@@ -298,7 +300,7 @@ class ShapeSearch:
         """Try the shapes that are anchored by outline; then everything found, by shape and place."""
         outline = self._outline
         for anchor, probes in self._anchors.outlines:
-            place = outline.find(anchor)
+            place = outline.find(anchor) if holds(outline, anchor) else -1
             while place >= 0:
                 for probe in probes:
                     self._around(probe, place)
@@ -348,11 +350,18 @@ class ShapeSearch:
             found = match(data, end, upto)  # one before the anchor that is none of its
 
     def _seek(self, probe: Probe, data: bytes, place: int, upto: int) -> None:
-        """Try a shape of which several may stand behind the anchor."""
-        found = probe.match(data, place, upto)
+        """Try a shape of which several may stand behind the anchor: in a list of codes, each stands behind many."""
+        begin, reached = self._sought.get(probe.number, (0, 0))
+        if not begin <= place < reached:
+            begin = reached = place
+        found = probe.match(data, reached, upto)
         while found is not None:
             self._keep(probe, found)
-            found = probe.match(data, found.end(), upto)
+            end = found.end()
+            if end < upto:  # else it may be cut off there
+                reached = end
+            found = probe.match(data, end, upto)
+        self._sought[probe.number] = (begin, reached)
 
     def _fits(self, shape: Shape, place: int) -> bool:
         if shape.capital and not self._is_capital_before(place):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Final
 
+from relay.core.octets import holds
 from relay.core.phi import FindingGroup
 from relay.scan.lexicon import FOLD
 from relay.scan.model import Hit
@@ -82,7 +83,7 @@ def without_boilerplate(hits: list[Hit], data: bytes, marks: Sequence[tuple[int,
         marks: where words of :data:`MARKS` stand, in order.
     """
     signed = _Zones(_signed_by_provider(hits, data))
-    if not marks and _DASH not in data and not signed.spans:
+    if not marks and not holds(data, _DASH) and not signed.spans:
         return hits
     notices = _Zones(_paragraphs(data, [place for place, word in marks if word in _NOTICE], _LEGAL, _LEGAL_WORDS))
     closed = _Zones(_signatures(data, [place for place, word in marks if word in _CLOSING]))
@@ -247,7 +248,7 @@ def _signatures(data: bytes, places: list[int]) -> Iterator[tuple[int, int]]:
         end = data.find(b"\n", place)
         if end >= 0 and _CLOSES.fullmatch(data, start, end):
             yield end, _signed_until(data, end)
-    for dashes in _DASHES if _DASH in data else ():
+    for dashes in _DASHES if holds(data, _DASH) else ():
         place = data.find(dashes)
         if place >= 0:
             yield place, _signed_until(data, place + len(dashes) - 1)
