@@ -11,6 +11,8 @@ from relay.core.errors import AddressError, StoreUnavailableError
 from relay.net.resolver import Found, Resolver
 
 _MAX_SIGNATURES: Final = 5
+_LONGEST_HEADER: Final = 128 * 1024
+"""Octets of a header that is read: a report's has some thousands."""
 _TAG: Final = re.compile(r"(?:\A|;)\s*(d|s|l)\s*=\s*([^;\s]+)\s*(?=;|\Z)")
 _PARSER: Final = BytesHeaderParser(policy=compat32)
 _AUTHOR: Final = re.compile(r"@([^\s@<>,;\"]{1,255})>?\s*\Z")
@@ -27,7 +29,11 @@ async def is_signed_by_its_author(content: bytes, resolver: Resolver, *, tlsrpt:
     Raises:
         StoreUnavailableError: a key cannot be looked up now, and no other signature verifies; ask again later.
     """
-    header = _PARSER.parsebytes(content[: content.find(b"\r\n\r\n") + 2 or None])
+    end = content.find(b"\r\n\r\n")
+    header_size = len(content) if end < 0 else end + 2
+    if header_size > _LONGEST_HEADER:
+        return False
+    header = _PARSER.parsebytes(content[:header_size])
     authors = header.get_all("From", [])
     author = _domain_of(str(authors[0])) if len(authors) == 1 else ""
     keys: dict[bytes, bytes] = {}

@@ -72,6 +72,15 @@ async def test_nothing_else_will(content):
         assert not await is_signed_by_its_author(content, resolver)
 
 
+async def test_a_header_longer_than_any_is_not_read():
+    """8 MB of short fields, which anyone may send, held a worker's loop for two seconds."""
+    async with names() as (_, resolver):
+        long = signed(RSA, content=b"X: a\r\n" * 20_000 + REPORT)
+        assert await is_signed_by_its_author(long, resolver)
+        longer = signed(RSA, content=b"X: a\r\n" * 22_000 + REPORT)
+        assert not await is_signed_by_its_author(longer, resolver)
+
+
 @pytest.mark.parametrize("tlsrpt", [True, False])
 async def test_a_key_for_reports_about_tls_alone_signs_nothing_else(tlsrpt):
     text = record_text(RSA).replace("v=DKIM1;", "v=DKIM1; s=tlsrpt;")
