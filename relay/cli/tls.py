@@ -50,7 +50,7 @@ def report(destinations: tuple[str, ...], *, fallen: bool, as_json: bool, as_htm
 
     with connected() as client:
         result = client.ask(TlsReportRequest(destinations=destinations, fallen=fallen), TlsResult)
-    _print(result, as_json=as_json, as_html=as_html)
+    _print(result, as_json=as_json, as_html=as_html, fallen=fallen)
 
 
 @command.command(help="Meet the mail servers of these domains (or route:NAME) now, without any mail, and show them.")
@@ -158,7 +158,7 @@ def _print_policy(name: str, policy: "Policy", reports: "Address | None", *, fil
 # --- showing ----------------------------------------------------------
 
 
-def _print(result: "TlsResult", *, as_json: bool, as_html: bool) -> None:
+def _print(result: "TlsResult", *, as_json: bool, as_html: bool, fallen: bool = False) -> None:
     if as_json:
         click.echo(result.model_dump_json(indent=2))
         return
@@ -172,6 +172,8 @@ def _print(result: "TlsResult", *, as_json: bool, as_html: bool) -> None:
         return
     if rows:
         _show(rows)
+    elif fallen:
+        click.echo("None of the servers that are known fell below its best.")
     elif not result.failed:
         click.echo("Nothing is known of these servers yet: postern tls probe DOMAIN meets them.")
     for one in result.failed:

@@ -319,6 +319,7 @@ class Acceptor:
             size=size,
             code=reply.code,
             enhanced=str(reply.enhanced or ""),
+            **({} if reply.is_positive else {"why": reply.text}),
             **judged,
         )
 

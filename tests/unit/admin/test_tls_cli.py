@@ -44,6 +44,7 @@ async def test_a_report_of_all_of_some_and_of_those_that_fell(postern):
         ("mx.bad.example", "verified", "clear")
     ]
     assert "Nothing is known" in (await postern("report", "other.example")).output
+    assert (await postern("report", "good.example", "--fallen")).output.startswith("None of the servers")
 
 
 async def test_a_page_trusts_no_text(postern):

@@ -283,9 +283,12 @@ async def test_a_policy_that_raises_holds_at_the_highest_floor():
 async def test_what_is_not_kept_is_not_promised(error, expected, capsys):
     world = World()
     world.store.error = error
-    reply = await world.accept("a@x.example", "b@y.example")
+    with structlog.testing.capture_logs() as lines:
+        reply = await world.accept("a@x.example", "b@y.example")
     assert str(reply).startswith(expected)
-    assert "Jane" not in str(reply) + capsys.readouterr().out
+    told = next(line for line in lines if line["event"] == "refused")
+    assert (f"{told['code']} {told['enhanced']}", told["why"]) == (expected, reply.text)
+    assert "Jane" not in f"{reply} {lines} {capsys.readouterr().out}"
     assert world.hand.handed == []
     assert world.hand.room == 100, "the room is given back"
 
