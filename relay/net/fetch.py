@@ -39,8 +39,8 @@ class FetchOptions:
     Attributes:
         port: of the servers; another than 443 only makes sense in tests.
         timeout: seconds for everything, look-up to last octet (RFC 8461 section 3.3 suggests a minute).
-        connect: seconds for a connection to one address, its handshake included: one that says nothing, as where IPv6
-            leads nowhere, leaves time for another.
+        connect: seconds for a connection to one address, its handshake included; half of ``timeout`` at the most. One
+            that says nothing, as where IPv6 leads nowhere, leaves time for another.
         max_size: octets of a document.
         addresses: addresses tried of one server.
     """
@@ -121,7 +121,7 @@ class HttpsFetcher:
     async def _from(self, address: str, request: _Request) -> bytes:
         host = request.host
         try:
-            async with asyncio.timeout(self._options.connect):
+            async with asyncio.timeout(min(self._options.connect, self._options.timeout / 2)):
                 reader, writer = await asyncio.open_connection(
                     address, request.port or self._options.port, ssl=self._context, server_hostname=host, limit=_CHUNK
                 )

@@ -135,13 +135,14 @@ async def test_another_address_is_tried_when_one_refuses(authority, verifying):
         assert (await it.fault()).kind == "connect"
 
 
-async def test_another_address_is_tried_when_one_says_nothing(authority, verifying):
+@pytest.mark.parametrize("patience", [{"connect": 2.0}, {"timeout": 6.0}], ids=["its-own", "half-of-all"])
+async def test_another_address_is_tried_when_one_says_nothing(authority, verifying, patience):
     class Finder:
         async def named(self, name):
             return Host(name=name, addresses=("127.0.0.77", "127.0.0.1"))
 
     async with Fetching(policy_host(authority), verifying) as it:
-        it.fetcher = HttpsFetcher(Finder(), verifying, FetchOptions(port=it.host.port, connect=2.0))
+        it.fetcher = HttpsFetcher(Finder(), verifying, FetchOptions(port=it.host.port, **patience))
         with socket.create_server(("127.0.0.77", it.host.port)):  # takes connections, and never speaks
             assert await it.get() == POLICY
 
