@@ -1,5 +1,6 @@
 """The ICD-10-CM code set (NCHS and CMS, public domain) as one sorted table, searched where it lies."""
 
+from bisect import bisect_left
 from typing import Final
 
 _WIDTH: Final = 7  # the longest code without its dot
@@ -16,14 +17,8 @@ class IcdTable:
 
     def __contains__(self, code: bytes) -> bool:
         wanted = code.replace(b".", b"").upper().ljust(_WIDTH)
-        low, high = 0, self._size
-        while low < high:
-            middle = (low + high) // 2
-            record = bytes(self._table[middle * _WIDTH : (middle + 1) * _WIDTH])
-            if record == wanted:
-                return True
-            if record < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return False
+        place = bisect_left(range(self._size), wanted, key=self._record)
+        return place < self._size and self._record(place) == wanted
+
+    def _record(self, place: int) -> bytes:
+        return bytes(self._table[place * _WIDTH : (place + 1) * _WIDTH])

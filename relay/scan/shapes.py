@@ -22,6 +22,7 @@ _SIGN_REACH: Final = 4  # characters behind a label in which its sign stands
 _MOST: Final = 20_000  # values taken from one message; the verdict needs no more
 _STUCK: Final = 3  # letters of a label that a number may follow without a space
 _MIDDLE: Final = 3  # digits, at most, of a middle group
+_LONGEST_SOUGHT: Final = 8  # octets of the longest value of which several stand behind an anchor: an ICD-10 code
 _LONG_WORD: Final = 40
 _CAPITALS: Final = frozenset(bytes([code]) for code in (*range(65, 91), *range(0xC0, 0xDF)))
 _LEADS_CAPITAL: Final = _CAPITALS | frozenset({b" ", b"\t", b"\n", b"\r", b"\f", b"\v"})
@@ -358,7 +359,7 @@ class ShapeSearch:
         while found is not None:
             self._keep(probe, found)
             end = found.end()
-            if end < upto:  # else it may be cut off there
+            if found.start() + _LONGEST_SOUGHT < upto:  # else it may be cut off there
                 reached = end
             found = probe.match(data, end, upto)
         self._sought[probe.number] = (begin, reached)

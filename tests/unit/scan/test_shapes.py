@@ -15,7 +15,7 @@ from relay.scan.icd import IcdTable
 from relay.scan.lexicon import FOLD, Lexicon, _rareness
 from relay.scan.model import Term
 from relay.scan.shape import Shape
-from relay.scan.shapes import ShapeFinder, all_shapes
+from relay.scan.shapes import ShapeFinder, ShapeSearch, all_shapes
 
 ICD = IcdTable(b"A00    E119   I10    ")
 SHAPES = all_shapes(ICD)
@@ -50,6 +50,55 @@ def by_anchors(finder, data):
 @pytest.fixture(scope="module")
 def finder():
     return ShapeFinder(SHAPES)
+
+
+def seek_anew(search, probe, data, place, upto):
+    """Each place by itself, whatever was met before."""
+    found = probe.match(data, place, upto)
+    while found is not None:
+        search._keep(probe, found)
+        found = probe.match(data, found.end(), upto)
+
+
+_CODES = st.sampled_from(
+    [
+        "E11.9",
+        "I10",
+        "A00",
+        "A001",
+        "E11.9-",
+        "Dx:",
+        "diagnosis",
+        "codes",
+        "K5",
+        ",",
+        "12.3",
+        "e119",
+        "x" * 30,
+        "\n",
+        "\n\n",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(_CODES, st.sampled_from([" ", "", ", ", "\n"])), max_size=60))
+def test_of_a_list_of_codes_none_is_missed_for_being_behind_several_anchors(finder, told):
+    data = "".join(word + between for word, between in told).encode()
+    once = by_anchors(finder, data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ShapeSearch, "_seek", seek_anew)
+        assert by_anchors(finder, data) == once
+
+
+def test_each_code_of_a_long_list_is_looked_at_a_few_times_at_most(finder, monkeypatch):
+    """16 KB of codes held a worker's loop for a fifth of a second: each was met behind every anchor before it."""
+    kept = []
+    keep = ShapeSearch._keep
+    monkeypatch.setattr(ShapeSearch, "_keep", lambda *of: kept.append(of[1].number) or keep(*of))
+    codes = 500
+    assert len(by_anchors(finder, b"E11.9 " * codes)) >= codes
+    assert max(map(kept.count, set(kept))) <= 2 * codes
 
 
 NOTES = (
