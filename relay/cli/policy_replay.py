@@ -99,17 +99,14 @@ def _replayed(settings: "Settings", policy: "CompiledPolicy", since: float) -> _
     texts = _Texts(settings)
     now = wording([one.text for one in read_files(policy.files) if one.text])
     tally = _Tally()
-    taken: dict[str, Mapping[str, Any]] = {}
-    seen: set[tuple[str, int]] = set()
+    message, taken = "", dict[str, Any]()
     for record in show(settings.audit.dir, vault=open_vault(settings), since=since, mailboxes=True):
-        facts, message = record["facts"], record["message_id"]
-        if record["kind"] in {"accepted", "refused"}:
-            taken[message] = {**facts, "at": record["at"]}
-        elif record["kind"] == "decided" and message in taken:
-            for number in facts.get("numbers", ()):
-                if (message, number) not in seen:  # a decision of later is an operator's
-                    seen.add((message, number))
-                    _ask(policy, now, texts, taken[message], facts, number, tally, message)
+        facts = record["facts"]
+        if record["kind"] in {"accepted", "refused"}:  # its decisions follow it at once
+            message, taken = record["message_id"], {**facts, "at": record["at"]}
+        elif record["kind"] == "decided" and record["message_id"] == message:
+            for number in facts["numbers"]:
+                _ask(policy, now, texts, taken, facts, number, tally, message)
     return tally
 
 
