@@ -24,7 +24,7 @@ class ScanSettings(Section):
         "10s", "Time a message's scan may take; then it is unreadable: timeout.", "duration", ge=0.1, le=300
     )
     inline_limit: Size = setting(
-        "64KiB", "Largest message scanned on the event loop; larger ones go to the helper.", "size", ge=0, le=1 << 18
+        "128KiB", "Largest message scanned on the event loop; larger ones go to the helper.", "size", ge=0, le=1 << 18
     )
     read_size: Size = setting(
         "64MiB", "Bytes of a message, and of all its decoded parts, that are read; beyond it is unreadable.", "size",

@@ -31,7 +31,7 @@ class ScanServiceLimits:
         deadline: seconds for the helper's answer, connecting included; then ``unreadable: timeout``.
     """
 
-    inline: int = 64 * 1024
+    inline: int = 128 * 1024
     fallback: int = 256 * 1024
     deadline: float = 10.0
 
