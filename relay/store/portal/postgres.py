@@ -1,6 +1,7 @@
 """The portal's database in a schema of its own in PostgreSQL, for several nodes."""
 
 import re
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from relay.store.portal.sqlite import migrate
 from relay.store.postgres.faults import is_again, is_away, translate
 from relay.store.postgres.line import address, place
 from relay.store.postgres.options import PostgresOptions
+from relay.store.postgres.outcome import Reservations
 
 _log = structlog.get_logger("store")
 _CHANNEL: Final = "postern_portal"
@@ -29,6 +31,23 @@ _TYPES: Final = {
     "REAL": "DOUBLE PRECISION",
     "BLOB": "BYTEA",
 }
+_MARKS: Final = Schema(
+    module="commits",
+    steps=(("CREATE TABLE commits(writer TEXT PRIMARY KEY, mark TEXT NOT NULL, at REAL NOT NULL)",),),
+)
+"""The last commit of each process that wrote of late. A transaction's number would not do: where a standby took over,
+it begins anew with those that it never got."""
+_MARK: Final = (
+    "INSERT INTO commits(writer, mark, at) SELECT ?, ?, extract(epoch FROM clock_timestamp())"
+    " WHERE pg_current_xact_id_if_assigned() IS NOT NULL"
+    " ON CONFLICT(writer) DO UPDATE SET mark = excluded.mark, at = excluded.at"
+)
+_ASK: Final = (
+    "INSERT INTO commits(writer, mark, at) VALUES(?, '', extract(epoch FROM clock_timestamp()))"
+    " ON CONFLICT(writer) DO UPDATE SET at = excluded.at RETURNING mark"
+)
+"""It waits for the end of a transaction of the same writer that is still under way."""
+_OLD_MARKS: Final = "DELETE FROM commits WHERE at < extract(epoch FROM clock_timestamp()) - 86400"
 _TYPE: Final = re.compile(r"\b(SERIAL KEY|INTEGER|REAL|BLOB)\b")
 
 
@@ -73,6 +92,7 @@ class PostgresDriver:
     def __init__(self, options: PostgresOptions) -> None:
         self._options = options
         self._where = place(options.dsn)
+        self._writer = secrets.token_hex(16)
         self._listening: psycopg.Connection[Any] | None = None
         self._ended = threading.Event()
 
@@ -89,7 +109,8 @@ class PostgresDriver:
                 with link.connection.transaction():
                     link.rows("SELECT pg_advisory_xact_lock(?)", _MIGRATION_LOCK)
                     self._found(link)
-                    migrate(link, schemas, self._where, _local_types)
+                    migrate(link, (*schemas, _MARKS), self._where, _local_types)
+                    link.run(_OLD_MARKS)
             finally:
                 link.close()
         except psycopg.errors.InsufficientPrivilege as error:
@@ -138,38 +159,56 @@ class PostgresDriver:
         link.run("BEGIN" if writing else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def commit(self, link: Link) -> Link:
-        """Commit; when its answer is lost, ask over a new connection what became of it.
+        """Commit; when its answer is lost, or has a reservation, ask over a new connection what became of it.
 
         Raises:
             StoreUnavailableError: that cannot be learnt in time.
         """
-        found = link.row("SELECT pg_current_xact_id_if_assigned()::text")
+        mark = secrets.token_hex(16)
+        is_marked = link.run(_MARK, self._writer, mark)  # where nothing was written there is nothing to ask about
         try:
-            link.run("COMMIT")
+            with _reservations(link) as heard:
+                link.run("COMMIT")
         except psycopg.Error as error:
-            if found is None or found[0] is None or not self.is_lost(error):
+            if not is_marked or not self.is_lost(error):
                 raise
             link.close()
-            return self._find_out(found[0], error)
+            return self._find_out(mark, error)
+        if heard.any and is_marked:
+            link.close()
+            return self._find_out(mark, psycopg.OperationalError("a standby did not confirm the commit"))
         return link
 
-    def _find_out(self, transaction: str, error: psycopg.Error) -> PostgresLink:
-        """A connection to go on with if the transaction was committed; raises ``error`` if it was not."""
+    def _find_out(self, mark: str, error: psycopg.Error) -> PostgresLink:
+        """A connection to go on with if the transaction was committed; raises ``error`` if it was not.
+
+        Asking commits something too: once that is confirmed, so is all that was committed before on the same server.
+        """
         ends = time.monotonic() + self._options.settle
         while time.monotonic() < ends and not self._ended.is_set():
             try:
                 link = self.connect(writing=True)
-                status = link.row("SELECT pg_xact_status(CAST(? AS xid8))", transaction)
-            except psycopg.Error as again:
-                _log.warning("portal_commit_unresolved", detail=str(translate(again)))
+            except psycopg.Error as away:
+                _log.warning("portal_commit_unresolved", detail=str(translate(away)))
             else:
-                if status is not None and status[0] == "committed":
+                found = self._is_last(link, mark)
+                if found:
                     return link
                 link.close()
-                if status is not None and status[0] == "aborted":
+                if found is not None:
                     raise error
             self._ended.wait(_PAUSE)
         raise StoreUnavailableError("the database was lost in a commit; whether it took place is not known") from error
+
+    def _is_last(self, link: PostgresLink, mark: str) -> bool | None:
+        """Whether this process's last commit has this mark; ``None``: it cannot be said now."""
+        try:
+            with _reservations(link) as heard:
+                last = link.row(_ASK, self._writer)
+        except psycopg.Error as error:
+            _log.warning("portal_commit_unresolved", detail=str(translate(error)))
+            return None
+        return None if heard.any else last == (mark,)
 
     def require(self, size: int) -> None:
         """Nothing: how full its disk is the server alone knows, and it says so when it is."""
@@ -227,6 +266,12 @@ class PostgresDriver:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def _reservations(link: Link) -> Reservations:
+    if not isinstance(link, PostgresLink):
+        raise TypeError("a connection of another kind of database")
+    return Reservations(link.connection)
 
 
 def _local_types(statement: str) -> str:

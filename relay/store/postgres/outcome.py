@@ -11,7 +11,7 @@ a later commit on the same server was confirmed without reservation, for a stand
 import asyncio
 import os
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psycopg
 import structlog
@@ -51,7 +51,7 @@ class Reservations:
         any: the code of the last warning; empty when there was none.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: psycopg.BaseConnection[Any]) -> None:
         self._connection = connection
         self.any = ""
 
