@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,8 @@ from relay.core.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from relay.config.reception import ClientSettings
+
+_LONGEST_OVERLAP: Final = 366 * 86_400.0
 
 
 @click.group(cls=Group, name="client", help="Add, list and remove the systems that may send.")
@@ -191,22 +193,25 @@ def _not_trusted(config: Path, name: str) -> None:
 @click.pass_obj
 def rotate(directory: Path, name: str, overlap: str, *, as_json: bool) -> None:
     """Give a client a new secret."""
-    from relay.config.clients import client_path, digest, generate_secret, load_client, write_client
+    from relay.config.clients import changing, client_path, digest, generate_secret, load_client, write_client
     from relay.config.units import parse_duration
 
     try:
         seconds = parse_duration(overlap)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--overlap") from None
-    client = load_client(client_path(directory, name))
+    if seconds > _LONGEST_OVERLAP:
+        raise click.BadParameter("is longer than 1y: the old secret would stay good", param_hint="--overlap")
     secret = generate_secret()
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds) if seconds else None
-    rotated = client.model_copy(
-        update={
-            "secret_sha256": digest(secret),
-            "previous_secret_sha256": client.secret_sha256 if until else None,
-            "previous_until": until,
-        }
-    )
-    path = write_client(directory, rotated, replace=True)
+    with changing(directory):
+        client = load_client(client_path(directory, name))
+        rotated = client.model_copy(
+            update={
+                "secret_sha256": digest(secret),
+                "previous_secret_sha256": client.secret_sha256 if until else None,
+                "previous_until": until,
+            }
+        )
+        path = write_client(directory, rotated, replace=True)
     _tell_secret(name, secret, path, as_json=as_json, until=until.isoformat() if until else "")

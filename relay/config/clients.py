@@ -1,10 +1,12 @@
 """The systems that may send: one YAML file each in ``clients_dir``, read together and written atomically."""
 
+import fcntl
 import hashlib
 import os
 import secrets
 import string
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -157,18 +159,43 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def changing(directory: Path) -> Iterator[None]:
+    """One command at a time reads a client and writes it again; others wait for it, which takes moments.
+
+    Raises:
+        ProblemsError: the directory cannot be locked.
+    """
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # no client is there, which is told where it is looked for
+        yield
+        return
+    except OSError as error:
+        raise ProblemsError(Problem(where=str(directory), what=f"cannot be read: {error.strerror}")) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ProblemsError(Problem(where=str(directory), what=f"cannot be locked: {error.strerror}")) from error
+        yield
+    finally:
+        os.close(handle)
+
+
 def remove_client(directory: Path, name: str) -> None:
     """Remove a client's file; a running Postern lets it in until it reloads.
 
     Raises:
         ProblemsError: there is none, or it cannot be removed.
     """
-    path = client_path(directory, name)
-    try:
-        path.unlink()
-        sync_directory(directory)
-    except OSError as error:
-        raise ProblemsError(Problem(where=str(path), what=f"cannot be removed: {error.strerror}")) from error
+    with changing(directory):
+        path = client_path(directory, name)
+        try:
+            path.unlink()
+            sync_directory(directory)
+        except OSError as error:
+            raise ProblemsError(Problem(where=str(path), what=f"cannot be removed: {error.strerror}")) from error
 
 
 def client_path(directory: Path, name: str) -> Path:

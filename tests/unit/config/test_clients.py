@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli import main
-from relay.config.clients import generate_secret, load_client, load_clients, write_client
+from relay.config.clients import changing, generate_secret, load_client, load_clients, write_client
 from relay.config.reception import ClientSettings
 from relay.core.errors import ProblemsError
 
@@ -171,6 +171,31 @@ def test_rotate_keeps_the_old_secret_for_a_while(tmp_path):
     postern("--clients-dir", tmp_path, "rotate", "ehr", "--overlap", "0")
     assert load_client(tmp_path / "ehr.yaml").previous_secret_sha256 is None
     assert "is not a duration" in postern("--clients-dir", tmp_path, "rotate", "ehr", "--overlap", "soon", code=2)
+
+
+def test_an_overlap_without_end_is_refused(tmp_path):
+    add(tmp_path)
+    told = postern("--clients-dir", tmp_path, "rotate", "ehr", "--overlap", "999999999999999y", code=2)
+    assert "longer than 1y" in told
+
+
+def test_who_changes_a_client_waits_for_whoever_is_at_it(tmp_path):
+    add(tmp_path)
+    done = threading.Event()
+
+    def rotate():
+        postern("--clients-dir", tmp_path, "rotate", "ehr")
+        done.set()
+
+    with changing(tmp_path):
+        before = (tmp_path / "ehr.yaml").read_bytes()
+        thread = threading.Thread(target=rotate)
+        thread.start()
+        assert not done.wait(0.2)
+        assert (tmp_path / "ehr.yaml").read_bytes() == before
+    thread.join(60)
+    assert done.is_set()
+    assert (tmp_path / "ehr.yaml").read_bytes() != before
 
 
 def test_remove_takes_it_away_and_names_the_others_when_wrong(tmp_path):
