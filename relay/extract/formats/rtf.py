@@ -66,6 +66,8 @@ def rtf_text(data: bytes) -> str:
 def _text(data: bytes) -> str:
     try:
         source = _SHOWN.sub(r"\1\\par ", decode(data, "cp1252"))
+        # The library looks for links with a pattern that takes the square of all fields: by another name they are none.
+        source = source.replace("\\fldinst", "\\fldtype")
         text: str = rtf_to_text(source, errors="ignore")  # type: ignore[no-untyped-call]  # untyped
     except (ValueError, IndexError, KeyError, TypeError, LookupError) as error:
         raise UnreadableError("malformed") from error
