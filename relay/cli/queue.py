@@ -172,7 +172,7 @@ _CHANGES: Final = {
     "hold": "Stop entries until they are released.",
     "release": "Let held entries go; their floor stays.",
     "retry": "Try waiting entries now.",
-    "bounce": "Give up: each sender gets a DSN.",
+    "bounce": "Give up: each sender gets a DSN, unless NOTIFY forbids it.",
     "remove": "Take entries out without telling their senders; the reason is their fate.",
     "redecide": "Ask the running policy again; a floor never falls.",
 }

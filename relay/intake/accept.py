@@ -53,6 +53,7 @@ BIG_HEADER: Final = Reply.of(552, "5.3.4", "The header is larger than this serve
 FULL: Final = Reply.of(452, "4.3.1", "No room for another message; try again later")
 UNAVAILABLE: Final = Reply.of(451, "4.3.0", "Cannot take the message now; try again later")
 FROM_REFUSED: Final = Reply.of(550, "5.7.1", "The From field names a mailbox that this client may not send as")
+FROM_MISSING: Final = Reply.of(550, "5.7.1", "There is no From field with a mailbox; this client must send as its own")
 
 
 class Hand(Protocol):
@@ -200,9 +201,7 @@ class Acceptor:
     def _refusal(self, hops: int, client: Client | None, content: bytes) -> Reply | None:
         if hops >= self._options.max_hops:
             return LOOP
-        if client is not None and client.check_from and not _writes_in_own_name(client, content):
-            return FROM_REFUSED
-        return None
+        return _refused_author(client, content) if client is not None and client.check_from else None
 
     async def _scan(self, message_id: str, content: bytes, client: str) -> tuple[ScanReport, str]:
         """The report, and why the scan failed (empty when it did not)."""
@@ -324,12 +323,15 @@ class Acceptor:
         )
 
 
-def _writes_in_own_name(client: Client, content: bytes) -> bool:
+def _refused_author(client: Client, content: bytes) -> Reply | None:
+    """Why a client that must write in its own name may not write this."""
     try:
         authors = [Address.parse(text) for text in from_addresses(content)]
     except AddressError:
-        return False
-    return bool(authors) and all(client.may_write_as(author) for author in authors)
+        return FROM_REFUSED
+    if not authors:
+        return FROM_MISSING
+    return None if all(client.may_write_as(author) for author in authors) else FROM_REFUSED
 
 
 def _place(error: BaseException) -> str:

@@ -320,6 +320,12 @@ async def test_a_client_may_be_held_to_its_own_name_in_from(author, code):
     assert (await World().accept("a@x.example", content=content, client=client())).code == 250
 
 
+@pytest.mark.parametrize("header", [b"", b"From: \r\n", b"From: undisclosed:;\r\n"])
+async def test_a_client_that_is_held_to_its_own_name_is_told_that_it_gives_none(header):
+    answer = await World().accept("a@x.example", content=header + b"X: y\r\n\r\nx\r\n", client=client(check_from=True))
+    assert str(answer).startswith("550 5.7.1 There is no From field with a mailbox")
+
+
 async def test_times_of_rules_come_before_the_defaults():
     world = World(times=QueueTimes(expire_after=100, warn_after=10))
     decide = world.policy.decide
