@@ -233,7 +233,9 @@ class Operations:
         if request.where.is_empty:
             raise ControlError(f"{request.op} needs ids or a filter: it does not act on the whole queue")
         if request.op == "remove" and len(request.reason.strip()) < 3:
-            raise ControlError("remove needs a reason: it is the message's fate in the audit trail")
+            raise ControlError(
+                "remove needs a reason of 3 characters at least: it is the message's fate in the audit trail"
+            )
         selected, more = await self._select(request.where, MAX_CHANGED)
         if not selected:
             raise ControlError("nothing in the queue matches")
