@@ -80,6 +80,12 @@ def test_dane_ta_whose_whole_certificate_is_in_the_record_needs_not_be_sent():
     assert match((LEAF.der, MIDDLE.der), [record], names=NAMES, now=NOW) == record
 
 
+@pytest.mark.parametrize(("selector", "matching"), EVERY_FORM)
+@pytest.mark.parametrize("issuer", [MIDDLE, ROOT])
+def test_dane_ee_is_not_satisfied_by_an_issuer(selector, matching, issuer):
+    refused(CHAIN, tlsa(DANE_EE, selector, matching, issuer.der))
+
+
 def test_dane_ta_is_not_satisfied_by_the_leaf_itself():
     alone = issue(MX, ca=False)
     refused((alone.der,), tlsa(DANE_TA, CERT, 1, alone.der))
@@ -175,6 +181,35 @@ KEYS = {
 def test_the_public_key_is_cut_out_octet_for_octet(kind):
     issued = issue(MX, ROOT, key=KEYS[kind]())
     assert public_key_info(issued.der) == issued.spki
+
+
+def der(tag, *contents):
+    octets = b"".join(contents)
+    size = len(octets)
+    if size < 0x80:
+        return bytes((tag, size)) + octets
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + octets
+
+
+VERSION, FIELD, KEY = der(0xA0, b"\x02\x01\x02"), der(0x30, b"\x05\x00"), der(0x30, bytes(200))
+
+
+def certificate(*fields):
+    """The outline of a certificate: what is signed, and behind it the signature's own two elements."""
+    return der(0x30, der(0x30, *fields), FIELD, der(0x03, bytes(300)))
+
+
+@pytest.mark.parametrize("version", [(), (VERSION,)], ids=["version 1", "version 3"])
+def test_the_public_key_stands_behind_five_fields_with_a_version_before_them_or_not(version):
+    assert public_key_info(certificate(*version, *[FIELD] * 5, KEY)) == KEY
+    assert public_key_info(certificate(*version, *[FIELD] * 5, KEY, *[FIELD] * 20)) == KEY
+
+
+@pytest.mark.parametrize("fields", [(), (VERSION,), (FIELD,) * 5, (VERSION, *[FIELD] * 5)])
+def test_what_stands_behind_the_signed_part_is_never_the_public_key(fields):
+    with pytest.raises(ValueError, match="not a certificate"):
+        public_key_info(certificate(*fields))
 
 
 @given(st.binary(max_size=200))
