@@ -84,7 +84,10 @@ def diff(settings: "Settings", old: str, new: str | None) -> None:
 
 
 def _known(settings: "Settings", kind: str) -> "list[Known]":
-    from relay.cli.store import opened
+    from relay.cli.store import is_there, opened
+
+    if not is_there(settings):
+        return []
 
     async def read() -> "list[Known]":
         found: list[Known] = []

@@ -73,6 +73,13 @@ async def opened(settings: "Settings", *, at_rest: bool) -> "AsyncIterator[Shelf
             await queue.close()
 
 
+def is_there(settings: "Settings") -> bool:
+    """Whether there is a store to look into: opening makes one, and what root makes the service cannot open."""
+    from relay.config.store import is_postgres
+
+    return is_postgres(settings.store) or (settings.data_dir / "queue" / "queue.db").exists()
+
+
 def _told(tally: "Tally") -> str:
     return (
         f"{tally.messages} messages ({tally.bytes} octets), {tally.entries} entries, {tally.outbox} rows of audit "
@@ -97,6 +104,9 @@ def migrate(settings: "Settings") -> None:
 @click.pass_obj
 def check(settings: "Settings") -> None:
     """Exit status 1 when something is wrong."""
+    if not is_there(settings):
+        hint = "is data_dir right? `postern run` makes it"
+        raise ProblemsError(Problem(where=_Place(settings).name, what="there is no queue here", hint=hint))
 
     async def run() -> "tuple[Tally, list[str]]":
         from relay.app.stock import open_vault

@@ -171,3 +171,14 @@ def test_schema_prints_what_ships(cli):
 def test_in_a_checkout_the_default_policy_is_found(cli, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert "hipaa-outbound" in cli("check", "--json").output or "policies/main.yaml" in cli("check").output
+
+
+def test_looking_makes_no_store_that_the_service_could_not_open(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    listener = "{ name: a, kind: relay, address: '::1', tls: none, networks: ['::1/128'] }"
+    (tmp_path / "p.yml").write_text(f"data_dir: data\nrun_dir: run\nlisteners: [{listener}]\n")
+    history = CliRunner().invoke(main, ["policy", "--config", "p.yml", "history", "--json"])
+    assert (history.exit_code, json.loads(history.output)) == (0, [])
+    check = CliRunner().invoke(main, ["store", "--config", "p.yml", "check"])
+    assert (check.exit_code, "there is no queue here" in check.output) == (1, True)
+    assert [one.name for one in tmp_path.iterdir()] == ["p.yml"]
