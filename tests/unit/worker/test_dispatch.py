@@ -138,6 +138,11 @@ class Worker:
     async def left(self):
         return [entry.id async for entry in self.store.entries(QueueFilter())]
 
+    def aside(self):
+        """Entries under its lease that take no place in hand."""
+        waiting = [*self.dispatcher._aside, *self.dispatcher._returns]
+        return sum(places == 0 for *_, places in waiting)
+
     def leased(self):
         return sorted(key for key, stored in self.data.entries.items() if stored.lease is not None)
 
@@ -475,7 +480,7 @@ async def _history(steps, limit, batch, backlog):
             worker.dispatcher._wake.set()
         await worker.turn()
         assert 0 <= worker.dispatcher.in_hand <= limit
-        assert len(worker.leased()) + len(reserved) <= limit
+        assert len(worker.leased()) - worker.aside() + len(reserved) <= limit
     worker.dispatcher.give_up(len(reserved))
     worker.raising = False
     worker.store.failing = set()
