@@ -26,6 +26,7 @@ def routes() -> list[BaseRoute]:
         Route("/m/{deposit_id}", landing),
         Route("/m/{deposit_id}/code", code_page),
         Route("/m/{deposit_id}/code", ask, methods=["POST"]),
+        Route("/m/{deposit_id}/open", code_page),  # loaded anew, or in another language, after a wrong code
         Route("/m/{deposit_id}/open", open_with_code, methods=["POST"]),
         Route("/m/{deposit_id}/not-me", not_me_page),
         Route("/m/{deposit_id}/not-me", not_me, methods=["POST"]),
@@ -82,7 +83,7 @@ async def ask(request: Request) -> Response:
 
 
 async def code_page(request: Request) -> Response:
-    """``GET /m/ID/code``: where the code is entered."""
+    """``GET /m/ID/code`` and ``/m/ID/open``: where the code is entered."""
     deposit = await _there(request)
     if await _is_in(request, deposit):
         return RedirectResponse(f"/inbox/{deposit.id}", 303)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 from markupsafe import Markup
@@ -120,6 +120,7 @@ class Pages:
             "csrf": csrf,
             "csrf_token": token,
             "path": _own_path(request.url.path),
+            "in_language": lambda tag: _in_language(request, tag),
             "not_me": "",
             "static": self.static,
             "origin": self._options.origin,
@@ -168,6 +169,12 @@ class Pages:
 def _own_path(path: str) -> str:
     """A path of this host for links: what begins with two slashes, or one of them backwards, would lead elsewhere."""
     return "/" + quote(path, safe="/", errors="replace").lstrip("/")
+
+
+def _in_language(request: Request, tag: str) -> str:
+    """This very page in another language: of a reply to all, no reply to one."""
+    rest = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
+    return f"{_own_path(request.url.path)}?{urlencode([*rest, ('lang', tag)], errors='replace')}"
 
 
 @functools.cache

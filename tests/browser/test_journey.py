@@ -533,6 +533,64 @@ def test_a_warning_comes_before_the_log_off_and_can_be_answered(portal, chromium
     walk.close()
 
 
+def test_who_reads_in_one_window_is_not_logged_off_by_another(portal, chromium):
+    walk = Walk(portal, chromium, "windows", **PHONE)
+    deposit = walk.deposit("windows@mail.example")
+    walk.come_in(deposit)
+    walk.page.get_by_role("heading", name="Make your next visit easier").wait_for()
+    walk.page.clock.install()
+    walk.go("/inbox")
+    other = walk.context.new_page()
+    other.goto(portal.origin + "/account")
+    walk.page.clock.fast_forward("13:30")  # in both
+    warnings = [page.get_by_role("alertdialog") for page in (walk.page, other)]
+    for warning in warnings:
+        warning.wait_for()
+    other.get_by_role("button", name="Stay signed in").click()
+    for warning in warnings:
+        warning.wait_for(state="hidden")
+    walk.page.clock.fast_forward("13:30")
+    for warning in warnings:
+        warning.wait_for()
+    other.reload()
+    warnings[0].wait_for(state="hidden")
+
+    # Who was logged off comes back to where they were.
+    walk.go(f"/inbox/{deposit.id}")
+    with walk.page.expect_navigation(url="**/sign-in?*"):
+        walk.page.clock.fast_forward("16:00")
+    walk.page.get_by_role("heading", level=1, name="Sign in").wait_for()
+    assert walk.page.locator("input[name='next']").first.input_value() == f"/inbox/{deposit.id}"
+    walk.close()
+
+
+def test_what_is_wrong_is_in_the_title_and_has_the_focus(portal, chromium):
+    walk = Walk(portal, chromium, "wrong", **PHONE)
+    page = walk.page
+    deposit = walk.deposit("wrong@mail.example")
+    walk.go(f"/m/{deposit.id}")
+    walk.press("Send me a code")
+    code = walk.code()
+    page.get_by_label("Code from the email").fill("1")
+    walk.press("Read my message")
+    walk.at("Enter your code")
+    assert page.title().startswith("Please check: ")
+    page.wait_for_function("document.activeElement.id === 'code'")
+    walk.press("Español", "link")
+    page.locator("#code").fill(code)
+    walk.send()
+    walk.go(f"/inbox/{deposit.id}?lang=en")
+    walk.press("Open the message")
+    walk.go(f"/inbox/{deposit.id}/reply?all=1")
+    walk.press("Español", "link")
+    assert page.locator("input[name='all']").input_value() == "1", "still to all"
+    walk.go(f"/inbox/{deposit.id}/reply?all=1&lang=en")
+    walk.press("Send my reply")
+    walk.at("Your reply to all")
+    page.wait_for_function("document.activeElement.getAttribute('role') === 'alert'")
+    walk.close()
+
+
 PRESS = """() => document.querySelector('form[action$="/open"]').dispatchEvent(
     new Event("submit", {bubbles: true, cancelable: true}))"""
 """What a press of the button tells scripts, and whether they let the form go."""

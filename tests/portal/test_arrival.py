@@ -1,6 +1,7 @@
 """The way in by a link: a page with a button, a mailed code, a session; and "this is not for me"."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -36,6 +37,33 @@ async def test_a_code_may_be_typed_as_people_type(site, typed):
     code = (await site.code()).replace(" ", "")
     await browser.send(f"/m/{deposit.id}/open", code=typed.format(code))
     assert browser.path == "/account/choose"
+
+
+async def test_a_wrong_code_is_no_dead_end_for_a_page_that_is_loaded_anew_or_in_another_language(site):
+    """A telephone that comes back from its mail program loads the page again: by GET, where a form had led."""
+    deposit = await site.deposit()
+    browser = site.browser()
+    await browser.get(f"/m/{deposit.id}")
+    await browser.send(f"/m/{deposit.id}/code")
+    code = await site.code()
+    page = await browser.send(f"/m/{deposit.id}/open", code="1")
+    assert page.status_code == 400
+    assert "<title>Please check: Enter your code" in page.text
+    assert re.search(r'<input id="code"[^>]* aria-invalid="true" autofocus', page.text)
+    for path in (f"/m/{deposit.id}/open", f"/m/{deposit.id}/open?lang=es"):
+        assert (await browser.get(path)).status_code == 200
+        assert f'action="/m/{deposit.id}/open"' in browser.page.text
+    await browser.send(f"/m/{deposit.id}/open", code=code)
+    assert browser.path == "/account/choose"
+
+
+async def test_who_has_lost_the_mailbox_is_told_what_to_do(site):
+    deposit = await site.deposit()
+    browser = site.browser()
+    await browser.get(f"/m/{deposit.id}")
+    await browser.send(f"/m/{deposit.id}/code")
+    assert "no longer yours? Please call the sender" in browser.page.text
+    assert "no longer yours" not in (await browser.get("/sign-in/code")).text, "nobody has asked there by a link"
 
 
 async def test_the_first_visit_offers_more_and_later_ones_lead_to_the_message(site):

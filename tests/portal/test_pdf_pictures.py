@@ -57,9 +57,9 @@ def text_bomb():
     return good[:33] + bomb + good[33:]
 
 
-def copied(*pictures, left_out=0, language="en"):
+def copied(*pictures, left_out=0, language="en", text="planted-text"):
     message = Part(index=0, parent=-1, content_type="text/plain", start=0, end=0)
-    section = Section(message=message, text="planted-text", html="", pictures=(), files=(), inner=())
+    section = Section(message=message, text=text, html="", pictures=(), files=(), inner=())
     copy = Copy(section=section, pictures=pictures, left_out=left_out, brand="River Clinic", at=1_772_442_000.0)
     return write_pdf(copy, words(language), Moments(), PdfLimits())
 
@@ -108,6 +108,22 @@ def test_pictures_beyond_the_limits_are_told_of_too(language):
     assert SAID[language] in says(copied(good, left_out=1, language=language))
     many = copied(*[good] * (PdfLimits().pictures + 1), language=language)
     assert SAID[language] in says(many)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("HbA1c: 5.4 %, todo está bien. Всё хорошо. Tiếng Việt \U0001f600\ufe0f a\u00adb\u200bc", False),
+        ("\u7ed3\u679c\u6b63\u5e38", True),  # the font has no such letters
+        ("\u0928\u092e\u0938\u094d\u0924\u0947", True),
+        ("\u05e9\u05dc\u05d5\u05dd 12", True),  # it has these, and they would stand backwards
+        ("\u0645\u0631\u062d\u0628\u0627", True),
+    ],
+)
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_a_copy_says_when_it_does_not_show_all_letters(text, is_told, language):
+    told = {"en": "Some letters of this message", "es": "Algunas letras de este mensaje"}[language]
+    assert (told in says(copied(text=text, language=language))) is is_told
 
 
 @settings(max_examples=60, deadline=None)

@@ -41,7 +41,7 @@ async def document(
         f'<!doctype html>\n<html lang="{escape(language)}">\n<head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f'<meta name="referrer" content="no-referrer"><link rel="stylesheet" href="{escape(stylesheet)}"></head>\n'
-        "<body>"
+        '<body dir="auto">'
     )
     yield head.encode()
     pictures = {part.index: part for part in letter.section.pictures}

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +19,7 @@ from relay.portal.words import Words
 _FONT: Final = resources.files(__package__).joinpath("fonts", "DejaVuSans.ttf")
 _FORMATS: Final = ("JPEG", "PNG")
 _MARGIN: Final = 18.0  # millimetres
+_UNSEEN: Final = frozenset(map(chr, range(0xFE00, 0xFE10)))  # variation selectors
 _EDGE: Final = 1600  # pixels of a picture's longer side in the document
 
 for _name in ("fpdf", "fontTools", "PIL"):  # they log characters of what they write (law 4)
@@ -77,6 +79,12 @@ class _Document(FPDF):
         self.add_font("Portal", fname=str(_FONT))
         self.alias_nb_pages()
 
+    def can_show(self, text: str) -> bool:
+        """Whether the font has each letter, and all are written from left to right: others would stand in disorder."""
+        known = self.fonts["portal"].cmap
+        seen = {one for one in set(text) if not (one.isspace() or one in _UNSEEN or unicodedata.category(one) == "Cf")}
+        return all(ord(one) in known and unicodedata.bidirectional(one) not in {"R", "AL"} for one in seen)
+
     def footer(self) -> None:
         """Called by the library at the end of each page."""
         self.set_y(-_MARGIN)
@@ -91,6 +99,7 @@ class _Writer:
         self._moments = moments
         self._limits = limits
         self._room = limits.characters
+        self._is_faithful = True
         self._page = _Document(str(words("pdf.private")), words.language)
 
     def write(self) -> bytes:
@@ -102,6 +111,8 @@ class _Writer:
         self._section(self._copy.section)
         self._pictures()
         self._files()
+        if not self._is_faithful:
+            self._line(str(self._words("pdf.letters")), 10)
         if self._room <= 0:
             self._line(str(self._words("pdf.cut")), 10)
         self._line(str(self._words("pdf.printed", brand=self._copy.brand)), 9)
@@ -131,7 +142,9 @@ class _Writer:
 
     def _line(self, text: str, points: float) -> None:
         self._page.set_font("Portal", size=points)
-        self._page.multi_cell(0, points * 0.5, _printable(text), align="L", new_x="LMARGIN", new_y="NEXT")
+        text = _printable(text)
+        self._is_faithful = self._is_faithful and self._page.can_show(text)
+        self._page.multi_cell(0, points * 0.5, text, align="L", new_x="LMARGIN", new_y="NEXT")
         self._page.ln(1.5)
 
     def _rule(self) -> None:

@@ -11,12 +11,19 @@
     const stay = box.querySelector("[data-stay]");
     const look = () => {
       const left = idle - (Date.now() - since) / 1000;
-      if (left <= 0) { document.dispatchEvent(new Event("portal-leave")); location.assign("/sign-in?expired=1"); return; }
+      if (left <= 0) { document.dispatchEvent(new Event("portal-leave")); location.assign("/sign-in?expired=1&next=" + encodeURIComponent(location.pathname)); return; }
       const show = left <= warn;
       if (show && box.hidden) { box.hidden = false; stay.focus(); }
       window.setTimeout(look, Math.max(250, (show ? left : left - warn) * 1000));
     };
-    document.addEventListener("portal-alive", () => { since = Date.now(); box.hidden = true; });
+    const alive = () => { since = Date.now(); box.hidden = true; };
+    // Who reads in one window is not away in another: the session is the same.
+    const windows = "BroadcastChannel" in window ? new BroadcastChannel("portal-alive") : null;
+    if (windows) {
+      windows.addEventListener("message", alive);
+      windows.postMessage("");
+    }
+    document.addEventListener("portal-alive", () => { alive(); if (windows) windows.postMessage(""); });
     stay.addEventListener("click", async () => {
       const answer = await fetch("/account/alive", { method: "POST", headers: { "X-CSRF-Token": csrf() }, redirect: "manual" }).catch(() => null);
       if (answer && answer.ok) document.dispatchEvent(new Event("portal-alive"));
