@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Final
 
 from fpdf import FPDF
+from fpdf.fonts import TTFFont
 from PIL import Image
 
 from relay.portal.message.reader import Section
@@ -81,7 +82,8 @@ class _Document(FPDF):
 
     def can_show(self, text: str) -> bool:
         """Whether the font has each letter, and all are written from left to right: others would stand in disorder."""
-        known = self.fonts["portal"].cmap
+        font = self.fonts["portal"]
+        known = font.cmap if isinstance(font, TTFFont) else {}
         seen = {one for one in set(text) if not (one.isspace() or one in _UNSEEN or unicodedata.category(one) == "Cf")}
         return all(ord(one) in known and unicodedata.bidirectional(one) not in {"R", "AL"} for one in seen)
 
