@@ -106,8 +106,10 @@ def _is_ambiguous(part: "Message[str, str]") -> bool:
     """Whether it says twice, and not the same, how it is read: some programs take the first field, some the last."""
     if any(len({" ".join(str(value).split()) for value in part.get_all(name, ())}) > 1 for name in DECISIVE):
         return True
-    names = [name.lower() for name, _ in part.get_params(())]
-    return any(names.count(name) > 1 for name in ("boundary", "charset"))
+    parameters = [(name.lower(), str(value)) for name, value in part.get_params(())]
+    boundaries = {value for name, value in parameters if name == "boundary"}
+    charsets = {value.strip().lower() for name, value in parameters if name == "charset"}
+    return len(boundaries) > 1 or len(charsets) > 1
 
 
 def _inner_message(

@@ -133,6 +133,26 @@ def test_a_part_that_says_the_same_twice_is_read(first, last):
     assert not read_message(content, LIMITS).faults
 
 
+@pytest.mark.parametrize(
+    ("parameters", "faults"),
+    [
+        (b"charset=UTF-8; charset=UTF-8", ()),
+        (b'charset=UTF-8; format=flowed; charset="utf-8"', ()),
+        (b'charset=UTF-8; charset="utf-7"', (("1", "malformed"),)),
+    ],
+)
+def test_a_charset_said_twice_is_a_fault_only_where_the_two_differ(parameters, faults):
+    """Scripts put behind a type with a charset the same charset once more."""
+    content = b"Content-Type: text/plain; " + parameters + b"\r\n\r\ntext\r\n"
+    assert read_message(content, LIMITS).faults == read_reference(content, LIMITS).faults == faults
+
+
+@pytest.mark.parametrize(("last", "faults"), [(b"b", ()), (b"B", (("1", "malformed"),))])
+def test_a_boundary_said_twice_is_a_fault_only_where_the_two_differ(last, faults):
+    content = b'Content-Type: multipart/mixed; boundary=b; boundary="' + last + b'"\r\n\r\n--b\r\n\r\ntext\r\n--b--\r\n'
+    assert read_message(content, LIMITS).faults == faults
+
+
 header_lines = st.sampled_from(
     [
         b"Content-Type: text/plain", b"Content-Type: text/html; charset=utf-8", b"Content-Type: rubbish",
