@@ -42,6 +42,7 @@ _ALGORITHM_TAG: Final = {"rsa": b"rsa-sha256", "ed25519": b"ed25519-sha256"}
 _PADDING: Final = PKCS1v15()
 _SHA256: Final = hashes.SHA256()
 _LINE: Final = 72
+_EMPTY_LINES: Final = tuple(b"\r\n" * (count + 1) for count in (16_384, 256, 16, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +124,17 @@ def relaxed_body(body: bytes) -> bytes:
         body += b"\r\n"
     if holds(body, b" \r\n"):
         body = body.replace(b" \r\n", b"\r\n")
+    body = without_empty_end(body)
+    return b"" if body == b"\r\n" else body
+
+
+def without_empty_end(body: bytes) -> bytes:
+    """The body without its last empty lines; in few steps, as a stranger may send megabytes of them."""
     end = len(body)
-    while body.endswith(b"\r\n\r\n", 0, end):
-        end -= 2
-    return b"" if body[:end] == b"\r\n" else body[:end]
+    for lines in _EMPTY_LINES:
+        while body.endswith(lines, 0, end):
+            end -= len(lines) - 2
+    return body[:end]
 
 
 def relaxed_value(value: bytes) -> bytes:

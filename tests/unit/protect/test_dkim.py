@@ -127,6 +127,38 @@ def test_the_body_is_canonicalised_as_dkimpy_does(body):
     assert relaxed_body(body) == Relaxed.canonicalize_body(as_sent(body) if body else body)
 
 
+ENDS = st.sampled_from([b"\r\n", b" \r\n", b"\n\r", b"x\r\n"])
+MANY = st.sampled_from([15, 16, 17, 18, 255, 256, 257, 258, 16_383, 16_384, 16_385, 16_386, 33_000])
+WHITES = st.sampled_from([b" ", b"\t", b"\r", b"\n", b"\r\n", b"x"])
+RUN = st.one_of(st.tuples(ENDS, MANY), st.tuples(WHITES, st.integers(0, 20)))
+LONG = st.lists(RUN, max_size=4).map(lambda runs: b"".join(one * count for one, count in runs))
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=LONG)
+def test_a_body_of_many_empty_lines_is_canonicalised_as_dkimpy_does(body):
+    from dkim.canonicalization import Relaxed
+
+    assert relaxed_body(body) == Relaxed.canonicalize_body(as_sent(body) if body else body)
+
+
+class Counted(bytes):
+    """Counts how often its end is looked at."""
+
+    looks = 0
+
+    def endswith(self, *what):
+        self.looks += 1
+        return super().endswith(*what)
+
+
+@pytest.mark.parametrize("lines", [4_000_000, 3_999_999, 16_384 + 256 + 16 + 1, 255])
+def test_millions_of_empty_lines_are_taken_away_in_few_steps(lines):
+    body = Counted(b"x\r\n" + b"\r\n" * lines)
+    assert relaxed_body(body) == b"x\r\n"
+    assert 4 <= body.looks < 400
+
+
 @given(body=BODY, value=VALUE)
 def test_canonical_forms_stay_as_they_are(body, value):
     assert relaxed_body(relaxed_body(body)) == relaxed_body(body)
