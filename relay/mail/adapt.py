@@ -20,7 +20,7 @@ from relay.core.labour import BOUNDED
 from relay.core.octets import EIGHT_BIT, LONG_LINE, traits
 from relay.core.outcome import PeerFeatures
 from relay.mail import edit
-from relay.mail.downgrade import DowngradeError, downgrade_headers
+from relay.mail.downgrade import DowngradeError, ascii_parameters, downgrade_headers
 
 MAX_LINE: Final = 998
 """Octets a line may have without its CRLF (RFC 5322 section 2.1.1)."""
@@ -198,8 +198,11 @@ def _with_charset(head: bytes, message: Message, plain: bytes) -> bytes:
     except UnicodeDecodeError:
         charset = "unknown-8bit"
     value = edit.get(head, "Content-Type")
-    kind = value.decode("ascii", "replace").rstrip("; \t") if value else "text/plain"
-    return edit.replace(head, "Content-Type", f"{kind}; charset={charset}")
+    try:
+        kind = ascii_parameters(value).rstrip("; \t") if value else "text/plain"
+        return edit.replace(head, "Content-Type", f"{kind}; charset={charset}")
+    except (DowngradeError, ValueError):  # a field in 8 bits that nobody can write anew stays as it is
+        return head
 
 
 def _from_base64(body: bytes) -> bytes:

@@ -84,7 +84,7 @@ def _rewritten(field: edit.HeaderField) -> str:
     if field.name in _ADDRESSES:
         return _address_list(_text(field.unfolded))
     if field.name in _PARAMETERS:
-        return _parameters(_text(field.unfolded))
+        return ascii_parameters(field.unfolded)
     if field.name in _STRUCTURED:
         raise DowngradeError("5.6.3", "a structured header is not ASCII and cannot be converted")
     return decode_value(field.unfolded.decode("utf-8", "surrogateescape"))
@@ -133,6 +133,15 @@ def _unquoted(token: str) -> str:
 
 def _word(text: str) -> str:
     return Header(text, "utf-8", maxlinelen=_FOLD_AT).encode(linesep="").replace("\n", "")
+
+
+def ascii_parameters(value: bytes) -> str:
+    """The value of a MIME field, unfolded, with its 8-bit parameters in the extended form (RFC 2231 section 4).
+
+    Raises:
+        DowngradeError: something else than a parameter's value is not ASCII (5.6.3).
+    """
+    return _parameters(_text(value))
 
 
 def _parameters(text: str) -> str:

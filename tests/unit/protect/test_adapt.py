@@ -207,6 +207,24 @@ def test_utf8_headers_go_as_they_are_under_smtputf8():
     assert adapt(content, MODERN, smtputf8=True) is content
 
 
+@pytest.mark.parametrize(
+    ("field", "filename"),
+    [
+        ('text/html; name="Überweisung.html"', "Überweisung.html"),
+        (f'text/html; name="{"ü" * 400}"', None),  # no line holds it in the extended form
+        ("text/html; für=Alle", None),
+    ],
+)
+def test_a_file_name_that_goes_in_8_bits_stays_beside_the_charset_that_is_added(field, filename):
+    content = f"From: a@b.example\r\nContent-Type: {field}\r\n\r\n<p>{'ü' * 700}</p>\r\n".encode()
+    adapted = adapt(content, MODERN, smtputf8=True)
+    assert is_sendable(adapted, MODERN)
+    parsed = email.message_from_bytes(adapted)
+    assert parsed.get_content_type() == "text/html"
+    assert parsed.get_payload(decode=True) == content.partition(b"\r\n\r\n")[2]
+    assert filename is None or (parsed.get_filename(), parsed.get_param("charset")) == (filename, "utf-8")
+
+
 def test_a_mailbox_outside_ascii_needs_smtputf8():
     refused = adapt("From: Jörg <jörg@clinic.example>\r\n\r\nx\r\n".encode(), NO_UTF8, smtputf8=True)
     assert isinstance(refused, Impossible)
