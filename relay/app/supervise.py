@@ -26,6 +26,7 @@ from relay.config.clients import load_clients
 from relay.config.load import load, load_with_places
 from relay.config.methods import configured_methods
 from relay.config.policies import RunningPolicy
+from relay.config.proof_names import unknown_names
 from relay.config.prove import Extent, missing_routes, ports_of, prove, prove_ports
 from relay.config.settings import Settings
 from relay.config.snapshot import from_snapshot, snapshot
@@ -72,7 +73,7 @@ def freeze(settings: Settings) -> tuple[Roster, tuple[Stamp, ...]]:
         problems.extend(error.problems)
     if policy is None or problems:
         raise ProblemsError(*problems)
-    for warning in policy.current.warnings:
+    for warning in (*policy.current.warnings, *unknown_names(policy.current, settings)):
         log.warning("policy", where=warning.where, what=warning.what)
     directory = snapshots.write(settings, policy.version, policy.current.files, version_of=_version_of(settings))
     portal = _digest(settings, ("portal",)) if settings.portal is not None and settings.portal.supervised else ""

@@ -103,8 +103,9 @@ def check(options: Options, file: Path | None, *, as_json: bool) -> None:
     policy, faults = _load(options.policy_file(file), options)
     results = _run_tests(policy, options) if policy else ()
     faults += [problem for result in results for problem in result.problems]
+    faults += _mode(policy, options.policy_file(file)) if policy else []
     faults += _routes_that_are_missing(policy, options) if policy else []
-    warnings = list(policy.warnings) if policy else []
+    warnings = [*policy.warnings, *_names_that_nobody_has(policy, options)] if policy else []
     if as_json:
         _print_json(
             {
@@ -231,6 +232,12 @@ def _run_tests(policy: "CompiledPolicy", options: Options) -> tuple["CaseResult"
     return run_tests(policy, _scan(options)) if policy.tests else ()
 
 
+def _mode(policy: "CompiledPolicy", path: Path) -> list[Problem]:
+    from relay.config.policies import prove_mode
+
+    return list(prove_mode(policy, path))
+
+
 def _routes_that_are_missing(policy: "CompiledPolicy", options: Options) -> list[Problem]:
     """Faults that only the configuration shows; without one nobody knows which routes there are."""
     if options.settings is None:
@@ -238,6 +245,15 @@ def _routes_that_are_missing(policy: "CompiledPolicy", options: Options) -> list
     from relay.config.prove import missing_routes
 
     return list(missing_routes(policy.rules, options.settings))
+
+
+def _names_that_nobody_has(policy: "CompiledPolicy", options: Options) -> list[Problem]:
+    """Warnings that only the configuration shows."""
+    if options.settings is None:
+        return []
+    from relay.config.proof_names import unknown_names
+
+    return list(unknown_names(policy, options.settings))
 
 
 def _scan(options: Options) -> "Callable[[bytes, str], ScanReport]":

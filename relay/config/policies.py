@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -42,6 +42,13 @@ def load_policy(path: Path, *, methods: frozenset[MethodName], now: float) -> Co
     reader = _Reader()
     reader.include(path, (), "")
     return reader.compile(methods, now)
+
+
+def prove_mode(policy: CompiledPolicy, path: Path) -> Iterator[Problem]:
+    """Why a policy that compiles cannot be in force: it is there to be asked only."""
+    if policy.mode == "shadow":
+        hint = "set mode: enforce, or name another as the policy"
+        yield Problem(where=str(path), what="a policy in `mode: shadow` decides nothing", hint=hint)
 
 
 class _Reader:
@@ -218,12 +225,8 @@ class RunningPolicy:
         reader.include(self._path, (), "")
         self._stamps = tuple(reader.stamps)
         policy = reader.compile(self._methods, self._clock())
-        if policy.mode == "shadow":
-            what, hint = (
-                "a policy in `mode: shadow` decides nothing",
-                "set mode: enforce, or name another as the policy",
-            )
-            raise ProblemsError(Problem(where=str(self._path), what=what, hint=hint))
+        if refused := tuple(prove_mode(policy, self._path)):
+            raise ProblemsError(*refused)
         results = run_tests(policy, self._scan) if self._scan else ()
         if failed := [problem for result in results for problem in result.problems]:
             raise ProblemsError(*failed)

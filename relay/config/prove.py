@@ -24,6 +24,7 @@ from relay.config.proof_files import (
     read_key,
     warning,
 )
+from relay.config.proof_names import unknown_names
 from relay.config.proof_portal import prove_portal
 from relay.config.proof_store import prove_store
 from relay.config.proof_system import (
@@ -343,7 +344,7 @@ def _postmaster(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _policy(loaded: Loaded, methods: frozenset[MethodName], now: datetime) -> Iterator[Finding]:
-    from relay.config.policies import load_policy  # noqa: PLC0415 - heavy, and only a whole proof needs it
+    from relay.config.policies import load_policy, prove_mode  # noqa: PLC0415 - heavy, and only a whole proof needs it
 
     try:
         policy = load_policy(loaded.settings.policy, methods=methods, now=now.timestamp())
@@ -351,6 +352,8 @@ def _policy(loaded: Loaded, methods: frozenset[MethodName], now: datetime) -> It
         yield from (Finding(problem) for problem in problems.problems)
         return
     yield from (Finding(problem, warning=True) for problem in policy.warnings)
+    yield from (Finding(problem, warning=True) for problem in unknown_names(policy, loaded.settings))
+    yield from (Finding(problem) for problem in prove_mode(policy, loaded.settings.policy))
     yield from (Finding(problem) for problem in missing_routes(policy.rules, loaded.settings))
 
 

@@ -107,6 +107,7 @@ class _Build:
             tests=tests,
             warnings=tuple(_in_order(self.warnings)),
             files=self.sources.names,
+            named=tuple(self.conditions.named),
         )
 
     # --- lists --------------------------------------------------------

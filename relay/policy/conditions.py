@@ -12,7 +12,7 @@ from relay.policy import leaves
 from relay.policy.copy import Copy, Shared
 from relay.policy.lists import CompiledList
 from relay.policy.near import MAX_MEMBERS
-from relay.policy.nodes import Check, Detail, Node, always, every, joined, negate, remembered, say, some
+from relay.policy.nodes import Check, Detail, Named, Node, always, every, joined, negate, remembered, say, some
 from relay.policy.read import closest
 from relay.policy.schema import (
     AttachmentCondition,
@@ -67,6 +67,7 @@ class ConditionCompiler:
         floors: ids of all its floors.
         zone: time zones by name; raises ``LookupError`` or ``ValueError`` for an unknown one.
         used: names of lists that some condition uses.
+        named: what all conditions name and only the configuration or the scan knows.
         tags: subject tags that the condition compiled last asks for (not those under ``not``).
     """
 
@@ -76,6 +77,7 @@ class ConditionCompiler:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    named: list[Named] = field(default_factory=list)
     tags: list[tuple[str, Callable[[Shared], bool]]] = field(default_factory=list)
     _slots: int = 0
 
@@ -118,6 +120,8 @@ class ConditionCompiler:
     def _session_word(self, attribute: str, words: tuple[str, ...], scope: Scope) -> Node:
         wanted = frozenset(words)
         source = {"name": "client"}.get(attribute, attribute)
+        if source != "identity":
+            self._name(source, words, scope)
         return Node(
             scope.label,
             lambda copy: getattr(copy.facts.session, source) in wanted,
@@ -201,6 +205,7 @@ class ConditionCompiler:
     def _finding(self, value: FindingCondition, scope: Scope) -> Node:
         self._evidence(scope, rising=True)
         count = leaves.counter(value)
+        self._name("finding", value.kind or (), scope.at("kind"))
         for kind in value.kind or ():
             if kind.lower() not in _GROUPS and (near := difflib.get_close_matches(kind.lower(), _GROUPS, 1, 0.8)):
                 self._warn(scope.at("kind"), f"`{kind}` is taken for a kind of finding", f"did you mean `{near[0]}`?")
@@ -258,6 +263,10 @@ class ConditionCompiler:
             if name not in self.lists:
                 self._fault(scope, f"there is no list `{name}`", closest(name, self.lists))
         return tuple(self.lists[name] for name in names if name in self.lists)
+
+    def _name(self, what: str, words: tuple[str, ...], scope: Scope) -> None:
+        where = scope.document.where(*scope.path)
+        self.named += [Named(what, word, where) for word in words]
 
     def _remember(self, scope: Scope, check: Callable[[Shared], bool] | None, detail: Detail) -> Node:
         self._slots += 1

@@ -11,7 +11,7 @@ from relay.core.errors import Problem
 from relay.core.level import Level
 from relay.core.phi import Phi
 from relay.policy.copy import Copy, Shared
-from relay.policy.nodes import Check, Node
+from relay.policy.nodes import Check, Named, Node
 from relay.policy.schema import PolicyTest
 
 _MAX_TREATMENTS: Final = 4096
@@ -68,13 +68,14 @@ class CompiledPolicy:
 
     Attributes:
         name: the policy's name.
-        mode: ``enforce``, or ``shadow``: evaluated and counted, decides nothing.
+        mode: ``enforce``; ``shadow`` is compiled for those who ask about it, and never taken up.
         version: SHA-256 of the canonical form with the contents of its lists, hex.
         loaded_at: unix seconds; list rows that expired before never count.
         floors, rules: in order.
         tests: the tests of all its files.
         warnings: what an operator should look at; none keeps the policy from running.
         files: the files it was made of, as given to the loader.
+        named: words of its conditions that only the configuration or the scan knows.
     """
 
     name: str
@@ -86,6 +87,7 @@ class CompiledPolicy:
     tests: tuple[LocatedTest, ...] = ()
     warnings: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
+    named: tuple[Named, ...] = ()
     _floor_checks: tuple[tuple[str, Check], ...] = field(init=False, repr=False)
     _rule_checks: tuple[tuple[CompiledRule, Check], ...] = field(init=False, repr=False)
     _treatments: dict[_Key, Treatment] = field(init=False, repr=False)

@@ -26,6 +26,21 @@ class Node:
     children: tuple["Node", ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A word of a condition that only the configuration or the scan knows.
+
+    Attributes:
+        what: what it names: ``client``, ``listener``, ``tenant`` or ``finding``.
+        word: as the policy has it.
+        where: its place in the file.
+    """
+
+    what: str
+    word: str
+    where: str
+
+
 def say(text: str) -> Detail:
     """A detail that is the same for every copy."""
     return lambda _copy: text

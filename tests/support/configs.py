@@ -26,6 +26,18 @@ rules:
   - id: rest
     deliver: { methods: [tls], tls: opportunistic }
 """
+MISSPELT = """\
+policy: misspelt
+floor:
+  - { id: ehr, when: { client: { name: [main-ehr, mian-ehr] } }, require: verified }
+  - { id: kinds, when: { finding: { kind: [SSN, snn, health, "unreadable: encrypted"] } }, require: verified }
+rules:
+  - id: by-door
+    when: { any: [ { client: { listener: her, identity: mian-ehr } }, { not: { client: { tenant: clinik } } } ] }
+    deliver: { methods: [tls], tls: verified }
+  - id: rest
+    deliver: { methods: [tls], tls: opportunistic }
+"""
 CLIENT = """\
 name: main-ehr
 tenant: clinic
@@ -96,6 +108,8 @@ def furnish(base: Path) -> Path:
     _private(base / "keys" / "ring.json", dump_ring(KeyRing.create(now=0.0, random=os.urandom)))
     (base / "policies" / "main.yaml").write_text(PLAIN)
     (base / "policies" / "routed.yaml").write_text(ROUTED)
+    (base / "policies" / "misspelt.yaml").write_text(MISSPELT)
+    (base / "policies" / "shadow.yaml").write_text("mode: shadow\n" + PLAIN)
     (base / "scan.yaml").write_text(TUNING)
     (base / "bad-scan.yaml").write_text(BAD_TUNING)
     _private(base / "clients" / "main-ehr.yaml", CLIENT.format(digest="a" * 64).encode(), 0o640)
