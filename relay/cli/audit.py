@@ -180,12 +180,15 @@ def export(places: _Places, first: str, last: str, out: Path) -> None:
     """Write JSON lines; the file is only there when it is whole."""
     from relay.observe.trail import export as lines
 
+    first, last = _day(first), _day(last)
+    if last < first:
+        raise ProblemsError(
+            Problem(where="--to", what=f"{last} is before {first}", hint="give the first day to --from")
+        )
     if out.exists():
         raise ProblemsError(Problem(where=str(out), what="is there already and is not replaced"))
     draft = out.with_name(f".{out.name}.part")
-    found = lines(
-        places.audit, vault=places.vault(), ring=places.ring(), first=_day(first), last=_day(last), now=time.time()
-    )
+    found = lines(places.audit, vault=places.vault(), ring=places.ring(), first=first, last=last, now=time.time())
     count = 0
     try:
         with draft.open("xb") as file:

@@ -211,7 +211,8 @@ def _step(step: "Step") -> str:
     waits = facts.get("waits")
     why = "; ".join(str(one.get("why", "")) for one in waits) if isinstance(waits, list) else ""
     names = ("reason", "detail", "operation", "alert", "event", "cause", "class", "why")
-    texts = (why, *(facts.get(name) for name in names))
+    who = facts.get("operator") if step.kind == "operator" else None
+    texts = (why, *(facts.get(name) for name in names), f"by {who}" if who else "")
     told = "; ".join(str(text) for text in texts if text)
     return f"{step.kind}: {told}" if told else step.kind
 

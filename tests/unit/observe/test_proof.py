@@ -175,6 +175,18 @@ def test_what_happened_besides_says_why(facts, told):
     assert _step(Step(at=NOON, kind="suppressed", facts=facts)) == told
 
 
+def test_who_let_a_held_message_go_stands_beside_why():
+    facts = {
+        "operation": "release",
+        "operator": "ada",
+        "uid": 1000,
+        "reason": "the clinic confirmed it",
+        "outcome": "ready",
+    }
+    assert _step(Step(at=NOON, kind="operator", facts=facts)) == "operator: the clinic confirmed it; release; by ada"
+    assert "ada" not in _step(Step(at=NOON, kind="alert", facts=facts)), "only the record of the act names who"
+
+
 def test_json_and_html_tell_the_same(config):
     told = json.loads(run(config, "m1", "--json").output)
     assert told["copies"][0]["fate"]["proof"] == PROOF

@@ -326,6 +326,9 @@ def test_an_export_is_checked_elsewhere(run, trail, tmp_path):
     assert "no segment" in run(
         "audit", "export", "--from", "2020-01-01", "--to", "2020-01-02", "--out", tmp_path / "n", ok=False
     )
+    assert "2020-01-01 is before 2020-01-02" in run(
+        "audit", "export", "--from", "2020-01-02", "--to", "2020-01-01", "--out", tmp_path / "n", ok=False
+    )
     assert not list(tmp_path.glob(".*part"))
 
 
