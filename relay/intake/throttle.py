@@ -34,7 +34,9 @@ class ThrottleOptions:
     """Limits on failed AUTH and how exactly rates are kept.
 
     Attributes:
-        failures_per_address: failed AUTH from one address in a window before AUTH is answered 454.
+        failures_per_address: failed AUTH from one address in a window before AUTH is answered 454. An identity that
+            logged in from there during the last day has a count of its own, of as many: many devices come from one
+            address (NAT), and one with an old password must not lock the others out.
         failures_per_account: the same for one identity, from whatever addresses. Addresses from which the identity
             logged in during the last day are exempt: nobody can lock a client out by guessing at its name.
         window: seconds.
@@ -94,10 +96,12 @@ class AuthThrottle:
 
     async def refusal(self, address: str, identity: str) -> Reply | None:
         """Why an attempt may not even be looked at, before its password is compared."""
+        known = self._is_known(address, identity)
+        counter = _by_both(address, identity) if known else _by_address(address)
         try:
-            if await self._failures(_by_address(address)) >= self._options.failures_per_address:
+            if await self._failures(counter) >= self._options.failures_per_address:
                 return AUTH_THROTTLED
-            if self._is_known(address, identity):
+            if known:
                 return None
             if await self._failures(_by_account(identity)) >= self._options.failures_per_account:
                 return AUTH_THROTTLED
@@ -108,7 +112,10 @@ class AuthThrottle:
 
     async def failed(self, address: str, identity: str) -> None:
         """Count a failure. When it cannot be counted, this address and account wait for ``refresh`` seconds."""
-        for counter in (_by_address(address), _by_account(identity)):
+        counters = [_by_address(address), _by_account(identity)]
+        if self._is_known(address, identity):
+            counters.append(_by_both(address, identity))
+        for counter in counters:
             try:
                 await self._ask(counter, add=1)
             except StoreError as error:
@@ -147,6 +154,10 @@ class AuthThrottle:
 
 def _by_address(address: str) -> str:
     return f"auth:address:{address_key(address)}"
+
+
+def _by_both(address: str, identity: str) -> str:
+    return f"{_by_account(identity)}:{address_key(address)}"
 
 
 def _by_account(identity: str) -> str:

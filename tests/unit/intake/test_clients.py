@@ -161,6 +161,24 @@ async def test_failures_throttle_an_account_but_not_where_it_is_known():
     assert not any("ehr" in counter for counter, _ in counters.sums), "what strangers type is not stored"
 
 
+async def test_one_device_with_an_old_password_locks_out_nobody_known_behind_the_same_address():
+    counters, clock = Counters(), Clock()
+    options = ThrottleOptions(failures_per_address=3, failures_per_account=100)
+    throttle = AuthThrottle(counters, clock, options)
+    throttle.succeeded("192.0.2.1", "ehr")
+    for _ in range(3):
+        await throttle.failed("192.0.2.1", "copier")
+    assert await throttle.refusal("192.0.2.1", "copier") == AUTH_THROTTLED
+    assert await throttle.refusal("192.0.2.1", "never-seen") == AUTH_THROTTLED
+    assert await throttle.refusal("192.0.2.1", "ehr") is None
+    for _ in range(3):
+        await throttle.failed("192.0.2.1", "ehr")
+    assert await throttle.refusal("192.0.2.1", "ehr") == AUTH_THROTTLED, "guesses at a known name are counted, too"
+    clock.now += options.window
+    assert await throttle.refusal("192.0.2.1", "ehr") is None
+    assert not any("ehr" in counter for counter, _ in counters.sums), "what strangers type is not stored"
+
+
 async def test_reading_counts_is_cached():
     counters, clock = Counters(), Clock()
     throttle = AuthThrottle(counters, clock, ThrottleOptions())
