@@ -91,6 +91,8 @@ def make_contexts(options: TlsOptions | None = None) -> TlsContexts:
 def _context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = options.minimum
+    # A server of TLS 1.2 could ask for a new handshake, and another certificate, after its connection was judged.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if options.suites:
         # Python cannot choose the suites of TLS 1.3: those are judged when the connection stands.
         context.set_ciphers(":".join(name for name in options.suites if not name.startswith("TLS_")))
