@@ -116,8 +116,10 @@ class ControlServer:
             return
         self._tasks.add(task)
         try:
-            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await self._converse(reader, writer)
+        except TimeoutError:
+            writer.transport.abort()  # closed, it would keep an answer that nobody reads, and the connection with it
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -131,12 +133,12 @@ class ControlServer:
                 return
             except asyncio.LimitOverrunError:
                 writer.write(wire.write_error(f"a request is at most {wire.MAX_REQUEST} octets"))
-                return
+                break
             if not self._admits(operator, writer):  # a reload may have taken the right away meanwhile
                 break
             writer.write(await self._answer(line, operator))
             await asyncio.wait_for(writer.drain(), self._options.idle)
-        await writer.drain()
+        await asyncio.wait_for(writer.drain(), self._options.idle)
 
     def _admits(self, operator: Operator, writer: asyncio.StreamWriter) -> bool:
         if self._may(operator):

@@ -171,6 +171,31 @@ async def test_silent_connections_end_and_their_number_is_bounded(desk, tmp_path
         held[1].close()
 
 
+async def test_who_never_reads_an_answer_costs_its_memory_no_longer_than_the_silence_allowed(
+    desk, tmp_path, monkeypatch
+):
+    transports = []
+    serve = ControlServer._serve
+
+    async def watched(self, reader, writer):
+        transports.append(writer.transport)
+        await serve(self, reader, writer)
+
+    monkeypatch.setattr(ControlServer, "_serve", watched)
+    monkeypatch.setattr(wire, "write_result", lambda _: b"x" * (8 << 20) + b"\n")
+    path = tmp_path / "control.sock"
+    async with serving(desk, path, idle=0.2) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(str(path))
+            await asyncio.get_running_loop().sock_sendall(client, b'{"op":"stats"}\n')
+            async with asyncio.timeout(60):
+                while not transports or server._tasks:  # noqa: ASYNC110  what ends a connection sets no event here
+                    await asyncio.sleep(0.01)
+                while transports[0].get_write_buffer_size():  # noqa: ASYNC110  as above
+                    await asyncio.sleep(0.01)
+
+
 async def test_a_fault_of_ours_shows_no_traceback(desk, tmp_path):
     async def fail():
         raise RuntimeError("planted-secret")
