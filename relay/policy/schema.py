@@ -386,9 +386,7 @@ class PolicyFile(Model):
 
     policy: Id | None = Field(None, description="The policy's name; in the root file.")
     description: str = Field("", description="For people.")
-    mode: Literal["enforce", "shadow"] = Field(
-        "enforce", description="shadow: checked, tested and replayed, never taken up."
-    )
+    mode: Literal["enforce", "shadow"] = Field("enforce", description="shadow: to be asked only, never taken up.")
     include: Annotated[tuple[FileName, ...], BeforeValidator(_many, json_schema_input_type=str | list[str])] = Field(
         (), max_length=100, description="Files whose rules come before this file's own; relative to this file."
     )
