@@ -70,8 +70,9 @@ class SessionDeadline(Deadline):
         """Move with what the session has come to; call it when octets came, and nothing of ours is waited for."""
         if session.in_data:
             now = self._loop.time()
-            if self._data_since is None:
-                self._data_since = now
+            if self._data_since is None or session.progress != self._progress:
+                # Another message: its commands may come in one piece with the end of the last one (RFC 2920).
+                self._data_since, self._progress = now, session.progress
             self.within(min(options.data_idle_timeout, self._data_since + options.data_timeout - now))
         elif session.progress != self._progress or self._data_since is not None:
             self._data_since, self._progress = None, session.progress
