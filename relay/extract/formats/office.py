@@ -49,6 +49,8 @@ def office_kind(names: frozenset[str]) -> str:
 def read_office(archive: zipfile.ZipFile, kind: str, budget: Budget) -> Extracted:
     """Text of all that a reader would see, with headers, notes, comments and properties; files inside as children.
 
+    A part beside the document's own that is not well formed is the fault ``malformed``; the rest is read.
+
     Raises:
         UnreadableError: ``malformed``, ``encrypted`` or ``bomb``.
     """
@@ -69,22 +71,31 @@ def read_office(archive: zipfile.ZipFile, kind: str, budget: Budget) -> Extracte
     read = _MAIN.get(kind, _OBJECT)
     children: list[tuple[str, bytes]] = []
     pictures: list[tuple[str, bytes]] = []
+    faults: set[str] = set()
     for name in names:
         if kind != "odf" and read.match(name):
             continue
         if _OBJECT.match(name) or not _DULL.match(name):
-            _beside(name, _member(archive, name, budget), texts, children, pictures)
-    if budget.pictures.reader is None:
-        return Extracted(
-            type=kind, text="\n".join(texts), children=tuple(children), faults=("image",) if pictures else ()
-        )
-    return Extracted(type=kind, text="\n".join(texts), children=(*children, *pictures))
+            content = _member(archive, name, budget)
+            try:
+                _beside(name, content, texts, children, pictures)
+            except UnreadableError as error:  # a damaged chart takes nothing from what the document says
+                faults.add(error.reason)
+    if budget.pictures.reader is not None:
+        children += pictures
+    elif pictures:
+        faults.add("image")
+    return Extracted(type=kind, text="\n".join(texts), children=tuple(children), faults=tuple(sorted(faults)))
 
 
 def _beside(
     name: str, content: bytes, texts: list[str], children: list[tuple[str, bytes]], pictures: list[tuple[str, bytes]]
 ) -> None:
-    """Take a part that is not the document's own: charts, diagrams, data that fields show, files inside."""
+    """Take a part that is not the document's own: charts, diagrams, data that fields show, files inside.
+
+    Raises:
+        UnreadableError: ``malformed``.
+    """
     if name.startswith("customXml/") and name.endswith(".xml"):
         texts.append("\n".join(labelled(parse_xml(content))))
     elif name.endswith(".xml") and not _OBJECT.match(name):

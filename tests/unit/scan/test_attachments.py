@@ -108,6 +108,21 @@ def test_a_table_in_a_document_keeps_its_rows(engine):
     assert attached(engine, table(PLAIN_ROWS)).verdict.phi is Phi.NONE
 
 
+@pytest.mark.parametrize("part", ["docProps/custom.xml", "customXml/item1.xml", "word/charts/chart1.xml"])
+@pytest.mark.parametrize("damaged", ["", "<a><br></a>", '<!DOCTYPE a [<!ENTITY b "c">]><a/>'])
+def test_a_damaged_part_beside_a_document_s_own_is_told_and_takes_nothing_from_it(engine, part, damaged):
+    def with_part(data):
+        with zipfile.ZipFile(io.BytesIO(data)) as document:
+            parts = {name: document.read(name) for name in document.namelist()}
+        return d.zipped({**parts, part: damaged})
+
+    report = attached(engine, with_part(d.docx(PHI)))
+    assert report.verdict.phi is Phi.CERTAIN
+    assert report.attachments[0].unreadable == "malformed"
+    plain = attached(engine, with_part(d.docx(PLAIN)))
+    assert (plain.verdict.phi, plain.attachments[0].unreadable) == (Phi.POSSIBLE, "malformed")
+
+
 @pytest.mark.parametrize("damage", [0, 1, 200, -3])
 def test_what_stands_before_the_damage_in_a_winmail_is_judged(engine, damage):
     whole = d.tnef("Result", PHI, [("a.txt", b"x" * 500)])
