@@ -2,8 +2,9 @@ r"""The grammar of commands (RFC 5321 section 4.1.2, RFC 6531 section 3.3, RFC 1
 
 Tolerant where nothing can be meant but one thing and old clients need it: white space around the colon of ``FROM:`` and
 ``TO:`` and at the end of a line, a path without its angle brackets, a source route (removed, as RFC 5321 appendix C
-wants), a bare ``postmaster``. Not tolerant of control characters, of octets that are not UTF-8, of a line that ends in
-a bare LF (a listener that normalises bare newlines takes that too), nor of parameters that were not offered.
+wants), a bare ``postmaster``, any octets in the name of HELO and EHLO (old programs give the computer's own, in its
+own charset). Not tolerant of control characters, of octets that are not UTF-8 elsewhere, of a line that ends in a bare
+LF (a listener that normalises bare newlines takes that too), nor of parameters that were not offered.
 """
 
 import functools
@@ -28,6 +29,7 @@ _SIZE: Final = re.compile(r"[0-9]{1,20}\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HELO_UNSAFE: Final = re.compile(r"[^!#-'*-;=?-\[\]-~]")
 _MAX_HELO: Final = 255
+_GREETINGS: Final = frozenset({b"HELO ", b"EHLO "})
 _UNASKED: Final[frozenset[str]] = frozenset()
 _Value = TypeVar("_Value", str, frozenset[str])
 _ELSEWHERE: Final = frozenset({"REQUIRETLS", "BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY"})
@@ -51,10 +53,11 @@ def decode_line(line: bytes) -> str:
     """A command line as text, white space at its end removed.
 
     Raises:
-        CommandError: control characters (NUL and a stray CR among them), or octets that are not UTF-8.
+        CommandError: control characters (NUL and a stray CR among them), or octets that are not UTF-8 behind anything
+            but HELO and EHLO.
     """
     try:
-        text = line.decode("utf-8")
+        text = line.decode("utf-8", "replace" if line[:5].upper() in _GREETINGS else "strict")
     except UnicodeDecodeError:
         raise CommandError.of(500, "5.5.2", "The command is not ASCII or UTF-8") from None
     if _CONTROL.search(text):
