@@ -114,6 +114,11 @@ def record_strings(text: str) -> tuple[str, ...]:
 # --- canonicalisation ---------------------------------------------------
 
 
+def simple_body(body: bytes) -> bytes:
+    """The body in simple form (RFC 6376 section 3.4.3)."""
+    return _without_empty_end(body if body.endswith(b"\r\n") else body + b"\r\n")
+
+
 def relaxed_body(body: bytes) -> bytes:
     """The body in relaxed form (RFC 6376 section 3.4.4)."""
     if b"\t" in body:
@@ -124,11 +129,11 @@ def relaxed_body(body: bytes) -> bytes:
         body += b"\r\n"
     if holds(body, b" \r\n"):
         body = body.replace(b" \r\n", b"\r\n")
-    body = without_empty_end(body)
+    body = _without_empty_end(body)
     return b"" if body == b"\r\n" else body
 
 
-def without_empty_end(body: bytes) -> bytes:
+def _without_empty_end(body: bytes) -> bytes:
     """The body without its last empty lines; in few steps, as a stranger may send megabytes of them."""
     end = len(body)
     for lines in _EMPTY_LINES:

@@ -1,17 +1,20 @@
 """A report counts only under its author's own signature (RFC 8460 section 3)."""
 
 import contextlib
+import re
 
+import dkim
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.core.errors import StoreUnavailableError
 from relay.demo.dns import DnsServer, Trouble
 from relay.net.received import ReceivedReports
 from relay.net.resolver import Resolver, ResolverOptions
-from relay.net.signed import is_signed_by_its_author
-from relay.protect.dkim import SigningKey, record_strings, record_text, sign
+from relay.net.signed import _FORMS, is_signed_by_its_author
+from relay.protect.dkim import SigningKey, record_strings, record_text, relaxed_body, sign
 from relay.store import MemoryData, MemoryStore
 from tests.support.queue import ManualClock
 from tests.support.trust import Tallied
@@ -22,6 +25,7 @@ RSA = SigningKey(domain="company-x.example", selector="r1", private=generate_pri
 ED = SigningKey(domain="sub.company-x.example", selector="e1", private=Ed25519PrivateKey.generate())
 OTHER = SigningKey(domain="other.example", selector="r1", private=RSA.private)
 REPORT = message(packed()).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+PEM = RSA.private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 NOW = 1_700_000_000.0
 
 
@@ -70,6 +74,56 @@ async def test_the_authors_domain_or_one_near_it_will_do(keys):
 async def test_nothing_else_will(content):
     async with names() as (_, resolver):
         assert not await is_signed_by_its_author(content, resolver)
+
+
+@pytest.mark.parametrize("form", [b"simple/simple", b"relaxed/simple", b"simple/relaxed", b"relaxed/relaxed"])
+@pytest.mark.parametrize("tail", [b"", b"\r\n\r\n", b" a\t b \r\n\r\n", b"no end"])
+async def test_whatever_form_was_signed_in_the_body_counts(form, tail):
+    content = REPORT + tail
+    made = dkim.DKIM(content).sign(
+        RSA.selector.encode(), RSA.domain.encode(), PEM,
+        canonicalize=tuple(form.split(b"/")),
+    )  # fmt: skip
+    async with names() as (_, resolver):
+        assert await is_signed_by_its_author(made + content, resolver)
+        assert not await is_signed_by_its_author(made + content + b"x", resolver)
+        assert not await is_signed_by_its_author(made + content.replace(b"To: ", b"To: x"), resolver)
+
+
+async def test_a_body_is_gone_through_once_however_many_signatures_there_are(monkeypatch):
+    """dkimpy, given 8 MB of white space and five signatures, took 17 seconds."""
+    gone_through, given = [], []
+
+    def counted(body):
+        gone_through.append(len(body))
+        return relaxed_body(body)
+
+    whole = dkim.DKIM.__init__
+    monkeypatch.setitem(_FORMS, b"relaxed", counted)
+    monkeypatch.setattr(dkim.DKIM, "__init__", lambda it, *a, **k: given.append(len(a[0])) or whole(it, *a, **k))
+    content = REPORT + b" " * 1_000_000 + b"x\r\n"
+    once = signed(RSA, content=content)[: -len(content)]
+    spoilt = re.sub(rb"( b=)(....)", rb"\1AAAA", once)
+    async with names() as (_, resolver):
+        assert not await is_signed_by_its_author(spoilt * 9 + content, resolver)
+        assert len(gone_through) == 1
+        assert len(given) == 5
+        assert max(given) < 10_000
+        assert await is_signed_by_its_author(spoilt * 4 + once + content, resolver)
+
+
+async def test_a_signature_longer_than_any_or_over_more_names_than_any_is_none():
+    header = signed(RSA)[: -len(REPORT)]
+    async with names() as (_, resolver):
+        for spaces, good in ((3000, True), (4096, False)):
+            long = header.replace(b"; c=", b";" + b" " * spaces + b"c=")
+            assert await is_signed_by_its_author(long + REPORT, resolver) is good
+        for count, good in ((90, True), (101, False)):
+            more = b"from:" + b":".join(b"x%d" % number for number in range(count - 1))
+            made = dkim.DKIM(REPORT).sign(
+                RSA.selector.encode(), RSA.domain.encode(), PEM, include_headers=more.split(b":")
+            )
+            assert await is_signed_by_its_author(made + REPORT, resolver) is good
 
 
 async def test_a_header_longer_than_any_is_not_read():
