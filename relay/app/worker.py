@@ -59,6 +59,8 @@ _POLITE: Final = 1.0
 """Seconds between two policies that are refreshed."""
 _WRITE: Final = 60.0
 """Seconds between two writings of what was counted for reports about TLS: what a process that is killed may lose."""
+_RECORDING: Final = 7.0
+"""Seconds after the drain in which outcomes may still be recorded; 8 later whoever stops us kills us."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -307,11 +309,18 @@ class WorkerService:
 
     async def stop(self) -> None:
         """Cease, and close the store last."""
+        after = self._life.settings.process.drain + _RECORDING
+        late = asyncio.get_running_loop().call_later(after, self._give_up)
         await self._switch.stop()
+        late.cancel()
         await _ended([self._reaping])
         await self._portal.close()
         await self._store.close()
         self._metrics.close()
+
+    def _give_up(self) -> None:
+        if self._switch.is_on:  # a node that never served has nothing to give up
+            self._attempter.give_up()
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -151,8 +151,12 @@ class Attempter:
         return session
 
     async def finish(self) -> None:
-        """Wait until every outcome so far is on disk."""
+        """Wait until every outcome so far is on disk, or given up."""
         await self._outcomes.written()
+
+    def give_up(self) -> None:
+        """Leave what no store takes now to the process that claims it next; see :meth:`OutcomeWriter.give_up`."""
+        self._outcomes.give_up()
 
     # --- the way of one attempt ------------------------------------------
 

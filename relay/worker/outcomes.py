@@ -69,9 +69,18 @@ class OutcomeWriter:
         self._set_aside(claimed)
 
     async def written(self) -> None:
-        """Wait until all so far is on disk."""
+        """Wait until all so far is on disk, or given up."""
         while self._writing:
             await asyncio.wait(set(self._writing))
+
+    def give_up(self) -> None:
+        """Wait no longer for a store that is away, for this process ends, and is killed if it does not.
+
+        Nothing is lost: the lease ends with the process, and who claims the entry next tries it. What a server took
+        is sent again then, as after a kill; each is alerted and named in the log.
+        """
+        for task in self._writing:
+            task.cancel()
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -86,9 +95,14 @@ class OutcomeWriter:
                 return
             await self._commit(claimed, settlement)
             self._recorder.tell(claimed, settlement)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._metrics.count("postern_alerts_total", {"kind": "outcome-not-recorded"})
             message_id, entry = claimed.message.id, claimed.entry.id
+            if isinstance(error, asyncio.CancelledError):
+                log.error(
+                    "outcome not recorded", message_id=message_id, entry=entry, why="stopped while a store was away"
+                )
+                raise
             if isinstance(error, StoreError):
                 log.error("outcome not recorded", message_id=message_id, entry=entry, why=str(error))
             else:

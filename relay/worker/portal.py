@@ -44,8 +44,8 @@ class Endings:
     async def tell(self, claimed: Claimed, fates: Mapping[int, Fate]) -> bool:
         """Tell of every recipient that ends; ``False``: the portal's store is away, and the entry must wait its turn.
 
-        Where a server took the notice it waits for as long as it takes: tried again, the recipient had it twice. Such
-        are few, for with the store away no other notice is sent.
+        Where a server took the notice it waits for as long as this process lives: tried again, the recipient has it
+        twice. Such are few, for with the store away no other notice is sent.
         """
         if self._portal is None or claimed.entry.method is not MethodName.PORTAL:
             return True
