@@ -27,12 +27,13 @@ class ScanServiceLimits:
 
     Attributes:
         inline: octets up to which a message is scanned on the event loop.
-        fallback: octets of the beginning that are read on the spot when the helper gives no answer.
+        fallback: octets of the beginning that are read on the spot when the helper gives no answer; it holds the loop
+            as long as ``inline`` does, and is read also where ``inline`` is nought.
         deadline: seconds for the helper's answer, connecting included; then ``unreadable: timeout``.
     """
 
     inline: int = 128 * 1024
-    fallback: int = 256 * 1024
+    fallback: int = 128 * 1024
     deadline: float = 10.0
 
 
