@@ -8,7 +8,7 @@ from relay.core.address import Address, ReversePath
 from relay.core.change import AuditEvent, Keep, Note
 from relay.core.decision import Action, MethodName, PolicyDecision, Treatment
 from relay.core.entry import EntryState
-from relay.core.envelope import ClientSession, Envelope, Origin, Recipient
+from relay.core.envelope import Attachment, ClientSession, Envelope, Origin, Recipient
 from relay.core.errors import StoreFullError, StoreUnavailableError
 from relay.core.level import Level
 from relay.core.phi import Finding, FindingGroup, Phi, PhiVerdict
@@ -121,6 +121,45 @@ async def test_the_scan_is_told_whose_mail_it_is():
     world = World()
     await world.accept("pat@mail.example")
     assert world.scan.client == "ehr"
+
+
+async def test_policy_and_queue_are_given_all_that_was_found():
+    world, letter = World(), Attachment(type="pdf", name="a.pdf", size=7)
+    scan = world.scan.scan
+
+    async def with_a_letter(content, client=""):
+        return replace(await scan(content, client), attachments=(letter,))
+
+    world.scan.scan = with_a_letter
+    await world.accept("pat@mail.example", client=client(stream="bulk"))
+    message, facts = world.keep.message, world.policy.facts
+    for known in (message, facts):
+        assert (known.received_at, known.attachments, known.stream) == (NOW, (letter,), "bulk")
+        assert (known.verdict, known.size, known.session) == (VERDICT, len(world.scan.content), SESSION)
+    assert (facts.subject, facts.headers) == ("Jane Roe", (("from", "ehr@clinic.example"),))
+
+
+@pytest.mark.parametrize(("local", "code", "enhanced"), [("ann", 250, "2.0.0"), ("reject", 550, "5.7.1")])
+async def test_how_a_message_ended_is_counted_and_logged_once(local, code, enhanced):
+    world, at = World(), ("listener", "test")
+    with structlog.testing.capture_logs() as lines:
+        reply = await world.accept(f"{local}@x.example")
+    (line,) = (line for line in lines if line["event"] in {"accepted", "refused"})
+    message_id, taken = line.pop("message_id"), code == 250
+    assert line.pop("event") == ("accepted" if taken else "refused")
+    assert line.pop("why", None) == (None if taken else reply.text)
+    assert line == {
+        "log_level": "info", "client": "ehr", "listener": "test", "sender_domain": "clinic.example", "recipients": 1,
+        "size": len(CONTENT), "code": code, "enhanced": enhanced, "phi": "likely",
+        "rules": ["rest" if taken else "no"],
+    }  # fmt: skip
+    assert (message_id in reply.text) is taken
+    counted = {
+        key: n for key, n in world.metrics.labelled.items() if key[0] in {"messages_received", "messages_refused"}
+    }
+    mine = ("messages_received", (("client", "ehr"), at)) if taken else ("messages_refused", (("code", "550"), at))
+    assert counted == {mine: 1}
+    assert world.metrics.counts["message_size_bytes"] == taken
 
 
 async def test_require_tls_raises_every_copy_to_the_highest_level():

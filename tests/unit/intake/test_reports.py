@@ -6,6 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
+from relay.core.address import NULL_SENDER, Address
+from relay.core.envelope import ClientSession, Envelope, Recipient
 from relay.core.reply import Reply
 from relay.core.returning import ReportKind
 from relay.intake.accept import AcceptOptions, Acceptor, Parts
@@ -118,6 +120,19 @@ async def test_a_report_is_scanned_and_kept_as_a_message_of_its_own_before_it_is
     assert keep.message.verdict.findings
     assert str(entry.recipients[0].recipient.address) == SIGNED
     assert note.events[0].facts["report"] == "return"
+
+
+@pytest.mark.parametrize(
+    ("why", "size", "expected"),
+    [("", 200, "250 2.0.0"), ("a plain letter", 200, "550 5.7.1"), ("", len(BOUNCE) - 1, "552 5.3.4")],
+)
+async def test_acceptance_itself_refuses_what_the_address_does_not_take(why, size, expected):
+    acceptor, store = an_acceptor(a_desk(lambda kind, is_null, content: why, max_size=size))
+    envelope = Envelope(reverse_path=NULL_SENDER, recipients=(Recipient(address=Address.parse(SIGNED)),))
+    reply = await acceptor.accept(ClientSession(listener="test"), envelope, BOUNCE)
+    assert str(reply).startswith(expected)
+    assert why in str(reply)
+    assert bool(store.units) is expected.startswith("250")
 
 
 def test_refusals_are_smtp():
