@@ -117,6 +117,18 @@ async def test_the_portal_learns_that_a_dsn_tells_the_sender_of_its_notice(notif
     assert book.told == [("notified", "m1", 0, *(["told"] if told else []))]
 
 
+async def test_each_recipient_is_told_of_by_its_own_fate_and_its_own_wish():
+    claimed = claimed_of(0, 1, 2)
+    first, *others = claimed.entry.recipients
+    asking = dataclasses.replace(first.recipient, notify=frozenset({"SUCCESS"}))
+    recipients = (dataclasses.replace(first, recipient=asking), *others)
+    claimed = dataclasses.replace(claimed, entry=dataclasses.replace(claimed.entry, recipients=recipients))
+    book, pauses = Book(*[StoreFullError("full")] * 8), Pauses()
+    ends = fates(n0=FateKind.NOTIFIED, n1=FateKind.NOTIFIED, n2=FateKind.BOUNCED)
+    assert await Endings(book, pauses).tell(claimed, ends), "one that a server took is waited for, whatever the others"
+    assert book.told == [("notified", "m1", 0, "told"), ("notified", "m1", 1), ("withdrawn", "m1", 2)]
+
+
 class Pauses:
     def __init__(self):
         self.paused = []
