@@ -54,7 +54,10 @@ def _read(document: Any, budget: Budget) -> Extracted:
     texts += bookmarks(document)
     files = list(embedded(document, budget))
     if document.get_formtype() not in _OWN_FORMS:
-        texts += xfa_texts(document)
+        try:
+            texts += xfa_texts(document)
+        except UnreadableError as error:  # the pages may say something all the same
+            faults.append(error.reason)
     if len(document) > budget.limits.pages:
         faults.append("pages")
     characters = 0

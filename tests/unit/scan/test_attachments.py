@@ -2,6 +2,9 @@
 
 import io
 import zipfile
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -222,6 +225,18 @@ def test_all_text_of_a_pdf_is_read_with_its_points_and_beyond_the_edge_of_the_pa
     assert "jane.roe@mail.example" in text
     assert "Born 03.04.1961" in text
     assert "MRN 4471-\n829 and diabetes" in text
+
+
+def test_a_damaged_xfa_form_takes_nothing_from_the_pages_of_a_pdf(engine):
+    content = Path(__file__).parents[2].joinpath("corpus/attached-pdf-xfa.eml").read_bytes()
+    sent = message_from_bytes(content, policy=default)
+    data = next(sent.iter_attachments()).get_content().replace(b"</DOB>", b"</DOC>")
+    shown = b"Please wait... If this message is not eventually replaced by the proper contents"
+    assert shown in data
+    page = b"Patient: Maribel Quintana, DOB: 03/14/1962, MRN: 4471829, type 2 diabetes"
+    report = attached(engine, data.replace(shown, page.ljust(len(shown))))
+    assert report.verdict.phi is Phi.CERTAIN
+    assert report.attachments[0].unreadable == "malformed"
 
 
 def test_without_an_extractor_an_attachment_waits_for_the_helper(judge):
