@@ -140,13 +140,14 @@ async def test_the_policies_at_hand_are_those_used_last_and_the_oldest_failure_i
     assert [failing.fault(f"{name}.example") is not None for name in "def"] == [True, False, True]
 
 
-async def test_a_refresh_takes_the_stale_ones_alone_announced_or_not_and_counts_those_confirmed():
-    outside = Outside()
+@pytest.mark.parametrize("announced", ["", "2"])
+async def test_a_refresh_takes_the_stale_ones_alone_announced_or_not_and_counts_those_confirmed(announced):
+    outside = Outside(announced=announced)
     for name, age in (("old.example", LIFE / 2), ("young.example", LIFE / 2 - 1), ("older.example", LIFE - 1)):
         outside.keep(name, age)
     outside.known_now["damaged.example"] = Known(kind=KIND, name="damaged.example", value=b"junk", until=NOW + 1)
     assert await a_cache(outside).refresh(pause=0) == 2
     assert outside.fetches == ["mta-sts.old.example", "mta-sts.older.example"]
     kept = KeptPolicy.decode(outside.known_now["old.example"].value)
-    assert (kept.id, kept.fetched_at, kept.policy) == ("1", NOW, a_policy(SERVED))
+    assert (kept.id, kept.fetched_at, kept.policy) == (announced or "1", NOW, a_policy(SERVED))
     assert outside.known_now["old.example"].until == NOW + LIFE
