@@ -120,7 +120,8 @@ def _phrase(tokens: list[str]) -> str:
     if whole.isascii():
         return whole
     text = "".join(_unquoted(token) for token in tokens)
-    return _word(text.strip()) + text[len(text.rstrip()) :]
+    plain = decode_value(text)  # a word that is encoded already is not encoded twice
+    return _word(plain if plain.isprintable() else text.strip()) + text[len(text.rstrip()) :]
 
 
 def _is_quoted(token: str) -> bool:

@@ -187,6 +187,20 @@ def test_raw_8_bit_headers_become_encoded_words(features):
     assert b"<j@clinic.example>" in adapted
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("=?iso-8859-1?q?J=F6rg?= Müller", "Jörg Müller"),
+        ("=?utf-8?q?a=0D=0AB?= Müller", "=?utf-8?q?a=0D=0AB?= Müller"),  # no line end comes out of a word
+    ],
+)
+def test_a_name_that_is_half_encoded_already_is_encoded_once(name, shown):
+    adapted = adapt(f"From: {name} <joerg@clinic.example>\r\n\r\nx\r\n".encode(), OLD)
+    assert adapted.isascii()
+    assert decoded(adapted, "From") == f"{shown} <joerg@clinic.example>"
+    assert email.message_from_bytes(adapted).keys() == ["From"]
+
+
 def test_latin_1_headers_are_read_as_such():
     adapted = adapt(b"Subject: \xdcber\r\n\r\nx\r\n", OLD)
     assert decoded(adapted, "Subject") == "Über"
