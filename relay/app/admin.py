@@ -295,6 +295,7 @@ class AdminService:
             self._policy_host.adopt(policy_files(site.settings), context)
         control = site.settings.control
         self._control.admit(control.operators, control.operator_groups)
+        log.info("reloaded", policy=self._policy.version[:12], snapshot=site.version)
 
     async def stop(self) -> None:
         """Stop answering; archive what is in the outbox, sign the head, close the store last."""

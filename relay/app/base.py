@@ -60,11 +60,19 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where a process finds its configuration: a snapshot of the supervisor's, or a file of its own."""
+    """Where a process finds its configuration: a snapshot of the supervisor's, or a file of its own.
+
+    Attributes:
+        snapshot: the supervisor's directory; ``None``: the file ``config``.
+        config: the file, where the process runs alone.
+        settings: what stood there.
+        version: the name of the snapshot that was read, as the supervisor logs it too; empty for a file.
+    """
 
     snapshot: Path | None
     config: Path | None
     settings: Settings
+    version: str = ""
 
     @classmethod
     def of(cls, *, snapshot: Path | None, config: Path | None) -> Self:
@@ -74,7 +82,8 @@ class Site:
             ProblemsError: all that is wrong in it.
         """
         if snapshot is not None:
-            return cls(snapshot=snapshot, config=None, settings=snapshots.read(snapshot).settings)
+            frozen = snapshots.read(snapshot)
+            return cls(snapshot=snapshot, config=None, settings=frozen.settings, version=frozen.directory.name)
         return cls(snapshot=None, config=config, settings=load(config or Path("conf/postern.yaml")))
 
     def again(self) -> Self:

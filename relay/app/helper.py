@@ -13,6 +13,7 @@ from relay.app.scanning import engine_limits, tuning
 from relay.config.settings import Settings
 from relay.core.errors import PosternError
 from relay.extract.budget import AttachmentLimits
+from relay.observe import log as logs
 
 if TYPE_CHECKING:
     from relay.extract.helper import ExtractLimits
@@ -75,13 +76,24 @@ class HelperService:
             await self._serving
 
     async def reload(self) -> None:
-        """Take up where the log goes; a helper that became another user may not read that, and logs on as it began."""
+        """Take up where the log goes.
+
+        A helper that became another user may not read that. It opens the same file anew; where it may not do that
+        either, it writes on into the file it has, and says so.
+        """
         if self._became_another:
+            try:
+                logs.reopen()
+            except OSError as error:
+                log.warning("the log stays where it was", problems=error.strerror)
             return
         try:
-            self._life.adopt(self._life.site.again())
+            site = self._life.site.again()
         except PosternError as error:
             log.warning("reload refused, what runs stays", problems=str(error))
+            return
+        self._life.adopt(site)
+        log.info("reloaded", snapshot=site.version)
 
     async def stop(self) -> None:
         """End the jobs under way: whoever waits for them answers ``unreadable``."""

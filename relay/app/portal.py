@@ -136,6 +136,7 @@ class PortalService:
         if portal != self._store.settings:
             log.warning("the portal's settings are taken up when its process starts anew")
         self._life.adopt(site)
+        log.info("reloaded", snapshot=site.version)
 
     async def stop(self) -> None:
         """Answer what is under way, and close the store last."""

@@ -270,7 +270,7 @@ class WorkerService:
         for listener, context in zip(self._listeners, contexts, strict=True):
             listener.directory, listener.tls = directory, context
         self._metrics.count("postern_config_reloads_total", {"result": "ok"})
-        log.info("reloaded", policy=self._policy.version[:12])
+        log.info("reloaded", policy=self._policy.version[:12], snapshot=site.version)
 
     @staticmethod
     def _context_of(settings: Settings, listener: Listener) -> ssl.SSLContext | None:

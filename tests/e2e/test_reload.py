@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import smtplib
 import ssl
@@ -87,11 +88,27 @@ async def check_a_changed_port(site):
     await until(lambda: site.worker_pids() and not old & set(site.worker_pids()))
 
 
+async def check_a_rotated_log(site):
+    """Every process says what it took up, in the file that lies at the log's place after a rotation.
+
+    Started by root the helper is nobody, who may open no file there: it says so in the one it has.
+    """
+    rotated = site.log.with_suffix(".old")
+    site.log.rename(rotated)
+    site.process.send_signal(signal.SIGHUP)
+    expected = {"supervisor", "admin", "worker-1", "worker-2"} | ({"extract"} if os.geteuid() else set())
+    await until(lambda: {one["process"] for one in lines(site, "reloaded")} >= expected)
+    assert len({one["snapshot"] for one in lines(site, "reloaded")}) == 1
+    if not os.geteuid():
+        await until(lambda: b"the log stays where it was" in rotated.read_bytes())
+
+
 @pytest.mark.timeout(400)
 async def test_changes_are_taken_up_while_mail_goes_on(tmp_path):
     async with system(tmp_path, workers=2) as (site, net):
         await check_policies(site)
         await check_a_new_client(site)
+        await check_a_rotated_log(site)
         await check_a_changed_port(site)
         messages = await net.peers["mail.example"].wait_messages(6)
         assert any(b"begun before, ended after" in message.content for message in messages)
